@@ -1,0 +1,296 @@
+"""The statistics from which every score follows: four cells that add up.
+
+Whether a count is hard or soft is decided by what is counted: boolean predictions give the exact
+metric, probabilities give its differentiable twin, the *expected* counts if each label were drawn
+independently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._math import Axis
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """True and false positives and negatives: the whole state of a count-based metric.
+
+    A frozen pytree with `+`, so that sums over batches, microbatches, hosts (`jax.lax.psum` of
+    the counts) and pseudo-counts are all the same addition, made *before* a score divides.
+    The cells may have any shape; leading axes are images, classes or thresholds.
+
+    A cell is a JAX array on the device, or float64 NumPy once `to_host` was called. NumPy and
+    Python integers become 64-bit floats (exact to 9e15), because JAX would cut them to 32 bits
+    without a word.
+
+    Attributes:
+      tp: true positives.
+      fp: false positives, the false alarms.
+      fn: false negatives, the misses.
+      tn: true negatives.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> seen = dm.Counts(tp=3, fp=1) + dm.Counts(tp=1, fn=4)
+      >>> print(dm.precision(seen), dm.recall(seen))
+      0.8 0.5
+    """
+
+    tp: ArrayLike = 0.0
+    fp: ArrayLike = 0.0
+    fn: ArrayLike = 0.0
+    tn: ArrayLike = 0.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            cell: Any = getattr(self, field.name)
+            if isinstance(cell, int):
+                object.__setattr__(self, field.name, float(cell))
+            elif isinstance(cell, np.ndarray | np.integer) and cell.dtype.kind in "iu":
+                object.__setattr__(self, field.name, cell.astype(np.float64))
+
+    def __add__(self, other: Counts) -> Counts:
+        if not isinstance(other, Counts):
+            raise TypeError(
+                f"Counts add up with Counts, got {type(other).__name__}. "
+                "A smoothing of one pseudo-count is Counts(tp=1.0)."
+            )
+        return jax.tree.map(_add, self, other)
+
+    def to_host(self) -> Counts:
+        """The cells as float64 NumPy, for totals over many batches.
+
+        Adding device counts to host counts stays on the host, exact for 9e15 examples, where a
+        float32 total stops counting at 16,777,216.
+
+        Example:
+          >>> import diffmetrics as dm, numpy as np
+          >>> total = dm.Counts().to_host()
+          >>> for _ in range(3):
+          ...     total += dm.counts(np.array([True, False]), np.array([1, 1]))
+          >>> print(total.tp, total.fn)
+          3.0 3.0
+        """
+        return jax.tree.map(lambda cell: np.asarray(cell, np.float64)[()], self)
+
+
+def _add(a: Any, b: Any) -> Any:
+    """Add two cells; a host total keeps its 64 bits against a concrete device array."""
+    on_host = isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic)
+    if on_host and not isinstance(a, Tracer) and not isinstance(b, Tracer):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    total: Any = operator.add(a, b)
+    return total
+
+
+@_math.compiled("axis")
+def counts(
+    predictions: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Counts:
+    r"""Count true and false positives and negatives, hard or soft.
+
+    Use boolean predictions (`logits > 0`) for the exact metric and probabilities
+    (`jax.nn.sigmoid(logits)`) for its differentiable twin:
+
+    .. math:: TP = \sum_i w_i p_i y_i,\quad FP = \sum_i w_i p_i (1 - y_i),\quad
+       FN = \sum_i w_i (1 - p_i) y_i,\quad TN = \sum_i w_i (1 - p_i)(1 - y_i)
+
+    Soft counts are expected counts: with *soft labels* a perfect prediction p = y does not reach
+    FP = FN = 0 unless both are 0 or 1.
+
+    Args:
+      predictions: shape ``[...]``. Boolean, or floating with values in [0, 1].
+      labels: the shape of `predictions`; 0/1 as boolean or integer, or soft in [0, 1].
+        For floating predictions of C ≥ 2 classes over the last axis, also integer class ids of
+        shape ``predictions.shape[:-1]``; no one-hot array is made. Ids outside [0, C) match no
+        class.
+      axis: axes that are counted together; the others remain. Default: all. This is what other
+        libraries call macro, micro, per image or batch: ``axis=(1, 2)`` of ``[B, H, W]`` counts
+        each image.
+      where: boolean, broadcasts to `predictions`. False leaves an element out, whatever it holds.
+      weights: factor per element, broadcasts to `predictions`.
+
+    Returns:
+      `Counts` of the shape of `predictions` without `axis`. Integers (int32) if the predictions
+      are boolean, the labels boolean or integer, and there are no weights: exact to 2³¹ per call.
+      Otherwise float32, or float64 for float64 input.
+
+    Raises:
+      TypeError: if predictions are integers (class ids go to `confusion`), or `where` is not
+        boolean.
+      ValueError: if shapes differ, do not broadcast, or an axis is out of range.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.counts(jnp.array([0.9, 0.2, 0.6]) > 0.5, jnp.array([1, 1, 0]))
+      >>> print(c.tp, c.fp, c.fn, c.tn)
+      1 1 1 0
+    """
+    p, y = jnp.asarray(predictions), jnp.asarray(labels)
+    if jnp.issubdtype(p.dtype, jnp.integer):
+        raise TypeError(
+            f"predictions must be boolean (hard) or floating (soft), got {p.dtype} of shape "
+            f"{p.shape}. For class ids use diffmetrics.confusion; for 0/1 pass astype(bool)."
+        )
+    mask = _math.select(where, p.shape, "predictions")
+    y = match_labels(y, p.shape, "predictions")
+    return count(p, y, _math.normalize_axis(axis, p.ndim), mask, check_weights(weights, p.shape))
+
+
+def match_labels(
+    labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True
+) -> jax.Array:
+    """Labels in the full `shape` of `of`; with `ids`, class ids become a comparison that fuses.
+
+    At least two classes are asked for, so that labels (B,) against (B, 1) stay an error.
+    """
+    integer = jnp.issubdtype(labels.dtype, jnp.integer)
+    if ids and integer and labels.shape == shape[:-1] and len(shape) > 0 and shape[-1] > 1:
+        return labels[..., None] == jnp.arange(shape[-1])
+    _math.require_shape("labels", labels, shape, of)
+    return labels
+
+
+def check_weights(
+    weights: ArrayLike | None, shape: tuple[int, ...], of: str = "predictions"
+) -> jax.Array | None:
+    """Weights as an array that broadcasts to `shape`, or None. Raises."""
+    if weights is None:
+        return None
+    weights = jnp.asarray(weights)
+    if weights.dtype == jnp.bool_:
+        raise TypeError("weights must be numbers that multiply, got bool. To select use where=.")
+    _math.require_broadcast("weights", weights, shape, of)
+    return weights
+
+
+def count(
+    p: jax.Array,
+    y: jax.Array,
+    axis: tuple[int, ...],
+    where: jax.Array | None,
+    weights: jax.Array | None,
+) -> Counts:
+    """The four sums of checked arrays: the one place where anything is counted."""
+    hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
+    dtype = jnp.int32 if hard else _math.accumulator(jnp.result_type(p, y))
+    p, y = p.astype(dtype), y.astype(dtype)
+    w = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
+    if where is not None:  # select before multiplying: NaN times zero is NaN
+        p, y, w = (jnp.where(where, x, 0) for x in (p, y, w))
+
+    # Four sums, each recomputing its cheap product inside one fused pass: a shared temporary would
+    # cost more memory traffic, differences of totals would cost digits, and under jit the sums
+    # that a score does not read are dropped.
+    def total(x: jax.Array) -> jax.Array:
+        return jnp.sum(w * x, axis=axis, dtype=dtype)
+
+    return Counts(
+        tp=total(p * y), fp=total(p * (1 - y)), fn=total((1 - p) * y), tn=total((1 - p) * (1 - y))
+    )
+
+
+@_math.compiled("num_classes")
+def confusion(
+    predicted_ids: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    r"""The confusion matrix: how often class i was predicted as class j.
+
+    Use it for scores that need more than one class against the rest, `multiclass_mcc` and
+    `multiclass_kappa`; matrices of parts add up to the matrix of the whole. One matrix per image
+    is a `jax.vmap`.
+
+    .. math:: M_{ij} = \sum_n w_n [y_n = i][\hat y_n = j]
+
+    Args:
+      predicted_ids: integer class ids, shape ``[...]``.
+      labels: integer class ids of the same shape.
+      num_classes: C, static.
+      where: boolean, broadcasts to `predicted_ids`. False leaves an element out.
+      weights: factor per element, broadcasts to `predicted_ids`.
+
+    Returns:
+      Matrix ``[C, C]``, true classes in rows. int32 without weights, else float32. An element
+      with either id outside [0, C) (a void label such as 255 or -1) is not counted.
+
+    Raises:
+      TypeError: if ids are not integers, or `where` is not boolean.
+      ValueError: if shapes differ or do not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> dm.confusion(jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, 255]), 3).tolist()
+      [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    """
+    predicted, true = jnp.asarray(predicted_ids), jnp.asarray(labels)
+    for name, ids in (("predicted_ids", predicted), ("labels", true)):
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise TypeError(f"{name} must be integer class ids, got {ids.dtype} of {ids.shape}.")
+    _math.require_shape("labels", true, predicted.shape, "predicted_ids")
+    mask = _math.select(where, predicted.shape, "predicted_ids")
+    factors = check_weights(weights, predicted.shape, "predicted_ids")
+
+    # Widened, so that narrow ids neither overflow in the product nor wrap at the border.
+    predicted, true = predicted.astype(jnp.int32), true.astype(jnp.int32)
+    counted = (predicted >= 0) & (predicted < num_classes) & (true >= 0) & (true < num_classes)
+    if mask is not None:
+        counted &= mask
+    cell = jnp.where(counted, true * num_classes + predicted, num_classes**2)
+    w = jnp.ones((), jnp.int32) if factors is None else _math.as_float(factors)
+    matrix = jnp.zeros(num_classes**2, w.dtype)
+    matrix = matrix.at[cell.ravel()].add(jnp.broadcast_to(w, cell.shape).ravel(), mode="drop")
+    return matrix.reshape(num_classes, num_classes)
+
+
+def one_vs_rest(matrix: ArrayLike) -> Counts:
+    """Counts of each class against all others, read off a confusion matrix.
+
+    Use it for per-class, macro and micro scores: `fbeta(one_vs_rest(m)).mean()` is macro-F.
+
+    Args:
+      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
+
+    Returns:
+      `Counts` of shape ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
+
+    Raises:
+      ValueError: if the last two dimensions are not equal.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.one_vs_rest(jnp.array([[5, 1], [2, 4]]))
+      >>> print(c.tp.tolist(), c.fp.tolist(), c.fn.tolist(), c.tn.tolist())
+      [5, 4] [2, 1] [1, 2] [4, 5]
+    """
+    m: Any = matrix if isinstance(matrix, np.ndarray) else jnp.asarray(matrix)
+    require_square(m)
+    tp = m.diagonal(0, -2, -1)
+    fp, fn = m.sum(-2) - tp, m.sum(-1) - tp
+    return Counts(tp=tp, fp=fp, fn=fn, tn=m.sum((-2, -1))[..., None] - tp - fp - fn)
+
+
+def require_square(matrix: Any) -> None:
+    """Raise `ValueError` unless `matrix` is [..., C, C]."""
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"matrix must have shape [..., C, C], got {matrix.shape}.")

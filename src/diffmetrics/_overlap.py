@@ -1,0 +1,363 @@
+"""Overlap losses of masks and labels: one minus a score of soft counts, and two relatives.
+
+The shared keywords (`axis`, `where`, `weights`, `activation`, `prior`) and the errors are described
+once, at the top of `_set_loss`, which holds the engine; see also docs/idea.md.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math, _scores
+from diffmetrics._counts import Counts, count
+from diffmetrics._math import Activation, Axis
+from diffmetrics._set_loss import Options, activate, score_loss, spelled_out
+
+
+@spelled_out
+def fbeta_loss(
+    logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
+) -> jax.Array:
+    r"""One minus soft F-beta.
+
+    Use it when you are judged by F-beta at a fixed threshold, or by macro-F of rare labels
+    (``axis=0`` of ``[examples, labels]``, then the mean). It is not a proper scoring rule: its
+    probabilities are pushed to 0 and 1 and mean little. A threshold tuned on validation data
+    after plain cross-entropy often does as well; measure both.
+
+    .. math:: 1 - \frac{(1+\beta^2) TP}{(1+\beta^2) TP + FP + \beta^2 FN}
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      beta: positive; a miss weighs beta² false alarms. Traced.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.fbeta_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1]), beta=2.0))
+      0.2309
+
+    References:
+      Pastor-Pellicer et al., F-measure as the error function to train neural networks, 2013.
+    """
+    return score_loss(_scores.fbeta)(logits, labels, beta=beta, **options)
+
+
+@spelled_out
+def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
+    r"""One minus the soft Dice coefficient.
+
+    Use it for masks of rare foreground. Over the whole batch (the default) an empty image costs
+    its false alarms; per image (``axis`` without the batch) it needs a `prior` to teach anything.
+    Libraries compute at least seven different "Dice" losses; docs/parity.md has the line for each.
+
+    .. math:: 1 - \frac{2 TP}{2 TP + FP + FN}
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss;
+        ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.dice_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.2030
+
+    References:
+      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
+      arXiv:1707.03237. With squares in the denominator: `squared_dice_loss`.
+    """
+    return score_loss(_scores.dice)(logits, labels, **options)
+
+
+@spelled_out
+def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
+    r"""One minus the soft Jaccard index (intersection over union).
+
+    Use it when you are judged by IoU. It is a monotone function of the Dice loss, so one update
+    direction serves both; its gradient is half as long far from the optimum and twice as long
+    near it.
+
+    .. math:: 1 - \frac{TP}{TP + FP + FN}
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.jaccard_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.3375
+
+    References:
+      Rahman and Wang, Optimizing intersection-over-union in deep neural networks, ISVC 2016.
+    """
+    return score_loss(_scores.jaccard)(logits, labels, **options)
+
+
+@spelled_out
+def tversky_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    fp_weight: ArrayLike = 0.5,
+    fn_weight: ArrayLike = 0.5,
+    **options: Unpack[Options],
+) -> jax.Array:
+    r"""One minus the soft Tversky index: Dice with a price on each kind of error.
+
+    Use it when a miss and a false alarm do not cost the same. ½, ½ is Dice; 1, 1 is Jaccard;
+    1 / (1 + β²), β² / (1 + β²) is F-beta. Which price is alpha differs between libraries, so the
+    arguments say it.
+
+    .. math:: 1 - \frac{TP}{TP + a\,FP + b\,FN}
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      fp_weight: a, price of a false alarm. Traced.
+      fn_weight: b, price of a miss. Traced.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
+      >>> print(dm.tversky_loss(z, y, fp_weight=0.3, fn_weight=0.7))
+      0.2218
+
+    References:
+      Salehi et al., Tversky loss function for image segmentation, 2017, arXiv:1706.05721, eq. 3
+      (there alpha prices false alarms, beta misses).
+    """
+    loss = score_loss(_scores.tversky)
+    return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, **options)
+
+
+def _focal_tversky(
+    counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike, gamma: ArrayLike
+) -> jax.Array:
+    return 1.0 - _math.power(1.0 - _scores.tversky(counts, fp_weight, fn_weight), gamma)
+
+
+@spelled_out
+def focal_tversky_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    fp_weight: ArrayLike = 0.3,
+    fn_weight: ArrayLike = 0.7,
+    gamma: ArrayLike = 0.75,
+    **options: Unpack[Options],
+) -> jax.Array:
+    r"""The Tversky loss to a power, which shifts effort between easy and hard images or classes.
+
+    Use it with an `axis` that keeps images or classes: gamma < 1 works harder on those that are
+    nearly right, gamma > 1 on those that are nearly wrong. Over one pooled set it only rescales
+    the gradient.
+
+    .. math:: \Big(1 - \frac{TP}{TP + a\,FP + b\,FN}\Big)^\gamma
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      fp_weight: a, price of a false alarm. Traced.
+      fn_weight: b, price of a miss. Traced.
+      gamma: positive exponent; the paper writes it 1/γ with γ = 4/3. Traced.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior. A
+      perfect prediction has loss and gradient 0, where gamma < 1 alone would give infinity.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.focal_tversky_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.3232
+
+    References:
+      Abraham and Khan, A novel focal Tversky loss function, 2018, arXiv:1810.07842, eq. 4.
+    """
+    loss = score_loss(_focal_tversky)
+    return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, gamma=gamma, **options)
+
+
+@spelled_out
+def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
+    r"""One minus the soft Matthews correlation, in [0, 2].
+
+    Use it when true negatives matter too and both classes must be right. 1 is chance.
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 2]; 1 with zero gradient where one of the classes has no example.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.mcc_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.5372
+
+    References:
+      Abhishek and Hamarneh, Matthews correlation coefficient loss for deep convolutional
+      networks, 2020, arXiv:2010.13454.
+    """
+    return score_loss(_scores.mcc)(logits, labels, **options)
+
+
+@spelled_out
+def balanced_accuracy_loss(
+    logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
+) -> jax.Array:
+    r"""One minus soft balanced accuracy: the mean of the two classes' soft error rates.
+
+    Use it when both classes matter equally however rare one is. It is linear in the
+    probabilities, which are therefore pushed to 0 and 1 and not calibrated.
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+
+    Returns:
+      Loss in [0, 1]; a class without examples contributes ½ with zero gradient.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.balanced_accuracy_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.2587
+
+    References:
+      Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
+    """
+    return score_loss(_scores.balanced_accuracy)(logits, labels, **options)
+
+
+@_math.compiled("axis", "activation")
+def squared_dice_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    activation: Activation = jax.nn.sigmoid,
+    prior: Counts = Counts(),  # noqa: B008 - frozen
+) -> jax.Array:
+    r"""The Dice loss of V-Net, with squares in the denominator.
+
+    Use it for soft labels: unlike Dice of counts, it is 0 at p = y for any y, because its errors
+    are squared differences. The gradient of a false alarm fades with its probability.
+
+    .. math:: 1 - \frac{2 \sum p y}{\sum p^2 + \sum y^2}
+       = 1 - \frac{2 \sum p y}{2 \sum p y + \sum (p - y)^2}
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1, soft, or class ids.
+      axis: axes summed together; the others remain. Default: all. Static.
+      where: boolean selection, broadcasts to `logits`.
+      weights: factors, broadcast to `logits`.
+      activation: logits to probabilities. Static.
+      prior: pseudo-counts, added to the overlap (`tp`) and to the squared error (`fp`, `fn`).
+
+    Returns:
+      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+
+    Raises:
+      TypeError, ValueError: as in every set loss.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.squared_dice_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      0.0708
+
+    References:
+      Milletari et al., V-Net, 2016, arXiv:1606.04797, section 3.
+    """
+    p, y, mask, w = activate(logits, labels, where, weights, activation)
+    y = y.astype(p.dtype)
+    axes = _math.normalize_axis(axis, p.ndim)
+    # The overlap is Σ w·p·y and the error Σ w·(p - y)²: counts of other predictions, same sums.
+    overlap = count(p, y, axes, mask, w).tp
+    error = count((p - y) ** 2, jnp.ones_like(p), axes, mask, w).tp
+    return 1.0 - _scores.dice(Counts(tp=overlap, fp=error) + prior)
+
+
+@_math.compiled("axis", "activation")
+def generalized_dice_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    activation: Activation = jax.nn.sigmoid,
+    prior: Counts = Counts(),  # noqa: B008 - frozen
+) -> jax.Array:
+    r"""One Dice over all classes, each weighted by the inverse square of its volume.
+
+    Use it when classes differ in size by orders of magnitude and one loss must hear the small
+    ones. Classes lie on the last axis.
+
+    .. math:: 1 - \frac{2 \sum_c v_c TP_c}{\sum_c v_c (2 TP_c + FP_c + FN_c)}, \qquad
+       v_c = \Big(\sum_i w_i y_{ic}\Big)^{-2}
+
+    A class without a label has no volume, and is left out: other libraries give it a weight of
+    1e7 or infinity, and with it the whole loss.
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: 0/1 or soft of the same shape, or class ids ``[...]``.
+      axis: axes counted together, without the last. Default: all but the last. Static.
+      where: boolean selection, broadcasts to `logits`.
+      weights: factors, broadcast to `logits`.
+      activation: logits to probabilities, for exclusive classes `jax.nn.softmax`. Static.
+      prior: pseudo-counts added to each class, after the volumes were taken.
+
+    Returns:
+      Loss in [0, 1], the shape of `logits` without `axis` and the last axis; 1 with zero gradient
+      where no class has a label.
+
+    Raises:
+      TypeError, ValueError: as in every set loss; `ValueError` too if `axis` names the last axis.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+      >>> print(dm.generalized_dice_loss(z, jnp.array([0, 0, 1]), activation=jax.nn.softmax))
+      0.2659
+
+    References:
+      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
+      arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
+    """
+    p, y, mask, w = activate(logits, labels, where, weights, activation)
+    axes = _math.class_axes(axis, p.shape)
+    c = count(p, y, axes, mask, w)
+    # The volumes are labels, not predictions: nothing may be gained by changing a weight.
+    volume = jax.lax.stop_gradient(_math.as_float(c.tp) + _math.as_float(c.fn))
+    importance = _math.divide(1.0, volume**2)
+    pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
+    return 1.0 - _scores.dice(pooled)

@@ -1,0 +1,427 @@
+"""Scores of counts: larger is better, hard or soft alike.
+
+Each maps `Counts` of any shape to an array of that shape, so `score(counts(...)).mean()` is a macro
+average, a score of counts over all axes a micro average, and a score of a running total the
+score of the whole data set. An empty ratio is 0 with zero gradient throughout (scikit-learn's
+`zero_division=0`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._counts import Counts, require_square
+from diffmetrics._math import divide
+
+
+def _cells(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The cells in floating point: int32 cells could overflow in the first sum."""
+    return (_math.as_float(c.tp), _math.as_float(c.fp), _math.as_float(c.fn), _math.as_float(c.tn))
+
+
+def _shares(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The cells as shares of their total, whose products cannot overflow: counts of 1e10 can."""
+    tp, fp, fn, tn = _cells(c)
+    total = tp + fp + fn + tn
+    return divide(tp, total), divide(fp, total), divide(fn, total), divide(tn, total)
+
+
+@_math.compiled()
+def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.Array:
+    r"""Tversky index: overlap with a price for a false alarm and another for a miss.
+
+    The one engine behind precision (1, 0), recall (0, 1), Jaccard (1, 1), Dice (½, ½) and F-beta.
+
+    .. math:: \frac{TP}{TP + a\,FP + b\,FN}
+
+    Args:
+      counts: cells of any shape.
+      fp_weight: a, price of a false alarm. Libraries disagree on which of alpha and beta it is.
+      fn_weight: b, price of a miss.
+
+    Returns:
+      The index in [0, 1], of the shape of the counts; 0 where the denominator is 0.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.tversky(dm.Counts(tp=6, fp=4, fn=1), fp_weight=0.3, fn_weight=0.7))
+      0.75949
+
+    References:
+      Tversky, Features of similarity, Psychological Review 84, 1977.
+    """
+    tp, fp, fn, _ = _cells(counts)
+    return divide(tp, tp + fp_weight * fp + fn_weight * fn)
+
+
+@_math.compiled()
+def precision(counts: Counts) -> jax.Array:
+    r"""Share of the predicted positives that are right, :math:`TP / (TP + FP)`.
+
+    0 where nothing is predicted.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.precision(dm.Counts(tp=3, fp=1)))
+      0.75
+    """
+    return tversky(counts, 1.0, 0.0)
+
+
+@_math.compiled()
+def recall(counts: Counts) -> jax.Array:
+    r"""Share of the true positives that are found, :math:`TP / (TP + FN)`; sensitivity.
+
+    0 where no label is positive.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.recall(dm.Counts(tp=3, fn=5)))
+      0.375
+    """
+    return tversky(counts, 0.0, 1.0)
+
+
+@_math.compiled()
+def specificity(counts: Counts) -> jax.Array:
+    r"""Share of the true negatives that are left alone, :math:`TN / (TN + FP)`.
+
+    0 where no label is negative.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.specificity(dm.Counts(fp=1, tn=3)))
+      0.75
+    """
+    return recall(_negated(counts))
+
+
+@_math.compiled()
+def negative_predictive_value(counts: Counts) -> jax.Array:
+    r"""Share of the predicted negatives that are right, :math:`TN / (TN + FN)`.
+
+    0 where everything is predicted positive.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.negative_predictive_value(dm.Counts(fn=1, tn=3)))
+      0.75
+    """
+    return precision(_negated(counts))
+
+
+def _negated(c: Counts) -> Counts:
+    """The counts of the question asked the other way round."""
+    return Counts(tp=c.tn, fp=c.fn, fn=c.fp, tn=c.tp)
+
+
+@_math.compiled()
+def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
+    r"""F-beta: the weighted harmonic mean of precision and recall.
+
+    Recall counts `beta` times as much as precision: a miss weighs beta² false alarms.
+
+    .. math:: \frac{(1 + \beta^2)\,TP}{(1 + \beta^2)\,TP + FP + \beta^2 FN}
+
+    Args:
+      counts: cells of any shape.
+      beta: positive; 1 is F1, the Dice coefficient. Traced.
+
+    Returns:
+      The score in [0, 1]; 0 where nothing is positive and nothing is predicted.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.fbeta(dm.Counts(tp=6, fp=4, fn=1), beta=2.0))
+      0.78947
+
+    References:
+      van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
+    """
+    squared = _math.as_float(beta) ** 2
+    return tversky(counts, 1.0 / (1.0 + squared), squared / (1.0 + squared))
+
+
+@_math.compiled()
+def dice(counts: Counts) -> jax.Array:
+    r"""Dice coefficient :math:`2TP / (2TP + FP + FN)`, which is F1.
+
+    0 where nothing is positive and nothing is predicted: add a pseudo-count,
+    `dice(c + Counts(tp=1))`, where an empty image must score 1 for an empty prediction.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.dice(dm.Counts(tp=3, fp=1, fn=5)))
+      0.5
+
+    References:
+      Dice, Measures of the amount of ecologic association between species, Ecology 26, 1945.
+    """
+    return tversky(counts, 0.5, 0.5)
+
+
+@_math.compiled()
+def jaccard(counts: Counts) -> jax.Array:
+    r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`.
+
+    A monotone function of Dice, J = D / (2 - D): the two rank models alike on one data set, but
+    their means over images do not. 0 where nothing is positive and nothing is predicted.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.jaccard(dm.Counts(tp=3, fp=1, fn=2)))
+      0.5
+
+    References:
+      Jaccard, Étude comparative de la distribution florale, 1901.
+    """
+    return tversky(counts, 1.0, 1.0)
+
+
+@_math.compiled()
+def accuracy(counts: Counts) -> jax.Array:
+    r"""Share of all examples that are right, :math:`(TP + TN) / N`.
+
+    On rare positives it rewards predicting nothing: 0.999 on the ship images.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.accuracy(dm.Counts(tp=1, fn=1, tn=998)))
+      0.999
+    """
+    tp, fp, fn, tn = _cells(counts)
+    return divide(tp + tn, tp + fp + fn + tn)
+
+
+@_math.compiled()
+def balanced_accuracy(counts: Counts) -> jax.Array:
+    r"""Mean of recall and specificity; 0.5 for any constant prediction.
+
+    Equal to the accuracy on classes that were reweighted to be equally frequent. A class without
+    examples contributes 0 (scikit-learn drops it from the mean).
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.balanced_accuracy(dm.Counts(tp=1, fn=1, tn=998)))
+      0.75
+
+    References:
+      Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
+    """
+    return 0.5 * (recall(counts) + specificity(counts))
+
+
+@_math.compiled()
+def informedness(counts: Counts) -> jax.Array:
+    r"""Recall plus specificity minus 1: Youden's J, 0 for any constant or random prediction.
+
+    Unlike `2 * balanced_accuracy - 1` it is 0, not negative, where one class has no examples.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.informedness(dm.Counts(tp=3, fp=1, fn=1, tn=4)))
+      0.55
+
+    References:
+      Youden, Index for rating diagnostic tests, Cancer 3, 1950.
+    """
+    tp, fp, fn, tn = _shares(counts)
+    return divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
+
+
+@_math.compiled()
+def geometric_mean(counts: Counts) -> jax.Array:
+    r"""Geometric mean of recall and specificity, :math:`\sqrt{TPR \cdot TNR}`.
+
+    0 as soon as one class is missed altogether, and its gradient is taken as 0 there.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.geometric_mean(dm.Counts(tp=1, fn=3, fp=0, tn=5)))
+      0.5
+
+    References:
+      Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
+    """
+    return _math.sqrt(recall(counts) * specificity(counts))
+
+
+@_math.compiled()
+def fowlkes_mallows(counts: Counts) -> jax.Array:
+    r"""Geometric mean of precision and recall, :math:`TP / \sqrt{(TP + FP)(TP + FN)}`.
+
+    Written as the cosine of the two sets, whose gradient is finite at TP = 0 too. 0 where either
+    set is empty.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.fowlkes_mallows(dm.Counts(tp=2, fp=0, fn=6)))
+      0.5
+
+    References:
+      Fowlkes and Mallows, A method for comparing two hierarchical clusterings, JASA 78, 1983.
+    """
+    tp, fp, fn, _ = _cells(counts)
+    return divide(tp, _math.sqrt(tp + fp) * _math.sqrt(tp + fn))
+
+
+@_math.compiled()
+def mcc(counts: Counts) -> jax.Array:
+    r"""Matthews correlation of predictions and labels, in [-1, 1].
+
+    High only when all four cells are good; 0 for any constant prediction, and 0 where it is
+    undefined (a class or a prediction is missing altogether).
+
+    .. math:: \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}
+
+    Computed from shares: the textbook product overflows float32 at 1e10 examples.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.mcc(dm.Counts(tp=6e9, fp=1e9, fn=1e9, tn=2e9)))
+      0.52381
+
+    References:
+      Matthews, Biochimica et Biophysica Acta 405, 1975.
+    """
+    tp, fp, fn, tn = _shares(counts)
+    scale = _math.sqrt(tp + fp) * _math.sqrt(tp + fn) * _math.sqrt(tn + fp) * _math.sqrt(tn + fn)
+    return divide(tp * tn - fp * fn, scale)
+
+
+@_math.compiled()
+def cohen_kappa(counts: Counts) -> jax.Array:
+    r"""Cohen's kappa: agreement of predictions and labels beyond chance, at most 1.
+
+    .. math:: \frac{2 (TP\,TN - FP\,FN)}{(TP + FP)(FP + TN) + (TP + FN)(FN + TN)}
+
+    0 where both are constant.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.cohen_kappa(dm.Counts(tp=20, fp=5, fn=10, tn=15)))
+      0.4
+
+    References:
+      Cohen, A coefficient of agreement for nominal scales, 1960.
+    """
+    tp, fp, fn, tn = _shares(counts)
+    return divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
+
+
+@_math.compiled()
+def prevalence(counts: Counts) -> jax.Array:
+    r"""Share of the examples whose label is positive, :math:`(TP + FN) / N`.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> print(dm.prevalence(dm.Counts(tp=1, fn=1, tn=998)))
+      0.002
+    """
+    tp, fp, fn, tn = _cells(counts)
+    return divide(tp + fn, tp + fp + fn + tn)
+
+
+def _joint(matrix: ArrayLike) -> jax.Array:
+    """A confusion matrix as shares of its total; NumPy integers of 64 bits keep their value."""
+    m = _math.as_float(matrix)
+    require_square(m)
+    return divide(m, m.sum((-2, -1), keepdims=True))
+
+
+def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
+    r"""Matthews correlation of a confusion matrix, the R_K statistic.
+
+    Equal to `mcc` for two classes. 0 where predictions or labels are constant.
+
+    .. math:: \frac{\sum_k (p_{kk} - t_k s_k)}
+       {\sqrt{1 - \sum_k s_k^2}\sqrt{1 - \sum_k t_k^2}}
+
+    with shares p, their row sums t (true) and column sums s (predicted).
+
+    Args:
+      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
+
+    Returns:
+      The correlation in [-1, 1], shape ``[...]``.
+
+    Raises:
+      ValueError: if the last two dimensions are not equal.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.multiclass_mcc(jnp.array([[9, 1, 0], [1, 8, 1], [0, 2, 8]])))
+      0.7513
+
+    References:
+      Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
+    """
+    return _multiclass_mcc(_joint(matrix))
+
+
+@_math.compiled()
+def _multiclass_mcc(joint: jax.Array) -> jax.Array:
+    # Σ_k (p_kk - t_k s_k) is Σ_k (tp_k tn_k - fp_k fn_k). Summing what is *not* class k, instead of
+    # subtracting class k from 1, keeps the digits when one class holds nearly everything.
+    rest = 1.0 - jnp.eye(joint.shape[-1], dtype=joint.dtype)
+    exact = jax.lax.Precision.HIGHEST
+    tp = jnp.diagonal(joint, axis1=-2, axis2=-1)
+    fp = jnp.einsum("ik,...ik->...k", rest, joint, precision=exact)
+    fn = jnp.einsum("kj,...kj->...k", rest, joint, precision=exact)
+    tn = jnp.einsum("ki,...ij,jk->...k", rest, joint, rest, precision=exact)
+    true_spread = jnp.sum((tp + fn) * (tn + fp), -1)
+    predicted_spread = jnp.sum((tp + fp) * (tn + fn), -1)
+    covariance = jnp.sum(tp * tn - fp * fn, -1)
+    return divide(covariance, _math.sqrt(true_spread) * _math.sqrt(predicted_spread))
+
+
+def multiclass_kappa(
+    matrix: ArrayLike,
+    *,
+    weighting: Literal["unweighted", "linear", "quadratic"] = "unweighted",
+) -> jax.Array:
+    r"""Cohen's kappa of a confusion matrix, optionally weighted by the distance of ordered classes.
+
+    .. math:: 1 - \frac{\sum_{ij} d_{ij}\,p_{ij}}{\sum_{ij} d_{ij}\,t_i s_j}, \qquad
+       d_{ij} = [i \ne j],\ |i - j| \text{ or } (i - j)^2
+
+    Args:
+      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
+      weighting: what a disagreement costs: the same always, its distance, or its square. Static.
+
+    Returns:
+      Agreement beyond chance, at most 1, shape ``[...]``. 0 where chance alone never disagrees.
+
+    Raises:
+      ValueError: for another `weighting`, or if the last two dimensions are not equal.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> m = jnp.array([[9, 1, 0], [1, 8, 1], [0, 2, 8]])
+      >>> print(dm.multiclass_kappa(m), dm.multiclass_kappa(m, weighting="quadratic"))
+      0.75 0.8718
+
+    References:
+      Cohen, Weighted kappa, Psychological Bulletin 70, 1968.
+    """
+    distances = {"unweighted": np.sign, "linear": np.abs, "quadratic": np.square}
+    if weighting not in distances:
+        raise ValueError(f"weighting must be one of {list(distances)}, got {weighting!r}.")
+    joint = _joint(matrix)
+    order = np.arange(joint.shape[-1])
+    disagreement = distances[weighting](np.abs(order[:, None] - order[None, :]))
+    return _weighted_kappa(joint, jnp.asarray(disagreement, joint.dtype))
+
+
+@_math.compiled()
+def _weighted_kappa(joint: jax.Array, disagreement: jax.Array) -> jax.Array:
+    chance = joint.sum(-1)[..., :, None] * joint.sum(-2)[..., None, :]
+    observed = jnp.sum(disagreement * joint, (-2, -1))
+    expected = jnp.sum(disagreement * chance, (-2, -1))
+    return divide(expected - observed, expected)

@@ -1,0 +1,271 @@
+"""Assertions for losses, in the style of chex: ours pass them all, try them on yours.
+
+Each takes a loss ``f(logits, labels, **options)`` of any reduction and a batch on which to try it,
+and raises `AssertionError` that says which property failed and where. They are what the contract
+test of this library runs over every public loss.
+
+Example:
+  >>> import diffmetrics as dm, jax.numpy as jnp
+  >>> z, y = jnp.array([0.3, -2.0, 1.0, 0.5]), jnp.array([1, 0, 0, 1])
+  >>> dm.testing.assert_gradient_finite(dm.dice_loss, z, y)
+  >>> dm.testing.assert_shapes_checked(dm.dice_loss, z, y)
+  >>> naive = lambda logits, labels: ((logits - labels) ** 2).mean()
+  >>> dm.testing.assert_shapes_checked(naive, z, y)
+  Traceback (most recent call last):
+  ...
+  AssertionError: loss accepted logits (4,) with labels (4, 1) ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+from jax.typing import ArrayLike
+
+Loss = Callable[..., jax.Array]
+
+# From no evidence to the largest finite float32, on which a naive softplus or log overflows.
+SCALES = (0.0, 1.0, 1e4, 3.4e38)
+
+
+def _total(loss: Loss, labels: Any, options: dict[str, Any]) -> Callable[[jax.Array], jax.Array]:
+    """The loss as a scalar function of the logits, whatever it reduces."""
+    return lambda logits: jnp.sum(loss(logits, labels, **options))
+
+
+def assert_gradient_finite(
+    loss: Loss,
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    scales: Sequence[float] = SCALES,
+    **options: Any,
+) -> None:
+    """Value and gradient are finite at the logits' signs times every one of `scales`.
+
+    Tried with the labels as they are, all zero and all one (for class ids: all of class 0).
+
+    Args:
+      loss: the loss under test.
+      logits: shape ``[...]``; also the direction in which the extremes are tried.
+      labels: labels of these logits.
+      scales: factors; at the largest, ±float32 max, the logits' signs alone are kept.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: naming scale, labels and the number of non-finite entries.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    same = y.shape == z.shape
+    all_labels = {"given": y, "all zero": jnp.zeros_like(y)}
+    if same:
+        all_labels["all one"] = jnp.ones_like(y)
+    for scale in scales:
+        scaled = scale * (jnp.sign(z) if scale > 1e30 else z)
+        for name, some in all_labels.items():
+            value, gradient = jax.value_and_grad(_total(loss, some, options))(scaled)
+            bad = int(jnp.sum(~jnp.isfinite(gradient)))
+            if not jnp.isfinite(value) or bad:
+                raise AssertionError(
+                    f"loss is not finite for logits scaled by {scale:g} with labels {name}: value "
+                    f"{value}, {bad} of {gradient.size} gradient entries are not finite"
+                )
+
+
+def assert_gradient_matches_numerical(
+    loss: Loss, logits: ArrayLike, labels: ArrayLike, *, order: int = 2, **options: Any
+) -> None:
+    """Forward and reverse derivatives up to `order` agree with finite differences in float64.
+
+    Args:
+      loss: the loss under test; it must compute in float64 for float64 logits.
+      logits: where to differentiate; keep away from kinks.
+      labels: labels of these logits.
+      order: highest derivative, 2 by default.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: with both derivatives.
+    """
+    z = np.asarray(logits, np.float64)
+    with jax.enable_x64(True):
+        f = _total(loss, labels, options)
+        jax.test_util.check_grads(f, (z,), order=order, modes=("fwd", "rev"), atol=1e-4, rtol=1e-4)
+
+
+def assert_jit_and_vmap_agree(
+    loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
+) -> None:
+    """The loss under `jax.jit` and `jax.vmap` equals a plain loop with `jax.disable_jit`.
+
+    Args:
+      loss: the loss under test.
+      logits: one example of the input; three variations of it make the batch.
+      labels: labels of these logits.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: with the largest difference.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    batch, same = jnp.stack([z, -z, 0.5 * z]), jnp.stack([y, y, y])
+
+    def one(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return loss(logits, labels, **options)
+
+    with jax.disable_jit():
+        looped = jnp.stack([one(*pair) for pair in zip(batch, same, strict=True)])
+    jitted = jnp.stack([jax.jit(one)(*pair) for pair in zip(batch, same, strict=True)])
+    chex.assert_trees_all_close(jitted, looped, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(jax.vmap(one)(batch, same), looped, rtol=1e-5, atol=1e-6)
+
+
+def assert_order_invariant(
+    loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
+) -> None:
+    """Permuting the examples (axis 0) permutes a per-example loss and leaves a set loss alone.
+
+    Args:
+      loss: the loss under test.
+      logits: shape ``[examples, ...]``.
+      labels: shape ``[examples, ...]``.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: with the largest difference.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    order = np.random.default_rng(0).permutation(z.shape[0])
+    value, permuted = loss(z, y, **options), loss(z[order], y[order], **options)
+    if value.shape[:1] == z.shape[:1]:
+        value = value[order]
+    chex.assert_trees_all_close(permuted, value, rtol=1e-5, atol=1e-6)
+
+
+def assert_shapes_checked(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
+    """Labels with an axis too many, or an example too few, raise and are not broadcast.
+
+    ``(B,)`` against ``(B, 1)`` silently becomes ``(B, B)`` in most libraries, which makes a loss
+    nearly blind to its labels.
+
+    Args:
+      loss: the loss under test.
+      logits: shape ``[examples, ...]``.
+      labels: matching labels.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: naming the shapes that were accepted.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    wrong = [(z, y[..., None]), (z[..., None], y), (z, y[:-1]), (z[:1], y)]
+    for some, other in wrong:
+        try:
+            value = loss(some, other, **options)
+        except (ValueError, TypeError, AssertionError):
+            continue
+        raise AssertionError(
+            f"loss accepted logits {some.shape} with labels {other.shape} and returned shape "
+            f"{value.shape}; it should raise"
+        )
+
+
+def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
+    """Examples under ``where=False`` are as good as absent, even if they hold NaN.
+
+    Args:
+      loss: a set loss with a `where` option.
+      logits: shape ``[examples, ...]``; half of them are hidden.
+      labels: shape ``[examples, ...]``.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: if value or gradient differ from those of the visible examples alone, or the
+        gradient of a hidden one is not zero.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    visible = np.arange(z.shape[0]) % 2 == 0
+    where = visible.reshape(-1, *[1] * (z.ndim - 1))
+    for poison in (jnp.nan, jnp.inf, 0.0):
+        hidden = jnp.where(where, z, poison)
+        f = _total(loss, y, {**options, "where": where})
+        value, gradient = jax.value_and_grad(f)(hidden)
+        alone = jax.value_and_grad(_total(loss, y[visible], options))(z[visible])
+        chex.assert_trees_all_close((value, gradient[visible]), alone, rtol=1e-5, atol=1e-6)
+        if jnp.any(gradient[~visible] != 0):
+            raise AssertionError(f"gradient reaches examples hidden by where, which hold {poison}")
+
+
+def assert_weights_count(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
+    """A weight of 0 removes an example from a set loss, and a weight of 2 counts it twice.
+
+    Args:
+      loss: a set loss with a `weights` option.
+      logits: shape ``[examples, ...]``.
+      labels: shape ``[examples, ...]``.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: with the difference.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    times = np.arange(z.shape[0]) % 3
+    weights = times.astype(np.float32).reshape(-1, *[1] * (z.ndim - 1))
+    weighted = loss(z, y, **{**options, "weights": weights})
+    repeated = loss(jnp.repeat(z, times, 0), jnp.repeat(y, times, 0), **options)
+    chex.assert_trees_all_close(weighted, repeated, rtol=1e-5, atol=1e-6)
+
+
+def assert_accumulates_in_float32(
+    loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
+) -> None:
+    """float16 and bfloat16 logits give the float32 loss of the same numbers.
+
+    Args:
+      loss: the loss under test.
+      logits: shape ``[...]``; more than 65,504 positives show a float16 sum that overflows.
+      labels: labels of these logits.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: if the value is not float32 or differs, or the gradient is not of the
+        logits' type or not finite.
+    """
+    for dtype in (jnp.float16, jnp.bfloat16):
+        narrow = jnp.asarray(logits, dtype)
+        value, gradient = jax.value_and_grad(_total(loss, labels, options))(narrow)
+        wide = _total(loss, labels, options)(narrow.astype(jnp.float32))
+        chex.assert_type(value, jnp.float32)
+        chex.assert_type(gradient, dtype)
+        chex.assert_tree_all_finite(gradient)
+        chex.assert_trees_all_close(value, wide, rtol=1e-5, atol=1e-6)
+
+
+def assert_tends_to_metric(
+    loss: Loss,
+    metric: Callable[[jax.Array, ArrayLike], jax.Array],
+    logits: ArrayLike,
+    labels: ArrayLike,
+    **options: Any,
+) -> None:
+    """As the logits sharpen, the loss tends to one minus the exact metric of ``logits > 0``.
+
+    Args:
+      loss: a loss that claims to be the metric's twin.
+      metric: ``f(predictions, labels)`` of boolean predictions.
+      logits: shape ``[...]``, none of them 0.
+      labels: 0/1 labels.
+      **options: passed to the loss.
+
+    Raises:
+      AssertionError: with both values.
+    """
+    z = jnp.asarray(logits)
+    sharp = loss(1e4 * jnp.sign(z), labels, **options)
+    chex.assert_trees_all_close(sharp, 1.0 - metric(z > 0, labels), rtol=1e-5, atol=1e-6)
