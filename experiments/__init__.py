@@ -1,0 +1,1 @@
+"""Runnable experiments, one package or file each: `python -m experiments.NAME`."""

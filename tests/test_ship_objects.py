@@ -1,0 +1,136 @@
+"""Objects of a mask, and the Airbus score, against the published definition in plain loops."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from experiments.ships.images import open_airbus
+from experiments.ships.objects import airbus_f2, components
+
+AIRBUS = Path(__file__).parents[1] / "../shared/data/airbus"
+
+instance_maps = hnp.arrays(np.int32, (4, 5), elements=st.integers(0, 4))
+
+
+def plain_f2(predicted: np.ndarray, true: np.ndarray) -> float:
+    """The text of the competition page, word for word: a list of masks against a list of masks."""
+    predicted_masks = [predicted == k for k in set(predicted.ravel().tolist()) - {0}]
+    true_masks = [true == k for k in set(true.ravel().tolist()) - {0}]
+    if not true_masks:
+        return 0.0 if predicted_masks else 1.0
+    scores = []
+    for k in range(10, 20):
+        matched = set()
+        tp = 0
+        for p in predicted_masks:
+            for i, t in enumerate(true_masks):
+                if 20 * np.sum(p & t) > k * np.sum(p | t) and i not in matched:
+                    matched.add(i)
+                    tp += 1
+                    break
+        fp, fn = len(predicted_masks) - tp, len(true_masks) - tp
+        scores.append(5 * tp / (5 * tp + 4 * fn + fp))
+    return float(np.mean(scores))
+
+
+def bar(length: int, *, width: int = 20) -> np.ndarray:
+    """One object of `length` pixels."""
+    instances = np.zeros((3, width), np.int32)
+    instances[1, :length] = 1
+    return instances
+
+
+@given(instance_maps, instance_maps)
+def test_score_is_the_published_one(predicted, true):
+    assert airbus_f2(predicted, true) == pytest.approx(plain_f2(predicted, true), abs=1e-12)
+
+
+@given(instance_maps)
+def test_truth_scores_one(true):
+    assert airbus_f2(true, true) == 1
+
+
+def test_nothing_predicted_is_right_only_without_ships():
+    assert airbus_f2(bar(0), bar(0)) == 1
+    assert airbus_f2(bar(0), bar(9)) == 0
+    assert airbus_f2(bar(9), bar(0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "passed"),
+    # IoU = length / 20 must be above .50, .55, ...: at .50, .55, .60 or .95 itself it fails.
+    [(9, 0), (10, 0), (11, 1), (12, 2), (13, 3), (18, 8), (19, 9), (20, 10)],
+)
+def test_iou_must_be_above_the_threshold(length, passed):
+    assert airbus_f2(bar(length), bar(20)) == pytest.approx(passed / 10)
+    assert airbus_f2(bar(20), bar(length)) == pytest.approx(passed / 10)
+
+
+def test_a_missed_ship_costs_more_than_a_false_one():
+    one, two = bar(4), bar(4)
+    two[1, 10:14] = 2
+    assert airbus_f2(one, two) == pytest.approx(5 / 9)  # TP 1, FN 1
+    assert airbus_f2(two, one) == pytest.approx(5 / 6)  # TP 1, FP 1
+
+
+def test_numbers_of_objects_do_not_matter():
+    true, predicted = bar(4), bar(5)
+    true[1, 10:14], predicted[1, 10:13] = 2, 7
+    renamed = np.choose(true, [0, 30, 5])
+    assert airbus_f2(predicted, true) == airbus_f2(predicted, renamed)
+    assert airbus_f2(predicted.astype(np.uint64), true.astype(np.uint8)) == airbus_f2(
+        predicted, true
+    )
+
+
+def test_score_names_a_wrong_shape():
+    with pytest.raises(ValueError, match=r"predicted_instances \(3, 20\) .* \(3, 21\)"):
+        airbus_f2(bar(4), bar(4, width=21))
+
+
+def test_score_refuses_a_mask_that_was_not_split():
+    with pytest.raises(TypeError, match="predicted_instances is bool"):
+        airbus_f2(bar(4) > 0, bar(4))
+
+
+def test_components_are_numbered_from_one():
+    mask = np.array([[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0]])
+    expected = np.array([[1, 1, 0, 2], [0, 0, 0, 2], [3, 0, 0, 0]])
+    np.testing.assert_array_equal(components(mask), expected)
+    assert components(mask > 0).dtype == np.int32
+
+
+def test_diagonal_neighbours_are_two_objects_unless_asked():
+    assert components(np.eye(2)).max() == 2
+    assert components(np.eye(2), connectivity=2).max() == 1
+
+
+def test_small_components_leave_no_gap():
+    mask = np.array([[1, 0, 1, 1, 0, 1, 1, 1]])
+    np.testing.assert_array_equal(components(mask, 2), [[0, 0, 1, 1, 0, 2, 2, 2]])
+    assert components(mask, 4).max() == 0
+    assert components(np.zeros((2, 2)), 1).max() == 0
+
+
+def test_components_of_a_wrong_shape_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(4, 4, 1\), expected \(height, width\)"):
+        components(np.ones((4, 4, 1)))
+
+
+@pytest.mark.skipif(not AIRBUS.is_dir(), reason="the Airbus sample is not there")
+def test_airbus_sample_scores():
+    """60 of 94 images are empty; perfect pixels do not score 1, since ships touch."""
+    images = open_airbus(AIRBUS, strict=True)
+    nothing, perfect = [], []
+    for example in (images[i] for i in range(len(images))):
+        predicted = components(example.instances > 0)
+        nothing.append(airbus_f2(np.zeros_like(predicted), example.instances))
+        perfect.append(airbus_f2(predicted, example.instances))
+        if images.has_ships(len(perfect) - 1):
+            assert perfect[-1] == pytest.approx(plain_f2(predicted, example.instances))
+    assert np.mean(nothing) == 60 / 94
+    assert np.mean(perfect) == pytest.approx(0.9848638547100756)
