@@ -90,8 +90,8 @@ def _add(a: Any, b: Any) -> Any:
     on_host = isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic)
     if on_host and not isinstance(a, Tracer) and not isinstance(b, Tracer):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    total: Any = operator.add(a, b)
-    return total
+    plus: Any = operator.add  # NumPy, JAX and Python numbers at once: more than a type can say
+    return plus(a, b)
 
 
 @_math.compiled("axis")

@@ -358,6 +358,7 @@ def generalized_dice_loss(
     c = count(p, y, axes, mask, w)
     # The volumes are labels, not predictions: nothing may be gained by changing a weight.
     volume = jax.lax.stop_gradient(_math.as_float(c.tp) + _math.as_float(c.fn))
-    importance = _math.divide(1.0, volume**2)
+    # Only ratios of weights matter, and relative to the largest class none vanishes with its unit.
+    importance = _math.divide(jnp.max(volume, -1, keepdims=True), volume) ** 2
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
     return 1.0 - _scores.dice(pooled)
