@@ -1,0 +1,1 @@
+"""What the drawn scenes are made of; see `experiments.ships.scenes`."""

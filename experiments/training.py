@@ -1,0 +1,229 @@
+"""The training loop that all experiments share: progress, log, checkpoints, resume, interruption.
+
+An experiment owns its loop and its model; this module only drives a pure step:
+
+    for step in train(update, state, batches, directory, steps=300, batch_size=8):
+        ...                       # every `log_every` steps, and at the end
+    state = step.state
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+State = TypeVar("State")
+Update = Callable[[State, Any], tuple[State, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Where a run stands."""
+
+    number: int
+    loss: float
+    state: Any
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message says at which step."""
+
+
+def train(
+    update: Update[State],
+    state: State,
+    batches: Callable[[int], Iterable[Any]],
+    directory: Path,
+    *,
+    steps: int,
+    batch_size: int,
+    title: str = "train",
+    log_every: int = 20,
+    checkpoint_every: int = 100,
+    console: Console | None = None,
+) -> Iterator[Step]:
+    """Run `update` for `steps` steps, continuing from the newest checkpoint in `directory`.
+
+    Ctrl-C lets the step in flight finish, saves a checkpoint, and then raises `KeyboardInterrupt`;
+    a second Ctrl-C stops at once. A run's `metrics.jsonl` has a line every `log_every` steps.
+
+    Args:
+      update: jitted, pure ``(state, batch) -> (state, loss)``.
+      state: initial state, a pytree of arrays.
+      batches: ``batches(start)`` iterates over the batches from step `start` on.
+      directory: where checkpoints and log go.
+      steps: total number of steps, those before a resume included.
+      batch_size: examples in a batch, for the rate.
+      title: what the progress display calls the run.
+      log_every: steps between log lines; the loss is only fetched then, so that an accelerator is
+        not made to wait.
+      checkpoint_every: steps between checkpoints.
+      console: where progress is shown.
+
+    Yields:
+      A `Step` after every logged step, the last one included.
+
+    Raises:
+      NonFiniteLossError: naming the first such step. The last checkpoint is from before it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    place = _spread(batch_size)
+    with contextlib.ExitStack() as stack:
+        saved = stack.enter_context(_checkpoints(directory))
+        start = saved.latest_step() or 0
+        if start:
+            state = saved.restore(start, args=ocp.args.StandardRestore(_abstract(state)))
+        state = jax.device_put(state, place.replicated)
+        log = stack.enter_context((directory / "metrics.jsonl").open("a"))
+        progress = stack.enter_context(_display(console))
+        bar = progress.add_task(title, total=steps, completed=start, loss=math.nan, rate=0.0)
+        interrupted = stack.enter_context(_deferred_interrupt())
+
+        if start >= steps:
+            yield Step(steps, math.nan, state)
+            return
+        pending: list[jax.Array] = []
+        begun = logged = time.perf_counter()
+        for number, batch in enumerate(batches(start), start + 1):
+            state, loss = update(state, jax.device_put(batch, place.batch))
+            pending.append(loss)
+            wanted = interrupted()
+            stop = wanted or number == steps
+            if number % log_every == 0 or number % checkpoint_every == 0 or stop:
+                losses = np.asarray(jax.device_get(pending), np.float64)
+                first = number - len(losses) + 1
+                bad = np.flatnonzero(~np.isfinite(losses))
+                if bad.size:
+                    raise NonFiniteLossError(
+                        f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; "
+                        f"the last checkpoint is of step {saved.latest_step() or 0}"
+                    )
+                now = time.perf_counter()
+                rate = len(losses) * batch_size / (now - logged)
+                entry = {"step": number, "loss": losses.mean(), "examples_per_second": rate}
+                log.write(json.dumps({**entry, "seconds": now - begun}) + "\n")
+                log.flush()
+                progress.update(bar, completed=number, loss=losses.mean(), rate=rate)
+                pending, logged = [], now
+                if number % checkpoint_every == 0 or stop:
+                    saved.save(number, args=ocp.args.StandardSave(state))
+                if wanted:
+                    saved.wait_until_finished()
+                    raise KeyboardInterrupt(f"stopped after step {number}, which is saved")
+                yield Step(number, float(losses.mean()), state)
+
+
+def restore(state: State, directory: Path) -> State:
+    """The newest checkpoint in `directory`, in the structure of `state`.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    with _checkpoints(directory) as saved:
+        newest = saved.latest_step()
+        if newest is None:
+            raise FileNotFoundError(f"{directory} holds no checkpoint; was a run trained there?")
+        return saved.restore(newest, args=ocp.args.StandardRestore(_abstract(state)))
+
+
+def has_checkpoint(directory: Path) -> bool:
+    """Whether a run in `directory` can be continued."""
+    return any((directory / "checkpoints").glob("[0-9]*"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` at once or not at all: a run that is killed leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    scratch.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Device and versions, to stand beside every recorded figure."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "platform": device.platform,
+        "devices": jax.device_count(),
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return np.asarray(value).tolist()
+
+
+def _checkpoints(directory: Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    return ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options)
+
+
+def _abstract(state: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Placement:
+    batch: NamedSharding
+    replicated: NamedSharding
+
+
+def _spread(batch_size: int) -> _Placement:
+    """Batches over as many devices as divide them; parameters on each of those."""
+    devices = jax.devices()
+    count = math.gcd(batch_size, len(devices))
+    mesh = jax.sharding.Mesh(np.array(devices[:count]), ("batch",))
+    return _Placement(
+        batch=NamedSharding(mesh, PartitionSpec("batch")),
+        replicated=NamedSharding(mesh, PartitionSpec()),
+    )
+
+
+def _display(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description:>24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} examples/s"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+@contextlib.contextmanager
+def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a question that the loop asks between two steps."""
+    asked = False
+
+    def handler(*_: Any) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        previous = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not the main thread, which alone receives signals
+        yield lambda: False
+        return
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, previous)
