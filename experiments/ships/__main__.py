@@ -1,0 +1,165 @@
+"""Why does my U-Net predict all zeros? Train it on the losses and see.
+
+    python -m experiments.ships                      the tour: five losses side by side, minutes
+    python -m experiments.ships train --loss dice    one run, with --resume
+    python -m experiments.ships compare              every loss, several seeds
+    python -m experiments.ships evaluate RUN         figures and pictures of a trained run
+    python -m experiments.ships predict RUN          a submission for a folder of images
+
+Every command takes --data DIR for real images; --layout masks reads any images with mask files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from experiments import plots, training
+from experiments.ships import pictures, run
+from experiments.ships.comparison import compare_losses
+from experiments.ships.images import UnreadableImage
+from experiments.ships.losses import LOSSES
+from experiments.ships.measure import report
+from experiments.ships.run import Settings
+from experiments.ships.submission import write_predictions
+
+CONSOLE = Console()
+ASKED = ("asked-iou", "asked-focal", "asked-weighted")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tour:
+    """Train cross-entropy, Dice and the question's three losses, and see what becomes of each."""
+
+    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
+    losses: tuple[str, ...] = ("dice", "bce", *ASKED)
+    """Losses by name."""
+    seeds: int = 1
+    """Runs for each loss; from two on, standard errors are shown."""
+    out: Path = Path("runs/ships-tour")
+    """Folder for runs, table and figures."""
+    resume: bool = False
+    """Keep finished runs and continue the unfinished one."""
+
+    def __call__(self) -> None:
+        compare_losses(
+            self.settings, self.losses, self.seeds, self.out, CONSOLE, resume=self.resume
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Compare(Tour):
+    """Train every loss at the same budget with several seeds; a table, JSON and figures."""
+
+    losses: tuple[str, ...] = tuple(LOSSES)
+    """Losses by name."""
+    seeds: int = 3
+    """Runs for each loss."""
+    out: Path = Path("runs/ships-compare")
+    """Folder for runs, table and figures."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train one loss; Ctrl-C leaves a checkpoint, --resume continues it to the same parameters."""
+
+    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
+    loss: str = "dice"
+    """A loss by name."""
+    seed: int = 0
+    """Seed of parameters, crops and (for a folder) the split."""
+    out: Path | None = None
+    """Run directory; default runs/ships-LOSS-SEED."""
+    resume: bool = False
+    """Continue the run that is there."""
+
+    def __call__(self) -> None:
+        directory = self.out or Path(f"runs/ships-{self.loss}-{self.seed}")
+        images = run.open_images(self.settings, CONSOLE)
+        arguments = (self.settings, images, self.loss, self.seed, directory, CONSOLE)
+        run.fit(*arguments, resume=self.resume)
+        Evaluate(directory)()
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Figures of a trained run on the images that it was not trained on."""
+
+    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Directory of a run."""
+
+    def __call__(self) -> None:
+        settings, loss, seed, predict = run.load(self.directory)
+        images = run.open_images(settings, CONSOLE)
+        members = run.parts(settings, images, seed)
+        result = report(predict, images, members.validation, members.test)
+        record = {"loss": loss, "seed": seed, **result, "environment": training.environment()}
+        training.write_json(self.directory / "result.json", record)
+        plots.training_curves(
+            {loss: self.directory / "metrics.jsonl"}, self.directory / "curves.png"
+        )
+        examples = pictures.choose(images, members.test)
+        masks = {loss: [predict(example.image) > 0 for example in examples]}
+        pictures.predictions(examples, masks, self.directory / "predictions.png")
+        CONSOLE.print_json(data=record, default=str)
+        CONSOLE.print(f"{result['verdict']}; figures and JSON in {self.directory}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Predict a folder of images and write them in the challenge's run-length format."""
+
+    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
+    """Directory of a trained run."""
+    images: Path | None = None
+    """Folder of images; default: the run's own test images."""
+    out: Path = Path("submission.csv")
+    """CSV to write."""
+    threshold: float | None = None
+    """Probability above which a pixel is ship; default: the one tuned on validation."""
+    min_area: int = 0
+    """Drop objects of fewer pixels."""
+
+    def __call__(self) -> None:
+        write_predictions(
+            self.directory, self.images, self.out, self.threshold, self.min_area, CONSOLE
+        )
+
+
+COMMANDS: dict[str, Any] = {
+    "train": Train,
+    "compare": Compare,
+    "evaluate": Evaluate,
+    "predict": Predict,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; an error that a user can mend is one line, not a traceback."""
+    name, rest = (arguments[0], arguments[1:]) if arguments[:1] else ("", [])
+    program = "python -m experiments.ships"
+    begun = time.perf_counter()
+    try:
+        if name in COMMANDS:
+            command = tyro.cli(COMMANDS[name], args=rest, prog=f"{program} {name}")
+        else:
+            command = tyro.cli(Tour, args=arguments, prog=program, description=__doc__)
+        command()
+    except KeyboardInterrupt as stopped:
+        CONSOLE.print(f"{stopped or 'interrupted'}; continue with --resume", style="yellow")
+        return 130
+    except (OSError, ValueError, UnreadableImage, training.NonFiniteLossError) as error:
+        CONSOLE.print(f"error: {error}", style="bold red", markup=False)
+        return 1
+    CONSOLE.print(f"{time.perf_counter() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

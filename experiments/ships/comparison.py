@@ -1,0 +1,169 @@
+"""Several losses at the same budget: train, judge, tabulate."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from experiments import plots, training
+from experiments.ships import pictures, run
+from experiments.ships.losses import LOSSES
+from experiments.ships.measure import report
+
+FIGURES = ("precision", "recall", "f1", "f2", "airbus_f2", "airbus_f2_ships", "predicted_share")
+Mean = tuple[float, float]  # mean, standard error
+
+
+def compare_losses(
+    settings: run.Settings,
+    losses: Sequence[str],
+    seeds: int,
+    out: Path,
+    console: Console,
+    *,
+    resume: bool,
+) -> list[dict[str, Any]]:
+    """Train every loss with every seed in its own directory under `out`, then report on all.
+
+    Returns:
+      One row a loss, as written to `comparison.json`.
+
+    Raises:
+      ValueError: for a loss that does not exist, or no seed.
+    """
+    unknown = [name for name in losses if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
+    if seeds < 1:
+        raise ValueError(f"seeds must be at least 1, got {seeds}")
+    images = run.open_images(settings, console)
+    begun = time.perf_counter()
+    results: dict[str, list[dict[str, Any]]] = {loss: [] for loss in losses}
+    for seed in range(seeds):
+        members = run.parts(settings, images, seed)
+        for loss in losses:
+            directory = out / f"{loss}-{seed}"
+            results[loss].append(
+                _one(settings, images, loss, seed, directory, members, console, resume=resume)
+            )
+    rows = [summarize(loss, results[loss]) for loss in losses]
+    minutes = (time.perf_counter() - begun) / 60
+    source = str(settings.data) if settings.data else "generated scenes"
+    where = training.environment()
+    title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed(s), {where['device']}"
+    training.write_json(
+        out / "comparison.json",
+        {
+            "source": source,
+            "settings": vars(settings),
+            "seeds": seeds,
+            "minutes": minutes,
+            **where,
+            "rows": rows,
+        },
+    )
+    pictures.comparison(rows, out / "comparison.png", title=title)
+    _draw_runs(settings, images, losses, out)
+    console.print(table(rows, title))
+    console.print(
+        "± is the standard error over seeds; differences within two of them are ties. The tuned "
+        "threshold has the best pixel F1 on validation images. Airbus F2 counts objects.\n"
+        f"{minutes:.1f} minutes; runs, comparison.json and figures in {out}"
+    )
+    return rows
+
+
+def _one(
+    settings: run.Settings,
+    images: Any,
+    loss: str,
+    seed: int,
+    directory: Path,
+    members: run.Split,
+    console: Console,
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Train and judge one loss and seed, or read what a finished run has found."""
+    result_path = directory / "result.json"
+    resumable = resume and training.has_checkpoint(directory)
+    if resume and result_path.exists():
+        return json.loads(result_path.read_text())
+    try:
+        predict = run.fit(settings, images, loss, seed, directory, console, resume=resumable)
+    except training.NonFiniteLossError as error:
+        console.print(str(error), style="yellow", markup=False)
+        result: dict[str, Any] = {"loss": loss, "seed": seed, "verdict": str(error)}
+    else:
+        found = report(predict, images, members.validation, members.test)
+        result = {"loss": loss, "seed": seed, **found}
+    training.write_json(result_path, result)
+    return result
+
+
+def summarize(loss: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Means and standard errors over seeds; a run that became non-finite counts as NaN."""
+    row: dict[str, Any] = {"loss": loss, "verdicts": [result["verdict"] for result in results]}
+    for when in ("at_half", "at_tuned"):
+        keys = (*FIGURES, "threshold")
+        row[when] = {
+            key: _mean([result.get(when, {}).get(key, math.nan) for result in results])
+            for key in keys
+        }
+    row["average_precision"] = _mean(
+        [result.get("average_precision", math.nan) for result in results]
+    )
+    return row
+
+
+def _mean(values: Sequence[float]) -> Mean:
+    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return float(np.mean(values)), float(error)
+
+
+def table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """The comparison as a table: two lines a loss, at one half and at the tuned threshold."""
+    columns = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "..ships", "verdict")
+    result = Table(title=title)
+    for k, column in enumerate(columns):
+        result.add_column(column, justify="left" if k in (0, 9) else "right", no_wrap=k < 9)
+    for row in rows:
+        for when in ("at_half", "at_tuned"):
+            half = when == "at_half"
+            figures = row[when]
+            result.add_row(
+                row["loss"] if half else "",
+                f"{figures['threshold'][0]:.2f}",
+                *(_cell(figures[key]) for key in ("precision", "recall", "f1", "f2")),
+                _cell(row["average_precision"]) if half else "",
+                *(_cell(figures[key]) for key in ("airbus_f2", "airbus_f2_ships")),
+                row["verdicts"][0] if half else "",
+                end_section=not half,
+            )
+    return result
+
+
+def _cell(mean: Mean) -> str:
+    value, error = mean
+    return f"{value:.2f}" if math.isnan(error) else f"{value:.2f} ±{error:.2f}"
+
+
+def _draw_runs(settings: run.Settings, images: Any, losses: Sequence[str], out: Path) -> None:
+    """Training curves and predictions of the first seed."""
+    finished = [loss for loss in losses if training.has_checkpoint(out / f"{loss}-0")]
+    logs = {loss: out / f"{loss}-0" / "metrics.jsonl" for loss in finished}
+    plots.training_curves(logs, out / "curves.png")
+    examples = pictures.choose(images, run.parts(settings, images, 0).test)
+    masks = {}
+    for loss in finished:
+        predict = run.load(out / f"{loss}-0")[-1]
+        masks[loss] = [predict(example.image) > 0 for example in examples]
+    pictures.predictions(examples, masks, out / "predictions.png", note="pixels with p > ½")

@@ -1,0 +1,293 @@
+"""One run: settings, images, a pure training step, and the trained model as a predictor."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from rich.console import Console
+
+from experiments import training
+from experiments.ships.images import ImageFolder, ImageSet, open_airbus, open_masks
+from experiments.ships.losses import LOSSES
+from experiments.ships.measure import Predict
+from experiments.ships.pipeline import Batch, Split, augment, batches, normalize, split
+from experiments.ships.scenes import Scenes
+from experiments.ships.unet import UNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What makes two runs the same run."""
+
+    data: Path | None = None
+    """Folder with images; without it scenes are generated."""
+    layout: Literal["airbus", "masks"] = "airbus"
+    """The challenge's CSV and folder, or any folder of images with mask files."""
+    strict: bool = False
+    """Stop at the first unusable file instead of leaving it out."""
+    scenes: int = 640
+    """How many scenes to generate, in all three parts together."""
+    size: int = 256
+    """Edge of a generated scene in pixels."""
+    width: int = 8
+    """Channels at full resolution; each level down doubles them."""
+    depth: int = 3
+    """How many times the U-Net halves the resolution."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type; auto is bfloat16 on an accelerator and float32 on a CPU."""
+    batch_size: int = 8
+    """Crops in a step; spread over all devices that divide it."""
+    crop: int = 96
+    """Edge of a training crop; a multiple of 2**depth."""
+    ship_share: float = 0.5
+    """Share of the crops that are drawn near a ship."""
+    steps: int = 400
+    learning_rate: float = 3e-3
+    """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
+    tile: int | None = None
+    """Predict in overlapping tiles of this edge, 0: each image whole. Default: the crop, because
+    GroupNorm's statistics depend on the field of view, and should be those of training."""
+
+    def __post_init__(self) -> None:
+        halvings = 2**self.depth
+        for name, value in (("crop", self.crop), ("tile", self.tile)):
+            if value is not None and (value < 0 or value % halvings):
+                raise ValueError(f"{name} must be a multiple of 2**depth = {halvings}, got {value}")
+        if not 0.0 <= self.ship_share <= 1.0:
+            raise ValueError(f"ship_share must lie in [0, 1], got {self.ship_share}")
+        for name in ("batch_size", "crop", "steps", "width", "scenes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def open_images(settings: Settings, console: Console) -> ImageSet:
+    """The images that the settings name, with a word on what was left out."""
+    if settings.data is None:
+        return Scenes(count=settings.scenes, size=settings.size)
+    opener = {"airbus": open_airbus, "masks": open_masks}[settings.layout]
+    images: ImageFolder = opener(settings.data, strict=settings.strict)
+    full = sum(images.has_ships(i) for i in range(len(images)))
+    console.print(f"{len(images)} images in {settings.data}, {full} of them with objects")
+    for name, reason in images.skipped[:5]:
+        console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
+    if len(images.skipped) > 5:
+        console.print(f"  left out {len(images.skipped)} files in all", style="yellow")
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A U-Net without its parameters, and how it is trained."""
+
+    graph: Any  # nnx.GraphDef
+    optimizer: optax.GradientTransformation
+    settings: Settings
+
+
+State = dict[str, Any]  # "params", "optimizer" and the number of steps made
+
+
+def initialize(settings: Settings, seed: int) -> tuple[Model, State]:
+    """A fresh U-Net and the state in which its training begins."""
+    auto = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    dtype = auto if settings.dtype == "auto" else jnp.dtype(settings.dtype)
+    net = UNet(width=settings.width, depth=settings.depth, dtype=dtype, rngs=nnx.Rngs(seed))
+    graph, params = nnx.split(net)
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, settings.learning_rate, max(1, settings.steps // 10), max(2, settings.steps)
+    )
+    model = Model(graph, optax.adam(schedule), settings)
+    params = nnx.to_pure_dict(params)
+    return model, {
+        "params": params,
+        "optimizer": model.optimizer.init(params),
+        "step": jnp.zeros((), jnp.int32),
+    }
+
+
+def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
+    """The training step: one compiled, pure program from augmentation to parameters."""
+    score = LOSSES[loss]
+
+    @jax.jit
+    def update(state: State, batch: Batch) -> tuple[State, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), state["step"])
+        image, mask = augment(key, batch["image"], batch["mask"])
+
+        def objective(params: Any) -> jax.Array:
+            logits = nnx.merge(model.graph, nnx.State(params))(normalize(image))
+            return score(logits, mask.astype(jnp.float32))
+
+        value, gradient = jax.value_and_grad(objective)(state["params"])
+        change, memory = model.optimizer.update(gradient, state["optimizer"], state["params"])
+        params = optax.apply_updates(state["params"], change)
+        return {"params": params, "optimizer": memory, "step": state["step"] + 1}, value
+
+    return update
+
+
+def make_predict(model: Model, params: Any) -> Predict:
+    """The trained model as a function of one image of any size, whole or in tiles."""
+
+    @jax.jit
+    def forward(params: Any, image: np.ndarray) -> jax.Array:
+        return nnx.merge(model.graph, nnx.State(params))(normalize(image))
+
+    unit = 2**model.settings.depth
+    tile = model.settings.crop if model.settings.tile is None else model.settings.tile
+
+    def whole(image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        padding = [(0, -height % unit), (0, -width % unit), (0, 0)]
+        logits = forward(params, np.pad(image, padding, "reflect")[None])
+        return np.asarray(logits)[0, :height, :width]
+
+    def tiled(image: np.ndarray) -> np.ndarray:
+        return stitch(lambda tiles: np.asarray(forward(params, tiles)), image, tile)
+
+    return tiled if tile else whole
+
+
+TILES_AT_ONCE = 8  # of one shape and number, so that images of any size need one compilation
+
+
+def stitch(forward: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int) -> np.ndarray:
+    """Predict in tiles that overlap by a quarter, and blend them, a tile's middle weighing most.
+
+    Args:
+      forward: uint8 [TILES_AT_ONCE, tile, tile, 3] to logits [TILES_AT_ONCE, tile, tile].
+      image: uint8 [H, W, 3].
+      tile: edge of a tile; a smaller image is padded by reflection.
+
+    Returns:
+      Logits [H, W].
+    """
+    height, width = image.shape[:2]
+    # A margin, so that no pixel of the image lies where a tile's zero padding shows.
+    margin = tile // 8
+    padding = [(margin, margin + max(0, tile - n - 2 * margin)) for n in (height, width)]
+    image = np.pad(image, [*padding, (0, 0)], "reflect")
+    ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1)).astype(np.float32)
+    window = np.minimum(ramp[:, None], ramp[None, :])
+    places = [
+        np.s_[top : top + tile, left : left + tile]
+        for top in _starts(image.shape[0], tile)
+        for left in _starts(image.shape[1], tile)
+    ]
+    total, weight = np.zeros(image.shape[:2], np.float32), np.zeros(image.shape[:2], np.float32)
+    for first in range(0, len(places), TILES_AT_ONCE):
+        some = places[first : first + TILES_AT_ONCE]
+        tiles = np.zeros((TILES_AT_ONCE, tile, tile, 3), np.uint8)
+        tiles[: len(some)] = [image[place] for place in some]
+        for place, logits in zip(some, forward(tiles), strict=False):
+            total[place] += window * logits
+            weight[place] += window
+    return (total / weight)[margin : margin + height, margin : margin + width]
+
+
+def _starts(length: int, tile: int) -> np.ndarray:
+    """Corners of tiles that cover `length` evenly and overlap by at least a quarter."""
+    count = 1 + max(0, -(-(length - tile) // (tile * 3 // 4)))
+    return np.linspace(0, length - tile, count).round().astype(int)
+
+
+def parts(settings: Settings, images: ImageSet, seed: int) -> Split:
+    """Which images a run trains on, tunes on and is judged on.
+
+    Generated scenes are divided once, since there is no end of them; a folder anew for every seed,
+    so that the error over seeds contains the luck of the split.
+    """
+    return split(images, seed=0 if settings.data is None else seed)
+
+
+def fit(
+    settings: Settings,
+    images: ImageSet,
+    loss: str,
+    seed: int,
+    directory: Path,
+    console: Console,
+    *,
+    resume: bool,
+) -> Predict:
+    """Train one loss with one seed in `directory`, or continue what is there.
+
+    Raises:
+      FileExistsError: if a run is there and `resume` is not set.
+      ValueError: if the run there was made with other settings; they are named.
+    """
+    described = {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
+    claim(directory, described, resume=resume)
+    members = parts(settings, images, seed).train
+    model, state = initialize(settings, seed)
+
+    def from_step(start: int) -> Iterable[Batch]:
+        return batches(
+            images,
+            members,
+            seed=seed,
+            steps=settings.steps,
+            start=start,
+            batch_size=settings.batch_size,
+            crop=settings.crop,
+            ship_share=settings.ship_share,
+        )
+
+    update = make_update(model, loss, seed)
+    title = f"{loss}, seed {seed}"
+    for step in training.train(
+        update,
+        state,
+        from_step,
+        directory,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        title=title,
+        console=console,
+    ):
+        state = step.state
+    return make_predict(model, state["params"])
+
+
+def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
+    """Write `config.json` into a new run directory, or check that an old one is this very run."""
+    described = json.loads(json.dumps(described, default=str))
+    path = directory / "config.json"
+    if path.exists():
+        if not resume:
+            raise FileExistsError(
+                f"{directory} already holds a run; pass --resume to continue it, or another --out"
+            )
+        before = json.loads(path.read_text())
+        changed = [k for k in described if described[k] != before.get(k)]
+        if changed:
+            what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
+            raise ValueError(f"{directory} was made with other settings: {what}")
+    training.write_json(path, described)
+
+
+def load(directory: Path) -> tuple[Settings, str, int, Predict]:
+    """A trained run: its settings, loss, seed, and predictor.
+
+    Raises:
+      FileNotFoundError: if there is no run or no checkpoint.
+    """
+    path = directory / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
+    described = json.loads(path.read_text())
+    loss, seed = described.pop("loss"), described.pop("seed")
+    described["data"] = described["data"] and Path(described["data"])
+    settings = Settings(**described)
+    model, state = initialize(settings, seed)
+    state = training.restore(state, directory)
+    return settings, loss, seed, make_predict(model, state["params"])

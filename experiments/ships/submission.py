@@ -1,0 +1,98 @@
+"""From a trained run to a submission file in the challenge's run-length format."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+
+from experiments.ships import run
+from experiments.ships.objects import components
+from experiments.ships.run_length import write_submission
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+
+
+def write_predictions(
+    directory: Path,
+    folder: Path | None,
+    out: Path,
+    threshold: float | None,
+    min_area: int,
+    console: Console,
+) -> None:
+    """Predict every image and write one row an object, or an empty row for an empty image.
+
+    Args:
+      directory: a trained run.
+      folder: images to predict; None predicts the run's own test images.
+      out: the CSV.
+      threshold: probability above which a pixel is ship; None takes the one that was tuned on
+        validation images when the run was evaluated.
+      min_area: objects with fewer pixels are dropped.
+      console: for progress and what is left out.
+
+    Raises:
+      FileNotFoundError: if there is no run, no such folder, or no image in it.
+      ValueError: if the threshold is not a probability.
+    """
+    settings, _, seed, predict = run.load(directory)
+    if threshold is None:
+        threshold = _tuned(directory)
+    if not 0.0 < threshold < 1.0:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+    cut = math.log(threshold / (1.0 - threshold))
+    pictures = _own(settings, seed, console) if folder is None else _files(folder, console)
+
+    counts = {"images": 0, "objects": 0}
+
+    def rows() -> Iterator[tuple[str, np.ndarray]]:
+        for name, image in pictures:
+            instances = components(predict(image) > cut, min_area)
+            counts["images"] += 1
+            counts["objects"] += int(instances.max(initial=0))
+            yield name, instances
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_submission(out, rows())
+    console.print(
+        f"{counts['objects']} objects in {counts['images']} images at p > {threshold:.3f}: {out}"
+    )
+
+
+def _tuned(directory: Path) -> float:
+    path = directory / "result.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{directory} was not evaluated, so no threshold is tuned: "
+            f"run `python -m experiments.ships evaluate {directory}`, or pass --threshold"
+        )
+    return json.loads(path.read_text())["at_tuned"]["threshold"]
+
+
+def _own(settings: run.Settings, seed: int, console: Console) -> Iterator[tuple[str, np.ndarray]]:
+    images = run.open_images(settings, console)
+    for i in run.parts(settings, images, seed).test:
+        example = images[i]
+        yield example.name, example.image
+
+
+def _files(folder: Path, console: Console) -> Iterator[tuple[str, np.ndarray]]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"images must be a folder, and {folder} is none")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, OSError) as error:
+            console.print(f"left out: {path.name}: {error}", style="yellow", markup=False)
+            continue
+        yield path.name, pixels

@@ -1,0 +1,318 @@
+"""The ship experiment: its pipeline, its losses, its figures, and every command for two steps."""
+
+import csv
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from sklearn import metrics
+
+import diffmetrics as dm
+from experiments.ships import measure, pictures, pipeline, run
+from experiments.ships.__main__ import main
+from experiments.ships.images import Example
+from experiments.ships.losses import LOSSES
+from experiments.ships.run_length import encode, read_submission
+from experiments.ships.scenes import Scenes
+
+SCENES = Scenes(count=40, size=64)
+TINY = ["--scenes", "40", "--size", "64", "--crop", "32", "--steps", "2", "--width", "2"]
+TINY += ["--depth", "1", "--batch-size", "8"]
+SETTINGS = run.Settings(scenes=40, size=64, crop=32, steps=4, width=2, depth=1)
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_split_is_by_image_and_keeps_the_share_of_empty_ones():
+    parts = pipeline.split(SCENES, seed=0)
+    everything = [*parts.train, *parts.validation, *parts.test]
+    assert sorted(everything) == list(range(40))
+    share = np.mean([SCENES.has_ships(i) for i in range(40)])
+    for part in (parts.train, parts.validation, parts.test):
+        assert abs(np.mean([SCENES.has_ships(i) for i in part]) - share) < 0.1
+    assert pipeline.split(SCENES, seed=1) != parts
+    with pytest.raises(ValueError, match="no image with ships"):
+        pipeline.split(Scenes(count=4, size=64, empty_share=1.0), seed=0)
+
+
+def take(start: int, steps: int, ship_share: float = 0.5) -> list[pipeline.Batch]:
+    members = pipeline.split(SCENES, seed=0).train
+    return list(
+        pipeline.batches(
+            SCENES,
+            members,
+            seed=3,
+            steps=steps,
+            start=start,
+            batch_size=4,
+            crop=32,
+            ship_share=ship_share,
+        )
+    )
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    whole, rest = take(0, 5), take(3, 5)
+    assert len(rest) == 2
+    for a, b in zip(whole[3:], rest, strict=True):
+        np.testing.assert_array_equal(a["image"], b["image"])
+        np.testing.assert_array_equal(a["mask"], b["mask"])
+
+
+def test_ship_share_decides_how_many_crops_show_ships():
+    assert all(batch["mask"].any((1, 2)).all() for batch in take(0, 5, ship_share=1.0))
+    shown = np.mean([batch["mask"].any((1, 2)) for batch in take(0, 10, ship_share=0.0)])
+    assert shown < 0.4
+
+
+def test_crops_of_small_images_are_padded():
+    example = Example("a", np.ones((20, 50, 3), np.uint8), np.ones((20, 50), np.int32))
+    crop = pipeline._crop(example, 32, np.random.default_rng(0), on_ship=True)
+    assert crop["image"].shape == (32, 32, 3)
+    assert crop["mask"].all()
+
+
+def test_augmentation_turns_image_and_mask_alike():
+    mask = np.random.default_rng(0).random((64, 8, 8)) > 0.5
+    image = np.repeat(mask[..., None], 3, -1).astype(np.uint8)
+    turned, turned_mask = pipeline.augment(jax.random.key(0), jnp.asarray(image), jnp.asarray(mask))
+    np.testing.assert_array_equal(turned[..., 0], turned_mask)
+    kinds = {k: 0 for k in range(8)}
+    for before, after in zip(mask, np.asarray(turned_mask), strict=True):
+        symmetries = [np.rot90(m, k) for m in (before, before.T) for k in range(4)]
+        matches = [k for k, s in enumerate(symmetries) if np.array_equal(s, after)]
+        assert len(matches) == 1
+        kinds[matches[0]] += 1
+    assert min(kinds.values()) > 0
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_a_finite_scalar_with_a_gradient(name: str):
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(2, 8, 8)).astype(np.float32), rng.random((2, 8, 8)) > 0.9
+    value, gradient = jax.value_and_grad(LOSSES[name])(z, y.astype(np.float32))
+    assert value.shape == ()
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_the_asked_losses_fail_for_the_reasons_given():
+    z = jnp.full((1, 4, 4), -1.0)
+    y = jnp.zeros((1, 4, 4)).at[0, 0, 0].set(1.0)
+    per_ship, per_sea = (lambda g: (g[0, 0, 0], g[0, 1, 1])), {}
+    for name in ("asked-iou", "asked-focal", "asked-weighted"):
+        per_sea[name] = per_ship(jax.grad(LOSSES[name])(z, y))
+    assert per_sea["asked-iou"][0] < 0
+    assert per_sea["asked-iou"][1] == 0  # nothing opposes a false alarm
+    assert abs(per_sea["asked-focal"][1]) < 1e-3 * abs(per_sea["asked-focal"][0])
+    assert per_sea["asked-weighted"][1] > 300 * abs(per_sea["asked-weighted"][0])
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_threshold_counts_are_counts_at_every_threshold():
+    rng = np.random.default_rng(0)
+    y = rng.random((32, 32)) > 0.9
+    z = (3 * rng.normal(size=(32, 32)) + 2 * y).astype(np.float32)
+    curve = measure.threshold_counts(z, y)
+    for k in (0, 700, measure.HALF, 1300, 2000):
+        hard = dm.counts(z > measure.THRESHOLDS[k], y)
+        for cell in ("tp", "fp", "fn", "tn"):
+            assert getattr(curve, cell)[k] == int(getattr(hard, cell))
+    expected = metrics.average_precision_score(y.ravel(), z.ravel())
+    assert measure.average_precision(curve) == pytest.approx(expected, abs=1e-3)
+
+
+def test_report_of_a_perfect_and_of_an_empty_prediction():
+    by_name = {}
+
+    def perfect(image: np.ndarray) -> np.ndarray:
+        return by_name[image.tobytes()]
+
+    members = list(range(40))
+    for i in members:
+        example = SCENES[i]
+        by_name[example.image.tobytes()] = np.where(example.instances > 0, 9.0, -9.0)
+    best = measure.report(perfect, SCENES, members[:20], members[20:])
+    for when in ("at_half", "at_tuned"):
+        assert best[when]["f1"] == best[when]["precision"] == 1.0
+        assert best[when]["airbus_f2"] > 0.9
+    assert best["average_precision"] == pytest.approx(1.0)
+    assert best["verdict"] == "finds ships"
+
+    def nothing(image: np.ndarray) -> np.ndarray:
+        return np.full(image.shape[:2], -9.0)
+
+    empty = measure.report(nothing, SCENES, members[:20], members[20:])
+    share = np.mean([not SCENES.has_ships(i) for i in members[20:]])
+    assert empty["at_half"]["airbus_f2"] == pytest.approx(share)
+    assert empty["at_half"]["airbus_f2_ships"] == 0.0
+    assert empty["verdict"] == "predicts nothing"
+
+
+@pytest.mark.parametrize(
+    ("share", "recall", "limits", "words"),
+    [
+        (0.3, 0.9, (0.0, 1.0), "predicts 30% of the image; 0.20% is ship"),
+        (0.0, 0.0, (0.0, 0.4), "predicts nothing"),
+        (0.1, 0.9, (0.1, 0.7), "stuck in the middle: every p in 0.10-0.70"),
+        (0.001, 0.2, (0.0, 1.0), "misses more than half"),
+        (0.002, 0.8, (0.0, 1.0), "finds ships"),
+    ],
+)
+def test_verdict_says_what_happened(share: float, recall: float, limits: tuple, words: str):
+    half = {"predicted_share": share, "recall": recall, "precision": 0.9}
+    result = {"at_half": half, "prevalence": 0.002, "probability_range": limits}
+    assert measure.verdict(result) == words
+
+
+# --- prediction -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (70, 45), (20, 30), (130, 64)])
+def test_tiles_cover_every_pixel_and_blend_to_the_same_value(shape: tuple[int, int]):
+    image = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
+    stitched = run.stitch(lambda tiles: tiles[..., 0].astype(np.float32), image, 32)
+    np.testing.assert_allclose(stitched, image[..., 0], rtol=1e-5)
+
+
+def test_whole_images_of_any_size_are_predicted():
+    model, state = run.initialize(run.Settings(depth=2, width=2, crop=32, tile=0), seed=0)
+    predict = run.make_predict(model, state["params"])
+    logits = predict(np.zeros((37, 51, 3), np.uint8))
+    assert logits.shape == (37, 51)
+    assert logits.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"crop": 90}, r"crop must be a multiple of 2\*\*depth = 8, got 90"),
+        ({"tile": 12}, "tile must be a multiple"),
+        ({"ship_share": 1.5}, r"ship_share must lie in \[0, 1\], got 1.5"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+    ],
+)
+def test_settings_are_checked(wrong: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        run.Settings(**wrong)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def test_resumed_training_ends_with_the_same_parameters(tmp_path: Path):
+    quiet = Console(quiet=True)
+
+    def train(directory: Path, *, resume: bool) -> np.ndarray:
+        predict = run.fit(SETTINGS, SCENES, "dice", 0, directory, quiet, resume=resume)
+        return predict(SCENES[0].image)
+
+    whole = train(tmp_path / "whole", resume=False)
+
+    # The same run, stopped by Ctrl-C after its second step.
+    original = pipeline.batches
+
+    def interrupted(*args, **kwargs):
+        import os
+        import signal
+
+        for k, batch in enumerate(original(*args, **kwargs)):
+            if k == 1:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "batches", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="after step 2"):
+            train(tmp_path / "parts", resume=False)
+    with pytest.raises(FileExistsError, match="pass --resume"):
+        train(tmp_path / "parts", resume=False)
+    np.testing.assert_array_equal(train(tmp_path / "parts", resume=True), whole)
+
+
+def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path):
+    run.claim(tmp_path, {"loss": "dice", "steps": 4}, resume=False)
+    with pytest.raises(ValueError, match="other settings: steps was 4, is 5"):
+        run.claim(tmp_path, {"loss": "dice", "steps": 5}, resume=True)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def test_tour_trains_tabulates_draws_and_resumes(tmp_path: Path, capsys):
+    command = [*TINY, "--out", str(tmp_path), "--losses", "dice", "asked-iou", "--seeds", "2"]
+    assert main(command) == 0
+    assert "asked-iou" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
+    assert [row["loss"] for row in rows] == ["dice", "asked-iou"]
+    for name in ("comparison.png", "curves.png", "predictions.png"):
+        assert (tmp_path / name).stat().st_size > 2000
+    assert main(command) == 1
+    assert "--resume" in capsys.readouterr().out
+    assert main([*command, "--resume"]) == 0
+
+
+def test_compare_names_an_unknown_loss(tmp_path: Path, capsys):
+    assert main(["compare", *TINY, "--losses", "dise", "--out", str(tmp_path)]) == 1
+    assert "no loss is called dise; there are bce," in " ".join(capsys.readouterr().out.split())
+
+
+def airbus(folder: Path, count: int = 16, size: int = 768) -> None:
+    """A folder in the challenge's layout, of drawn scenes."""
+    scenes = Scenes(count=count, size=64, empty_share=0.4)
+    (folder / "train_v2").mkdir(parents=True)
+    with (folder / "train_ship_segmentations_v2.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ImageId", "EncodedPixels"])
+        for i in range(count):
+            example = scenes[i]
+            image = Image.fromarray(example.image).resize((size, size))
+            image.save(folder / "train_v2" / f"{i}.jpg", quality=90)
+            large = np.kron(example.instances, np.ones((size // 64, size // 64), np.int32))
+            ids = range(1, large.max() + 1)
+            for k in ids:
+                writer.writerow([f"{i}.jpg", encode(large == k)])
+            if not ids:
+                writer.writerow([f"{i}.jpg", ""])
+
+
+def test_train_evaluate_and_predict_on_the_challenge_layout(tmp_path: Path, capsys):
+    airbus(tmp_path / "data")
+    (tmp_path / "data" / "train_v2" / "3.jpg").write_bytes(b"\xff\xd8 cut")
+    out, submission = tmp_path / "run", tmp_path / "submission.csv"
+    tiny = [*TINY, "--data", str(tmp_path / "data"), "--tile", "0"]
+    assert main(["train", *tiny, "--loss", "bce+dice", "--out", str(out)]) == 0
+    assert "left out: train_v2/3.jpg" in " ".join(capsys.readouterr().out.split())
+    assert main(["evaluate", str(out)]) == 0
+    assert json.loads((out / "result.json").read_text())["loss"] == "bce+dice"
+    folder = str(tmp_path / "data" / "train_v2")
+    options = ["--out", str(submission), "--threshold", "0.5"]
+    assert main(["predict", str(out), "--images", folder, *options]) == 0
+    read = dict(read_submission(submission, (768, 768)))
+    assert len(read) == 15
+    settings, _, _, predict = run.load(out)
+    image = np.asarray(Image.open(tmp_path / "data" / "train_v2" / "0.jpg"))
+    np.testing.assert_array_equal(read["0.jpg"] > 0, predict(image) > 0)
+    assert main(["predict", str(tmp_path / "nothing")]) == 1
+    assert "holds no run" in " ".join(capsys.readouterr().out.split())
+
+
+def test_pictures_show_found_missed_and_false():
+    image = np.full((4, 4, 3), 128, np.uint8)
+    truth = np.zeros((4, 4), bool)
+    truth[0] = True
+    predicted = np.zeros((4, 4), bool)
+    predicted[:, 0] = True
+    shown = pictures.overlay(image, truth, predicted)
+    assert len({tuple(pixel) for pixel in shown.reshape(-1, 3)}) == 4
