@@ -83,7 +83,7 @@ def test_augmentation_turns_image_and_mask_alike():
     image = np.repeat(mask[..., None], 3, -1).astype(np.uint8)
     turned, turned_mask = pipeline.augment(jax.random.key(0), jnp.asarray(image), jnp.asarray(mask))
     np.testing.assert_array_equal(turned[..., 0], turned_mask)
-    kinds = {k: 0 for k in range(8)}
+    kinds = dict.fromkeys(range(8), 0)
     for before, after in zip(mask, np.asarray(turned_mask), strict=True):
         symmetries = [np.rot90(m, k) for m in (before, before.T) for k in range(4)]
         matches = [k for k, s in enumerate(symmetries) if np.array_equal(s, after)]
@@ -301,7 +301,7 @@ def test_train_evaluate_and_predict_on_the_challenge_layout(tmp_path: Path, caps
     assert main(["predict", str(out), "--images", folder, *options]) == 0
     read = dict(read_submission(submission, (768, 768)))
     assert len(read) == 15
-    settings, _, _, predict = run.load(out)
+    predict = run.load(out)[-1]
     image = np.asarray(Image.open(tmp_path / "data" / "train_v2" / "0.jpg"))
     np.testing.assert_array_equal(read["0.jpg"] > 0, predict(image) > 0)
     assert main(["predict", str(tmp_path / "nothing")]) == 1

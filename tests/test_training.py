@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def batches(first: int):
         yield np.random.default_rng(step).normal(size=(8, 3)).astype(np.float32)
 
 
-def run(directory: Path, steps: int = 20, source=batches, step=update):
+def run(directory: Path, steps: int = 20, source=batches, step: Any = update):
     return list(
         training.train(
             step,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ def compare_losses(
             "rows": rows,
         },
     )
+    (out / "comparison.md").write_text(markdown(rows, f"{title}, {minutes:.0f} minutes"))
     pictures.comparison(rows, out / "comparison.png", title=title)
     _draw_runs(settings, images, losses, out)
     console.print(table(rows, title))
@@ -129,26 +130,39 @@ def _mean(values: Sequence[float]) -> Mean:
     return float(np.mean(values)), float(error)
 
 
-def table(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """The comparison as a table: two lines a loss, at one half and at the tuned threshold."""
-    columns = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "..ships", "verdict")
-    result = Table(title=title)
-    for k, column in enumerate(columns):
-        result.add_column(column, justify="left" if k in (0, 9) else "right", no_wrap=k < 9)
+COLUMNS = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "..ships", "verdict")
+
+
+def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    """The comparison as text, two lines a loss: at one half and at the tuned threshold."""
     for row in rows:
         for when in ("at_half", "at_tuned"):
             half = when == "at_half"
             figures = row[when]
-            result.add_row(
+            yield [
                 row["loss"] if half else "",
                 f"{figures['threshold'][0]:.2f}",
                 *(_cell(figures[key]) for key in ("precision", "recall", "f1", "f2")),
                 _cell(row["average_precision"]) if half else "",
                 *(_cell(figures[key]) for key in ("airbus_f2", "airbus_f2_ships")),
                 row["verdicts"][0] if half else "",
-                end_section=not half,
-            )
+            ]
+
+
+def table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """The comparison for a terminal."""
+    result = Table(title=title)
+    for k, column in enumerate(COLUMNS):
+        result.add_column(column, justify="left" if k in (0, 9) else "right", no_wrap=k < 9)
+    for k, line in enumerate(cells(rows)):
+        result.add_row(*line, end_section=k % 2 == 1)
     return result
+
+
+def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
+    """The comparison for a README, with what was run above it."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *cells(rows)]
+    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cell(mean: Mean) -> str:

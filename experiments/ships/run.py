@@ -34,7 +34,7 @@ class Settings:
     """The challenge's CSV and folder, or any folder of images with mask files."""
     strict: bool = False
     """Stop at the first unusable file instead of leaving it out."""
-    scenes: int = 640
+    scenes: int = 1000
     """How many scenes to generate, in all three parts together."""
     size: int = 256
     """Edge of a generated scene in pixels."""
@@ -48,9 +48,9 @@ class Settings:
     """Crops in a step; spread over all devices that divide it."""
     crop: int = 96
     """Edge of a training crop; a multiple of 2**depth."""
-    ship_share: float = 0.5
+    ship_share: float = 0.25
     """Share of the crops that are drawn near a ship."""
-    steps: int = 400
+    steps: int = 450
     learning_rate: float = 3e-3
     """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
     tile: int | None = None
@@ -206,7 +206,9 @@ def parts(settings: Settings, images: ImageSet, seed: int) -> Split:
     Generated scenes are divided once, since there is no end of them; a folder anew for every seed,
     so that the error over seeds contains the luck of the split.
     """
-    return split(images, seed=0 if settings.data is None else seed)
+    if settings.data is None:
+        return split(images, seed=0, shares=(0.06, 0.10))
+    return split(images, seed=seed)
 
 
 def fit(

@@ -21,17 +21,16 @@ from experiments.ships.scenery.land import coast
 from experiments.ships.scenery.vessels import fleet
 
 # What a scene may contain besides water, in the order of drawing, and how often.
-# Land is several times rarer, and duller, than in the challenge: within a minute of training a
-# small network meets too little of it to learn that roofs and quays are no ships.
+# Land and clouds are several times rarer than in the challenge, and land is duller: within a minute
+# of training a small network meets too few of them to learn that quays and clouds are no ships.
 _CONTENTS = (
     (sea.shoal, 0.12),
     (sea.slick, 0.12),
     (sea.whitecaps, 0.35),
     (sea.glitter, 0.015),
-    (coast, 0.02),
+    (coast, 0.004),
     (sea.rocks, 0.03),
     (sea.fish_farm, 0.04),
-    (sea.breakwater, 0.015),
     (sea.buoys, 0.12),
 )
 
@@ -79,7 +78,7 @@ def _draw(rng: np.random.Generator, size: int, has_ships: bool) -> tuple[np.ndar
     for content, chance in _CONTENTS:
         if rng.random() < chance:
             content(canvas)
-    clouds = _opacity_of_clouds(canvas, has_ships) if rng.random() < 0.15 else None
+    clouds = _opacity_of_clouds(canvas, has_ships) if rng.random() < 0.015 else None
     if has_ships:
         fleet(canvas)
     if clouds is not None:

@@ -118,8 +118,8 @@ def counts(
       predictions: shape ``[...]``. Boolean, or floating with values in [0, 1].
       labels: the shape of `predictions`; 0/1 as boolean or integer, or soft in [0, 1].
         For floating predictions of C ≥ 2 classes over the last axis, also integer class ids of
-        shape ``predictions.shape[:-1]``; no one-hot array is made. Ids outside [0, C) match no
-        class.
+        shape ``predictions.shape[:-1]``; no one-hot array is made on the way to the counts. Ids
+        outside [0, C) match no class.
       axis: axes that are counted together; the others remain. Default: all. This is what other
         libraries call macro, micro, per image or batch: ``axis=(1, 2)`` of ``[B, H, W]`` counts
         each image.
@@ -190,20 +190,21 @@ def count(
     """The four sums of checked arrays: the one place where anything is counted."""
     hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
     dtype = jnp.int32 if hard else _math.accumulator(jnp.result_type(p, y))
-    p, y = p.astype(dtype), y.astype(dtype)
+    p = p.astype(dtype)
     w = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
     if where is not None:  # select before multiplying: NaN times zero is NaN
-        p, y, w = (jnp.where(where, x, 0) for x in (p, y, w))
+        p, y, w = (jnp.where(where, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
 
-    # Four sums, each recomputing its cheap product inside one fused pass: a shared temporary would
-    # cost more memory traffic, differences of totals would cost digits, and under jit the sums
-    # that a score does not read are dropped.
-    def total(x: jax.Array) -> jax.Array:
-        return jnp.sum(w * x, axis=axis, dtype=dtype)
+    def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What falls on the positives, and what on the negatives."""
+        if jnp.issubdtype(y.dtype, jnp.floating):
+            soft = y.astype(dtype)
+            return x * soft, x * (1 - soft)
+        # 0/1 labels choose and need not be made numbers, of which class ids would need C each.
+        return jnp.where(y != 0, x, 0), jnp.where(y != 0, 0, x)
 
-    return Counts(
-        tp=total(p * y), fp=total(p * (1 - y)), fn=total((1 - p) * y), tn=total((1 - p) * (1 - y))
-    )
+    (tp, fp), (fn, tn) = split(w * p), split(w * (1 - p))
+    return Counts(*_math.sums((tp, fp, fn, tn), axis))
 
 
 @_math.compiled("num_classes")
@@ -251,8 +252,8 @@ def confusion(
     mask = _math.select(where, predicted.shape, "predicted_ids")
     factors = check_weights(weights, predicted.shape, "predicted_ids")
 
-    # Widened, so that narrow ids neither overflow in the product nor wrap at the border.
-    predicted, true = predicted.astype(jnp.int32), true.astype(jnp.int32)
+    # Widened, so that ids of 8 bits overflow neither in the product nor against num_classes.
+    predicted, true = (x.astype(jnp.promote_types(x.dtype, jnp.int32)) for x in (predicted, true))
     counted = (predicted >= 0) & (predicted < num_classes) & (true >= 0) & (true < num_classes)
     if mask is not None:
         counted &= mask

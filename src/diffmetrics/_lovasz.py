@@ -157,14 +157,16 @@ def _slopes(errors: jax.Array, labels: jax.Array, weights: jax.Array, prior: Cou
     """By how much each element raises the Jaccard loss when it joins the larger errors."""
     position = jax.lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1)
     _, y, w, origin = jax.lax.sort((-errors, labels, weights, position), num_keys=1)
-    positives = jnp.sum(w * y, -1, keepdims=True)
-    misses, alarms = jnp.cumsum(w * y, -1), jnp.cumsum(w * (1.0 - y), -1)
+    miss, alarm = w * y, w * (1.0 - y)
     pseudo = jax.tree.map(lambda cell: jnp.asarray(cell)[..., None], prior)
-    mistaken = _distance(Counts(tp=positives - misses, fp=alarms, fn=misses) + pseudo)
-    slopes = jnp.diff(mistaken, prepend=_distance(Counts(tp=positives) + pseudo))
+    # Counts just before each element: everything larger is mistaken, the rest is not.
+    misses, alarms = jnp.cumsum(miss, -1) - miss, jnp.cumsum(alarm, -1) - alarm
+    found = jnp.flip(jnp.cumsum(jnp.flip(miss, -1), -1), -1)
+    before = Counts(tp=found, fp=alarms, fn=misses) + pseudo
+    union = before.tp + before.fp + before.fn
+    # 1 - tp / union grows by this much. As a difference of two losses near 1 it would lose most of
+    # its digits, and among a million elements most slopes would round to zero.
+    rise = _math.divide(miss + alarm * _math.divide(before.tp, union), union + alarm)
+    first = (union <= _math.NOTHING) & (alarm > 0)  # a mistake between empty sets costs everything
+    slopes = jnp.where(first, 1.0, rise)
     return jnp.put_along_axis(jnp.zeros_like(slopes), origin, slopes, axis=-1, inplace=False)
-
-
-def _distance(c: Counts) -> jax.Array:
-    """The Jaccard loss, 0 between empty sets: an element of no weight must not make a mistake."""
-    return _math.divide(c.fp + c.fn, c.tp + c.fp + c.fn)

@@ -5,6 +5,8 @@ A function here is used by at least one family above; nothing here knows what a 
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
@@ -59,6 +61,53 @@ def as_float(x: ArrayLike) -> jax.Array:
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(accumulator(x.dtype))
     return x.astype(jnp.result_type(float))
+
+
+# A float32 sum may add so many numbers one after the other before its error shows.
+RUN = 1024
+
+
+def sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """The sums of several arrays of one shape and type over `axis`, in one pass that makes none.
+
+    XLA's CPU backend writes out whatever enters a lone `jnp.sum`, so four sums of four products
+    cost four arrays; a reduction of several operands it fuses with what makes them.
+    """
+    if not axis:
+        return terms
+    if jnp.issubdtype(terms[0].dtype, jnp.integer):
+        return _fused_sums(terms, axis)  # exact, and without derivatives
+    return _float_sums(terms, axis)
+
+
+def _fused_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """Runs along the last of `axis` go first: a fused reduction adds one element after another."""
+    *rest, last = axis
+    length = terms[0].shape[last]
+    if length > RUN:
+        terms = tuple(_in_runs(t, last) for t in terms)
+        rest, last = [*rest, last], last + 1
+    zeros = tuple(jnp.zeros((), t.dtype) for t in terms)
+    runs = jax.lax.reduce(terms, zeros, lambda a, b: tuple(map(operator.add, a, b)), (last,))
+    return tuple(jnp.sum(r, tuple(rest), dtype=r.dtype) for r in runs)
+
+
+def _in_runs(x: jax.Array, axis: int) -> jax.Array:
+    """`x` with `axis` split in two, the second of length RUN, filled up with zeros."""
+    padding = [(0, -x.shape[axis] % RUN if a == axis else 0) for a in range(x.ndim)]
+    return jnp.pad(x, padding).reshape(*x.shape[:axis], -1, RUN, *x.shape[axis + 1 :])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _float_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    return _fused_sums(terms, axis)
+
+
+@_float_sums.defjvp
+def _(axis: tuple[int, ...], primals: Any, tangents: Any) -> tuple[Any, Any]:
+    # A reduction of several operands has no derivative in JAX; the sum of a sum is a sum.
+    (terms,), (moved,) = primals, tangents
+    return _float_sums(terms, axis), tuple(jnp.sum(t, axis) for t in moved)
 
 
 # --- edges of gradients ---------------------------------------------------------------------------

@@ -138,20 +138,6 @@ def fish_farm(canvas: Canvas) -> None:
     canvas.free[box] &= ~inside
 
 
-def breakwater(canvas: Canvas) -> None:
-    """A mole of loose stones."""
-    rng = canvas.rng
-    place, length, width = canvas.anywhere(), rng.uniform(40, 130), rng.uniform(2.5, 5)
-    box = place.box(canvas.size, (-length, length), (-30, 30))
-    along, across = place.frame(box)
-    across = across + rng.uniform(-25, 25) * (along / length) ** 2
-    rough = rng.standard_normal(along.shape, np.float32)
-    stones = ramp(width + 0.5 * rough - np.abs(across), 0, 1.2) * (np.abs(along) < length)
-    tone = rng.uniform(75, 140) * (1 + 0.16 * rough - 0.05 * across)[..., None]
-    canvas.blend(stones, tone * np.array((1.04, 1, 0.89), np.float32), box)
-    canvas.free[box] &= (np.abs(across) > width + 3) | (np.abs(along) > length)
-
-
 def buoys(canvas: Canvas) -> None:
     for _ in range(canvas.rng.integers(1, 9)):
         place = canvas.anywhere()

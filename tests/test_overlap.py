@@ -1,0 +1,332 @@
+"""Overlap losses, value and gradient, against the plain loops; and what is special about each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffmetrics as dm
+from tests import along_axes, reference
+
+Loss = Callable[..., jax.Array]
+rng = np.random.default_rng(0)
+SHAPE = (2, 3, 4)
+LOGITS = rng.normal(scale=2.0, size=SHAPE)
+PROBABILITIES = rng.uniform(0.05, 0.95, SHAPE)
+LABELS = rng.integers(0, 2, SHAPE)
+SOFT = rng.uniform(size=SHAPE)
+IDS = np.array([[0, 3, 255], [1, 0, 2]])
+ONE_HOT = np.eye(4, dtype=int)[[[0, 3, 1], [1, 0, 2]]]
+KEEP = rng.random(SHAPE) < 0.7
+FACTORS = rng.uniform(0.5, 2.0, SHAPE)
+CELLS = {"tp": 0.5, "fp": 0.25, "fn": 0.75, "tn": 2.0}
+
+HYPER = {
+    "fbeta_loss": {"beta": 2.0},
+    "dice_loss": {},
+    "jaccard_loss": {},
+    "tversky_loss": {"fp_weight": 0.3, "fn_weight": 0.9},
+    "focal_tversky_loss": {"fp_weight": 0.3, "fn_weight": 0.9, "gamma": 0.6},
+    "mcc_loss": {},
+    "balanced_accuracy_loss": {},
+    "squared_dice_loss": {},
+    "generalized_dice_loss": {},
+    "lovasz_hinge_loss": {},
+    "lovasz_softmax_loss": {},
+}
+OVER_CLASSES = ("generalized_dice_loss", "lovasz_softmax_loss")  # they keep the last axis
+ACTIVATIONS = {  # the library's, and the reference's
+    "sigmoid": (jax.nn.sigmoid, along_axes.sigmoid),
+    "softmax": (jax.nn.softmax, along_axes.softmax),
+    "identity": (lambda p: p, along_axes.identity),
+}
+CASES: dict[str, dict[str, Any]] = {
+    "one set": {},
+    "sets": {"axis": (-2, 0)},
+    "broadcast": {"axis": 1, "where": KEEP[:, :, :1], "weights": FACTORS[0]},
+    "prior": {"axis": 1, "where": KEEP, "weights": FACTORS, "prior": CELLS},
+    "soft labels": {"labels": SOFT, "weights": FACTORS},
+    "one-hot": {"labels": ONE_HOT, "axis": (0, 1), "activation": "softmax"},
+    "class ids": {"labels": IDS, "axis": 1, "activation": "softmax", "where": KEEP},
+    "probabilities": {"logits": PROBABILITIES, "activation": "identity"},
+}
+
+
+def applies(name: str, case: dict[str, Any]) -> bool:
+    """A Lovász loss is one of hard labels, and its hinge one of margins."""
+    if "lovasz" in name and case.get("labels") is SOFT:
+        return False
+    return not (name == "lovasz_hinge_loss" and "activation" in case)
+
+
+PAIRS = [(n, c) for n, c in itertools.product(HYPER, CASES) if applies(n, CASES[c])]
+
+
+def central_differences(f: Callable[[Any], float], x: np.ndarray, step: float = 1e-5) -> np.ndarray:
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        ahead, behind = x.copy(), x.copy()
+        ahead[index] += step
+        behind[index] -= step
+        gradient[index] = (f(ahead) - f(behind)) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize(("name", "case"), PAIRS, ids=[f"{n}-{c}" for n, c in PAIRS])
+def test_value_and_gradient_match_the_loops(name: str, case: str):
+    options = {**CASES[case]}
+    logits, labels = options.pop("logits", LOGITS), options.pop("labels", LABELS)
+    ours, theirs = {**options, **HYPER[name]}, {**options, **HYPER[name]}
+    if "prior" in options:
+        ours["prior"], theirs["prior"] = dm.Counts(**CELLS), reference.Counts(**CELLS)
+    if "activation" in options:
+        ours["activation"], theirs["activation"] = ACTIVATIONS[options["activation"]]
+
+    loss, plain = getattr(dm, name), getattr(reference, name)
+    expected = plain(logits, labels, **theirs)
+    # Sets are told apart by their own factor, so that one gradient checks them all.
+    factor = np.linspace(1.0, 2.0, expected.size).reshape(expected.shape)
+
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
+    def total(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value = loss(z, labels, **ours)
+        return jnp.sum(factor * value), value
+
+    (_, value), gradient = total(jnp.asarray(logits))
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    numerical = central_differences(
+        lambda z: float(np.sum(factor * plain(z, labels, **theirs))), logits
+    )
+    atol = 1e-5 * np.abs(numerical).max()
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-4, atol=atol)
+
+
+# --- identities -----------------------------------------------------------------------------------
+
+
+def fbeta_as_tversky(beta: float) -> Loss:
+    weights = {"fp_weight": 1 / (1 + beta**2), "fn_weight": beta**2 / (1 + beta**2)}
+    return partial(dm.tversky_loss, **weights)
+
+
+def jaccard_from_dice(logits: Any, labels: Any) -> jax.Array:
+    dice = dm.dice_loss(logits, labels)
+    return 2 * dice / (1 + dice)
+
+
+IDENTITIES: dict[str, tuple[Loss, Loss]] = {
+    "dice is F1": (dm.dice_loss, dm.fbeta_loss),
+    "dice is tversky": (dm.dice_loss, dm.tversky_loss),
+    "jaccard is tversky": (
+        dm.jaccard_loss,
+        partial(dm.tversky_loss, fp_weight=1.0, fn_weight=1.0),
+    ),
+    "jaccard is monotone in dice": (dm.jaccard_loss, jaccard_from_dice),
+    "F2 is tversky": (partial(dm.fbeta_loss, beta=2.0), fbeta_as_tversky(2.0)),
+    "F½ is tversky": (partial(dm.fbeta_loss, beta=0.5), fbeta_as_tversky(0.5)),
+    "focal tversky without focus": (
+        partial(dm.focal_tversky_loss, fp_weight=0.2, fn_weight=0.9, gamma=1.0),
+        partial(dm.tversky_loss, fp_weight=0.2, fn_weight=0.9),
+    ),
+    "generalized dice of one class": (
+        lambda z, y: dm.generalized_dice_loss(z[..., None], y[..., None]),
+        dm.dice_loss,
+    ),
+    "balanced accuracy is informedness": (
+        lambda z, y: 2 * dm.balanced_accuracy_loss(z, y),
+        dm.score_loss(dm.informedness),
+    ),
+    "mcc does not mind which class is positive": (
+        dm.mcc_loss,
+        lambda z, y: dm.mcc_loss(-z, 1 - y),
+    ),
+    "a loss is one minus a score of soft counts": (
+        dm.mcc_loss,
+        lambda z, y: 1 - dm.mcc(dm.counts(jax.nn.sigmoid(z), y)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), IDENTITIES.values(), ids=IDENTITIES)
+def test_two_names_of_one_loss(one: Loss, other: Loss):
+    z = jnp.asarray(LOGITS, jnp.float32)
+    ours, theirs = (jax.jit(jax.value_and_grad(loss))(z, LABELS) for loss in (one, other))
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_pooled_softmax_dice_is_mean_true_class_probability():
+    """The documented trap: over all axes, classes included, it is blind to imbalance."""
+    ids = rng.integers(0, 4, (2, 3))
+    p = jax.nn.softmax(LOGITS)
+    true_class = jnp.take_along_axis(p, ids[..., None], -1).mean()
+    pooled = dm.dice_loss(LOGITS, ids, activation=jax.nn.softmax)
+    np.testing.assert_allclose(pooled, 1 - true_class, rtol=1e-5)
+    macro = dm.dice_loss(LOGITS, ids, activation=jax.nn.softmax, axis=(0, 1)).mean()
+    assert abs(macro - pooled) > 0.01
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in HYPER if "lovasz" not in n and n != "generalized_dice_loss"]
+)
+def test_prior_is_pseudo_pixels(name: str):
+    loss = partial(getattr(dm, name), **HYPER[name])
+    labels = LABELS.ravel()
+    # Two hits, one false alarm, three misses and one correct rejection, all without doubt.
+    certain = 200.0 * np.array([1, 1, 1, -1, -1, -1, -1])
+    longer = np.concatenate([LOGITS.ravel(), certain])
+    pixels = loss(longer, np.concatenate([labels, [1, 1, 0, 1, 1, 1, 0]]))
+    prior = loss(LOGITS.ravel(), labels, prior=dm.Counts(tp=2.0, fp=1.0, fn=3.0, tn=1.0))
+    np.testing.assert_allclose(prior, pixels, rtol=1e-5)
+
+
+def test_prior_of_hits_is_hits_in_a_lovasz_loss():
+    longer = np.concatenate([LOGITS.ravel(), [9.0, 9.0]])
+    hits = dm.lovasz_hinge_loss(longer, np.concatenate([LABELS.ravel(), [1, 1]]))
+    prior = dm.lovasz_hinge_loss(LOGITS.ravel(), LABELS.ravel(), prior=dm.Counts(tp=2.0))
+    np.testing.assert_allclose(prior, hits, rtol=1e-5)
+
+
+# --- edges ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HYPER)
+def test_more_foreground_than_float16_can_count(name: str):
+    loss = partial(getattr(dm, name), **HYPER[name])
+    logits = rng.normal(size=(300, 300, 1)).astype(np.float16)
+    labels = rng.random(logits.shape) < 0.9
+    assert labels.sum() > 65_504
+    value, gradient = jax.jit(jax.value_and_grad(loss))(logits, labels)
+    np.testing.assert_allclose(value, loss(logits.astype(np.float32), labels), rtol=1e-5)
+    chex.assert_type(gradient, jnp.float16)
+    chex.assert_tree_all_finite(gradient)
+
+
+@pytest.mark.parametrize("name", HYPER)
+def test_saturated_logits_match_the_loops(name: str):
+    logits = 1e4 * np.sign(LOGITS)
+    value = getattr(dm, name)(logits, LABELS, **HYPER[name])
+    expected = getattr(reference, name)(logits, LABELS, **HYPER[name])
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in HYPER if "lovasz" not in n and n != "balanced_accuracy_loss"]
+)
+def test_no_positive_label_is_the_constant_one(name: str):
+    loss = partial(getattr(dm, name), **HYPER[name])
+    value, gradient = jax.jit(jax.value_and_grad(loss))(LOGITS, np.zeros(SHAPE, int))
+    assert value == 1
+    assert not gradient.any()
+
+
+def test_focal_tversky_at_perfection_has_no_infinite_gradient():
+    perfect = jnp.where(LABELS == 1, 200.0, -200.0)
+    value, gradient = jax.value_and_grad(dm.focal_tversky_loss)(perfect, LABELS)
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_squared_dice_is_zero_at_its_soft_labels_where_dice_is_not():
+    logits = np.log(SOFT / (1 - SOFT))
+    np.testing.assert_allclose(dm.squared_dice_loss(logits, SOFT), 0, atol=1e-6)
+    assert dm.dice_loss(logits, SOFT) > 0.1
+
+
+@pytest.mark.parametrize("name", OVER_CLASSES)
+def test_an_absent_class_is_left_out(name: str):
+    loss = getattr(dm, name)
+    labels = LABELS.copy()
+    labels[..., 2] = 0
+    present = [0, 1, 3]
+    whole = loss(LOGITS, labels, activation=jax.nn.sigmoid)
+    without = loss(LOGITS[..., present], labels[..., present], activation=jax.nn.sigmoid)
+    np.testing.assert_allclose(whole, without, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", OVER_CLASSES)
+def test_the_axis_of_classes_cannot_be_counted(name: str):
+    with pytest.raises(ValueError, match=r"must not name the last axis.*axis=\(0, -1\)"):
+        getattr(dm, name)(LOGITS, LABELS, axis=(0, -1))
+
+
+def test_activation_must_keep_the_shape():
+    with pytest.raises(ValueError, match=r"activation must keep the shape of logits \(2, 3, 4\)"):
+        dm.dice_loss(LOGITS, LABELS, activation=lambda z: z[..., 0])
+
+
+# --- Lovász ---------------------------------------------------------------------------------------
+
+
+def test_lovasz_of_many_images_is_a_loop_over_images():
+    together = dm.lovasz_hinge_loss(LOGITS, LABELS, axis=(1, 2), where=KEEP, weights=FACTORS)
+    alone = [
+        dm.lovasz_hinge_loss(z, y, where=k, weights=w)
+        for z, y, k, w in zip(LOGITS, LABELS, KEEP, FACTORS, strict=True)
+    ]
+    chex.assert_trees_all_close(together, jnp.stack(alone), rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lovasz_hinge_bounds_the_exact_jaccard_loss(seed: int):
+    draw = np.random.default_rng(seed)
+    logits = draw.normal(scale=[[0.1], [1.0], [10.0]] * 20, size=(60, 8)).astype(np.float32)
+    labels = draw.integers(0, 2, logits.shape)
+    labels[:, 0] = 1
+    exact = 1 - dm.jaccard(dm.counts(logits > 0, labels, axis=1))
+    assert np.all(dm.lovasz_hinge_loss(logits, labels, axis=1) >= exact - 1e-6)
+
+
+def jaccard_loss_of(mistaken: Sequence[int] | np.ndarray, labels: np.ndarray) -> float:
+    wrong = np.isin(np.arange(len(labels)), mistaken)
+    union = np.sum((labels == 1) | wrong)
+    return float(wrong.sum() / union) if union else 0.0
+
+
+SMALL = [np.array(y) for y in ([1, 0, 1, 0, 0], [1, 1, 1, 1, 1], [0, 0, 0, 0, 0], [0, 0, 0, 1, 0])]
+
+
+@pytest.mark.parametrize("labels", SMALL, ids=str)
+def test_lovasz_extends_the_jaccard_loss_of_every_set_of_mistakes(labels: np.ndarray):
+    for mistaken in itertools.product([0, 1], repeat=5):
+        errors = np.array(mistaken, float)
+        logits = (1 - errors) * (2 * labels - 1)  # an error of 1 at logit 0, of 0 on the margin
+        expected = jaccard_loss_of(np.flatnonzero(mistaken), labels)
+        np.testing.assert_allclose(dm.lovasz_hinge_loss(logits, labels), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", SMALL, ids=str)
+def test_lovasz_is_the_largest_over_all_orders_of_mistakes(labels: np.ndarray):
+    """A submodular set function's extension is a maximum over permutations: no sorting needed."""
+    logits = np.random.default_rng(1).normal(size=5)
+    errors = np.maximum(0, 1 - logits * (2 * labels - 1))
+    largest = -np.inf
+    for order in itertools.permutations(range(5)):
+        steps = np.diff([jaccard_loss_of(order[:k], labels) for k in range(6)])
+        largest = max(largest, float(np.dot(errors[list(order)], steps)))
+    np.testing.assert_allclose(dm.lovasz_hinge_loss(logits, labels), largest, rtol=1e-5)
+
+
+def test_lovasz_hinge_without_foreground_is_the_largest_hinge():
+    z = jnp.array([-3.0, 0.5, -0.2])
+    value, gradient = jax.value_and_grad(dm.lovasz_hinge_loss)(z, np.zeros(3, int))
+    np.testing.assert_allclose(value, 1.5)
+    np.testing.assert_allclose(gradient, [0, 1, 0])
+
+
+def test_lovasz_gradient_of_a_large_image_keeps_its_digits():
+    draw = np.random.default_rng(0)
+    labels = draw.random(2**19) < 1e-3
+    logits = (draw.normal(size=2**19) + np.where(labels, 1, -2)).astype(np.float32)
+    ours = np.asarray(jax.grad(dm.lovasz_hinge_loss)(logits, labels))
+    with jax.enable_x64(True):
+        exact = np.asarray(jax.grad(dm.lovasz_hinge_loss)(logits.astype(np.float64), labels))
+    assert np.linalg.norm(ours - exact) < 1e-5 * np.linalg.norm(exact)

@@ -1,0 +1,304 @@
+"""Scores against scikit-learn where it has them and against the plain definitions everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import diffmetrics as dm
+from tests import reference
+
+Score = Callable[..., jax.Array]
+
+ZERO: Any = 0  # what scikit-learn is told to make of 0 / 0
+# Ours, and scikit-learn's of (labels, predictions).
+BINARY: dict[str, tuple[Score, Callable[..., float]]] = {
+    "accuracy": (dm.accuracy, sk.accuracy_score),
+    "balanced_accuracy": (dm.balanced_accuracy, sk.balanced_accuracy_score),
+    "precision": (dm.precision, partial(sk.precision_score, zero_division=ZERO)),
+    "recall": (dm.recall, partial(sk.recall_score, zero_division=ZERO)),
+    "specificity": (dm.specificity, partial(sk.recall_score, pos_label=0, zero_division=ZERO)),
+    "negative_predictive_value": (
+        dm.negative_predictive_value,
+        partial(sk.precision_score, pos_label=0, zero_division=ZERO),
+    ),
+    "dice": (dm.dice, partial(sk.f1_score, zero_division=ZERO)),
+    "fbeta": (partial(dm.fbeta, beta=2.0), partial(sk.fbeta_score, beta=2.0, zero_division=ZERO)),
+    "jaccard": (dm.jaccard, partial(sk.jaccard_score, zero_division=ZERO)),
+    "mcc": (dm.mcc, sk.matthews_corrcoef),
+    "cohen_kappa": (dm.cohen_kappa, sk.cohen_kappa_score),
+}
+DEFINITIONS: dict[str, tuple[Score, Callable[..., float]]] = {
+    **{
+        name: (getattr(dm, name), getattr(reference, name))
+        for name in (
+            *("accuracy", "balanced_accuracy", "cohen_kappa", "dice", "fowlkes_mallows"),
+            *("geometric_mean", "informedness", "jaccard", "mcc", "negative_predictive_value"),
+            *("precision", "prevalence", "recall", "specificity"),
+        )
+    },
+    "fbeta": (partial(dm.fbeta, beta=0.5), partial(reference.fbeta, beta=0.5)),
+    "tversky": (
+        partial(dm.tversky, fp_weight=0.3, fn_weight=0.9),
+        partial(reference.tversky, fp_weight=0.3, fn_weight=0.9),
+    ),
+}
+with_sklearn = pytest.mark.parametrize(("ours", "theirs"), BINARY.values(), ids=BINARY)
+by_definition = pytest.mark.parametrize(("ours", "theirs"), DEFINITIONS.values(), ids=DEFINITIONS)
+
+
+def random_labels(seed: int, positives: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, predictions that are right four times in five, and sample weights."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random(300) < positives
+    predictions = labels ^ (rng.random(300) < 0.2)
+    return labels, predictions, rng.uniform(0.1, 3.0, 300)
+
+
+# --- two classes ----------------------------------------------------------------------------------
+
+
+@with_sklearn
+@pytest.mark.parametrize("positives", [0.5, 0.02])
+def test_score_matches_sklearn(ours: Score, theirs: Callable[..., float], positives: float):
+    labels, predictions, weights = random_labels(1, positives)
+    plain = ours(dm.counts(predictions, labels))
+    np.testing.assert_allclose(plain, theirs(labels, predictions), rtol=1e-5)
+    weighted = ours(dm.counts(predictions, labels, weights=weights))
+    np.testing.assert_allclose(
+        weighted, theirs(labels, predictions, sample_weight=weights), rtol=1e-5
+    )
+
+
+# Where only one class or one prediction occurs, scikit-learn drops the absent class from balanced
+# accuracy and has no kappa: there the definition judges, below.
+@pytest.mark.filterwarnings("ignore:A single label was found")
+@pytest.mark.parametrize(
+    "name", [n for n in BINARY if n not in ("balanced_accuracy", "cohen_kappa")]
+)
+@pytest.mark.parametrize(
+    ("labels", "predictions"),
+    [([0, 0, 0], [0, 0, 0]), ([0, 0, 0], [0, 1, 0]), ([0, 1, 0], [0, 0, 0]), ([1, 1], [1, 1])],
+    ids=["empty", "only alarms", "only misses", "full"],
+)
+def test_degenerate_score_matches_sklearn(name: str, labels: list[int], predictions: list[int]):
+    ours, theirs = BINARY[name]
+    value = ours(dm.counts(np.array(predictions, bool), np.array(labels)))
+    np.testing.assert_allclose(value, theirs(labels, predictions), rtol=1e-6)
+
+
+@by_definition
+def test_degenerate_score_is_zero_where_it_divides_by_zero(
+    ours: Score, theirs: Callable[..., float]
+):
+    for table in np.ndindex(2, 2, 2, 2):
+        cells = [float(n * filled) for n, filled in zip((5, 3, 7, 11), table, strict=True)]
+        expected = theirs(reference.Counts(*cells))
+        np.testing.assert_allclose(ours(dm.Counts(*cells)), expected, rtol=2e-6, err_msg=f"{cells}")
+
+
+@by_definition
+@settings(deadline=None, max_examples=30)
+@given(cells=st.tuples(*[st.integers(1, 10**6)] * 4))
+def test_score_matches_its_definition(
+    ours: Score, theirs: Callable[..., float], cells: tuple[int, int, int, int]
+):
+    expected = theirs(reference.Counts(*cells))
+    # Correlations can nearly vanish, which leaves an absolute error of single precision.
+    np.testing.assert_allclose(ours(dm.Counts(*cells)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_fowlkes_mallows_of_two_clusterings_is_that_of_their_pairs():
+    first, second = np.random.default_rng(2).integers(0, 3, (2, 40))
+    i, j = np.triu_indices(40, 1)
+    together = dm.counts(second[i] == second[j], first[i] == first[j])
+    expected = sk.fowlkes_mallows_score(first, second)
+    np.testing.assert_allclose(dm.fowlkes_mallows(together), expected, rtol=1e-6)
+
+
+def exact_mcc(tp: int, fp: int, fn: int, tn: int) -> float:
+    """Matthews correlation from integers of any length."""
+    margins = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return float((tp * tn - fp * fn) / Fraction(math.isqrt(margins * 10**20), 10**10))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        (6 * 10**9, 10**9, 10**9, 2 * 10**9),
+        (900, 300, 100, 10**10),
+        (9, 10**6, 1, 10**10),
+        (10**10, 1, 10**5, 3),
+        (1, 2, 2, 10**10),
+    ],
+)
+def test_mcc_of_ten_billion_samples(cells: tuple[int, int, int, int]):
+    np.testing.assert_allclose(dm.mcc(dm.Counts(*cells)), exact_mcc(*cells), atol=1e-6, rtol=1e-5)
+
+
+@by_definition
+def test_score_of_integer_counts_at_the_end_of_int32(ours: Score, theirs: Callable[..., float]):
+    cells = (2**31 - 1, 2**30, 2**29, 2**31 - 1)
+    counted = dm.Counts(*(jnp.asarray(cell, jnp.int32) for cell in cells))
+    expected = theirs(reference.Counts(*cells))
+    np.testing.assert_allclose(ours(counted), expected, rtol=2e-6)
+
+
+@by_definition
+def test_score_of_host_totals(ours: Score, theirs: Callable[..., float]):
+    cells = (10**11, 10**10, 3 * 10**10, 10**12)
+    expected = theirs(reference.Counts(*cells))
+    np.testing.assert_allclose(ours(dm.Counts(*cells).to_host()), expected, rtol=2e-6)
+
+
+# --- averages over classes ------------------------------------------------------------------------
+
+
+def random_ids(seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Class ids of unequal frequency and predictions that are right two times in three."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(4, 500, p=[0.7, 0.2, 0.09, 0.01])
+    return labels, np.where(rng.random(500) < 2 / 3, labels, rng.integers(0, 4, 500))
+
+
+AVERAGED: dict[str, tuple[Score, Callable[..., float]]] = {
+    "fbeta": (partial(dm.fbeta, beta=0.5), partial(sk.fbeta_score, beta=0.5)),
+    "precision": (dm.precision, sk.precision_score),
+    "recall": (dm.recall, sk.recall_score),
+    "jaccard": (dm.jaccard, sk.jaccard_score),
+}
+over_averaged = pytest.mark.parametrize(("ours", "theirs"), AVERAGED.values(), ids=AVERAGED)
+
+
+@over_averaged
+def test_averages_over_exclusive_classes_match_sklearn(ours: Score, theirs: Callable[..., float]):
+    labels, predictions = random_ids()
+    each = dm.one_vs_rest(dm.confusion(predictions, labels, 4))
+    pooled = jax.tree.map(jnp.sum, each)
+    values = {
+        "macro": ours(each).mean(),
+        "weighted": jnp.average(ours(each), weights=each.tp + each.fn),
+        "micro": ours(pooled),
+    }
+    for average, value in values.items():
+        expected = theirs(labels, predictions, average=average, zero_division=0)
+        np.testing.assert_allclose(value, expected, rtol=1e-5, err_msg=average)
+
+
+@over_averaged
+def test_averages_over_many_labels_are_axes(ours: Score, theirs: Callable[..., float]):
+    rng = np.random.default_rng(4)
+    labels = rng.random((200, 5)) < np.array([0.5, 0.3, 0.1, 0.02, 0.0])
+    predictions = labels ^ (rng.random(labels.shape) < 0.1)
+    values = {
+        "macro": ours(dm.counts(predictions, labels, axis=0)).mean(),
+        "micro": ours(dm.counts(predictions, labels)),
+        "samples": ours(dm.counts(predictions, labels, axis=1)).mean(),
+    }
+    for average, value in values.items():
+        expected = theirs(labels, predictions, average=average, zero_division=0)
+        np.testing.assert_allclose(value, expected, rtol=1e-5, err_msg=average)
+
+
+def test_balanced_accuracy_of_classes_is_their_mean_recall():
+    labels, predictions = random_ids()
+    each = dm.one_vs_rest(dm.confusion(predictions, labels, 4))
+    expected = sk.balanced_accuracy_score(labels, predictions)
+    np.testing.assert_allclose(dm.recall(each).mean(), expected, rtol=1e-6)
+
+
+# --- scores of a confusion matrix -----------------------------------------------------------------
+
+WEIGHTINGS = {"unweighted": None, "linear": "linear", "quadratic": "quadratic"}
+
+
+def test_multiclass_mcc_matches_sklearn_and_definition():
+    labels, predictions = random_ids()
+    matrix = dm.confusion(predictions, labels, 4)
+    expected = sk.matthews_corrcoef(labels, predictions)
+    np.testing.assert_allclose(dm.multiclass_mcc(matrix), expected, rtol=1e-5)
+    np.testing.assert_allclose(reference.multiclass_mcc(matrix), expected)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_multiclass_kappa_matches_sklearn_and_definition(weighting: Any):
+    labels, predictions = random_ids()
+    matrix = dm.confusion(predictions, labels, 4)
+    expected = sk.cohen_kappa_score(labels, predictions, weights=WEIGHTINGS[weighting])
+    ours = dm.multiclass_kappa(matrix, weighting=weighting)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    np.testing.assert_allclose(reference.multiclass_kappa(matrix, weighting=weighting), expected)
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        np.zeros((3, 3)),
+        np.diag([4, 0, 0]),
+        np.diag([4, 2, 0]),
+        [[3, 0, 0], [2, 0, 0], [1, 0, 0]],
+        [[3, 2, 1], [0, 0, 0], [0, 0, 0]],
+        [[0, 5], [7, 0]],
+    ],
+    ids=["empty", "one class", "absent class", "one prediction", "one label", "all wrong"],
+)
+def test_degenerate_matrix_matches_definition(matrix: Any):
+    np.testing.assert_allclose(
+        dm.multiclass_mcc(matrix), reference.multiclass_mcc(matrix), atol=1e-6
+    )
+    for weighting in WEIGHTINGS:
+        np.testing.assert_allclose(
+            dm.multiclass_kappa(matrix, weighting=weighting),  # pyright: ignore[reportArgumentType]
+            reference.multiclass_kappa(matrix, weighting=weighting),
+            atol=1e-6,
+        )
+
+
+# One class holds 99.999 % of ten billion samples, so that 1 - Σ t² is the difference of two numbers
+# that single precision cannot tell apart.
+LOPSIDED = np.array(
+    [[9_999_900_000, 20_000, 300], [10_000, 60_000, 2_000], [500, 1_000, 26_200]], np.int64
+)
+
+
+def test_multiclass_mcc_keeps_its_digits_when_one_class_holds_nearly_everything():
+    m = [[int(cell) for cell in row] for row in LOPSIDED]
+    true, predicted = [sum(row) for row in m], [sum(row[k] for row in m) for k in range(3)]
+    n = sum(true)
+    covariance = sum(m[k][k] for k in range(3)) * n - sum(
+        t * p for t, p in zip(true, predicted, strict=True)
+    )
+    spreads = (n * n - sum(t * t for t in true)) * (n * n - sum(p * p for p in predicted))
+    expected = float(Fraction(covariance, math.isqrt(spreads)))
+    np.testing.assert_allclose(dm.multiclass_mcc(LOPSIDED), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+def test_multiclass_kappa_keeps_its_digits_when_one_class_holds_nearly_everything(weighting: Any):
+    expected = reference.multiclass_kappa(LOPSIDED, weighting=weighting)
+    np.testing.assert_allclose(
+        dm.multiclass_kappa(LOPSIDED, weighting=weighting), expected, rtol=1e-5
+    )
+
+
+def test_two_classes_are_the_binary_case():
+    matrix = np.array([[50.0, 4.0], [3.0, 7.0]])
+    counted = dm.Counts(tp=7, fp=4, fn=3, tn=50)
+    np.testing.assert_allclose(dm.multiclass_mcc(matrix), dm.mcc(counted), rtol=1e-6)
+    np.testing.assert_allclose(dm.multiclass_kappa(matrix), dm.cohen_kappa(counted), rtol=1e-5)
+
+
+def test_unknown_weighting_is_named():
+    with pytest.raises(ValueError, match=r"weighting must be one of .*'linear'.* got 'cubic'"):
+        dm.multiclass_kappa(LOPSIDED, weighting="cubic")  # pyright: ignore[reportArgumentType]
