@@ -38,7 +38,7 @@ class TorchBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1, self.norm2 = nn.GroupNorm(8, channels), nn.GroupNorm(8, channels)
+        self.norm1, self.norm2 = (nn.GroupNorm(channels // 8, channels) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = functional.relu(self.norm1(self.conv1(x)), inplace=True)

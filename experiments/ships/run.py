@@ -50,8 +50,8 @@ class Settings:
     """Edge of a training crop; a multiple of 2**depth."""
     ship_share: float = 0.25
     """Share of the crops that are drawn near a ship."""
-    steps: int = 450
-    learning_rate: float = 3e-3
+    steps: int = 500
+    learning_rate: float = 4e-3
     """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
     tile: int | None = None
     """Predict in overlapping tiles of this edge, 0: each image whole. Default: the crop, because
@@ -207,7 +207,7 @@ def parts(settings: Settings, images: ImageSet, seed: int) -> Split:
     so that the error over seeds contains the luck of the split.
     """
     if settings.data is None:
-        return split(images, seed=0, shares=(0.06, 0.10))
+        return split(images, seed=0, shares=(0.10, 0.10))
     return split(images, seed=seed)
 
 

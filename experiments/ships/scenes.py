@@ -29,7 +29,7 @@ _CONTENTS = (
     (sea.whitecaps, 0.35),
     (sea.glitter, 0.015),
     (coast, 0.004),
-    (sea.rocks, 0.03),
+    (sea.rocks, 0.015),
     (sea.fish_farm, 0.04),
     (sea.buoys, 0.12),
 )
@@ -78,7 +78,7 @@ def _draw(rng: np.random.Generator, size: int, has_ships: bool) -> tuple[np.ndar
     for content, chance in _CONTENTS:
         if rng.random() < chance:
             content(canvas)
-    clouds = _opacity_of_clouds(canvas, has_ships) if rng.random() < 0.015 else None
+    clouds = _opacity_of_clouds(canvas, has_ships) if rng.random() < 0.01 else None
     if has_ships:
         fleet(canvas)
     if clouds is not None:
