@@ -26,6 +26,23 @@ Batch = dict[str, Any]  # arrays, on the host or on the device
 CACHED_IMAGES = 1024
 
 
+class Remembered:
+    """An image set that keeps what it has read or drawn, for all runs of a comparison."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+        self._fetch = functools.lru_cache(CACHED_IMAGES)(images.__getitem__)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int, /) -> Example:
+        return self._fetch(index)
+
+    def has_ships(self, index: int, /) -> bool:
+        return self._images.has_ships(index)
+
+
 @dataclass(frozen=True)
 class Split:
     """Image numbers for training, for tuning thresholds, and for the report."""
@@ -83,13 +100,12 @@ def batches(
     """
     everything = np.array(members)
     with_ships = np.array([i for i in members if images.has_ships(i)])
-    fetch = functools.lru_cache(CACHED_IMAGES)(images.__getitem__)
 
     def draw(_: int, rng: np.random.Generator) -> Batch:
         wants_ship = rng.random() < ship_share
         for _attempt in range(20):
             try:
-                example = fetch(int(rng.choice(with_ships if wants_ship else everything)))
+                example = images[int(rng.choice(with_ships if wants_ship else everything))]
             except UnreadableImage:
                 continue
             return _crop(example, crop, rng, on_ship=wants_ship)

@@ -19,7 +19,7 @@ from experiments import training
 from experiments.ships.images import ImageFolder, ImageSet, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict
-from experiments.ships.pipeline import Batch, Split, augment, batches, normalize, split
+from experiments.ships.pipeline import Batch, Remembered, Split, augment, batches, normalize, split
 from experiments.ships.scenes import Scenes
 from experiments.ships.unet import UNet
 
@@ -72,7 +72,7 @@ class Settings:
 def open_images(settings: Settings, console: Console) -> ImageSet:
     """The images that the settings name, with a word on what was left out."""
     if settings.data is None:
-        return Scenes(count=settings.scenes, size=settings.size)
+        return Remembered(Scenes(count=settings.scenes, size=settings.size))
     opener = {"airbus": open_airbus, "masks": open_masks}[settings.layout]
     images: ImageFolder = opener(settings.data, strict=settings.strict)
     full = sum(images.has_ships(i) for i in range(len(images)))
@@ -81,7 +81,7 @@ def open_images(settings: Settings, console: Console) -> ImageSet:
         console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
     if len(images.skipped) > 5:
         console.print(f"  left out {len(images.skipped)} files in all", style="yellow")
-    return images
+    return Remembered(images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -110,15 +110,14 @@ def _wake(canvas: Canvas, ship: _Ship, water: np.ndarray) -> None:
     trail = np.exp(-astern / reach - (across / spread) ** 2)
     trail += 0.8 * np.exp(-astern / (3 * half) - (across / (1.1 * half)) ** 2)
     trail *= astern > 0
-    from_bow = ship.length / 2 - along
+    from_bow = np.maximum(ship.length / 2 - along, 0)
     arm = (np.abs(across) - 0.7 * half - rng.uniform(0.07, 0.2) * from_bow) / (0.8 + from_bow / 40)
-    arms = np.exp(-(arm**2) - np.maximum(from_bow, 0) / reach) * (from_bow > 0)
+    arms = np.exp(-(arm**2) - from_bow / reach) * (from_bow > 0)
     grain = 0.6 + 0.12 * canvas.waves[box] + 0.8 * rng.random(along.shape, np.float32)
     foam = (trail + rng.uniform(0.1, 0.7) * arms) * grain
     foam = np.clip(rng.uniform(0.25, 1.0) * foam, 0, 0.92) * water[box]
-    if (
-        canvas.pixels[box].mean() > 105 and rng.random() < 0.5
-    ):  # amid sun glint the smoothed water looks dark
+    # Amid sun glint the smoothed water looks dark.
+    if canvas.pixels[box].mean() > 105 and rng.random() < 0.5:
         canvas.darken(0.25 * foam, box)
     else:
         canvas.blend(foam, (206, 218, 220), box)
