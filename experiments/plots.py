@@ -43,7 +43,13 @@ def read_log(path: Path) -> dict[str, np.ndarray]:
 
 
 def training_curves(logs: Mapping[str, Path], path: Path) -> None:
-    """Draw the training loss of each named run, a panel for each: their scales differ."""
+    """Draw the training loss of each named run, a panel for each: their scales differ.
+
+    Raises:
+      ValueError: if there is no run.
+    """
+    if not logs:
+        raise ValueError("there is no run to draw")
     with mpl.rc_context(STYLE):
         columns = min(4, len(logs))
         rows = -(-len(logs) // columns)

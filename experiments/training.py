@@ -52,6 +52,7 @@ def train(
     steps: int,
     batch_size: int,
     title: str = "train",
+    unit: str = "examples",
     log_every: int = 20,
     checkpoint_every: int = 100,
     console: Console | None = None,
@@ -69,6 +70,7 @@ def train(
       steps: total number of steps, those before a resume included.
       batch_size: examples in a batch, for the rate.
       title: what the progress display calls the run.
+      unit: what the progress display calls an example.
       log_every: steps between log lines; the loss is only fetched then, so that an accelerator is
         not made to wait.
       checkpoint_every: steps between checkpoints.
@@ -78,7 +80,7 @@ def train(
       A `Step` after every logged step, the last one included.
 
     Raises:
-      NonFiniteLossError: naming the first such step. The last checkpoint is from before it.
+      NonFiniteLossError: naming the first such step, which is never saved.
     """
     directory.mkdir(parents=True, exist_ok=True)
     place = _spread(batch_size)
@@ -90,7 +92,9 @@ def train(
         state = jax.device_put(state, place.replicated)
         log = stack.enter_context((directory / "metrics.jsonl").open("a"))
         progress = stack.enter_context(_display(console))
-        bar = progress.add_task(title, total=steps, completed=start, loss=math.nan, rate=0.0)
+        bar = progress.add_task(
+            title, total=steps, completed=start, loss=math.nan, rate=0.0, unit=unit
+        )
         interrupted = stack.enter_context(_deferred_interrupt())
 
         if start >= steps:
@@ -142,14 +146,19 @@ def restore(state: State, directory: Path) -> State:
 
 def has_checkpoint(directory: Path) -> bool:
     """Whether a run in `directory` can be continued."""
-    return any((directory / "checkpoints").glob("[0-9]*"))
+    with _checkpoints(directory) as saved:
+        return saved.latest_step() is not None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` at once or not at all: a run that is killed leaves no half file."""
+    """Write `content` at once or not at all: a run that is killed leaves no half file.
+
+    NaN, which JSON does not know, becomes null.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(content, indent=1, default=_plain) + "\n")
+    plain = _finite(json.loads(json.dumps(content, default=_plain)))
+    scratch.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")
     scratch.replace(path)
 
 
@@ -171,6 +180,14 @@ def _plain(value: Any) -> Any:
     return np.asarray(value).tolist()
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _checkpoints(directory: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     return ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options)
@@ -189,7 +206,7 @@ class _Placement:
 def _spread(batch_size: int) -> _Placement:
     """Batches over as many devices as divide them; parameters on each of those."""
     devices = jax.devices()
-    count = math.gcd(batch_size, len(devices))
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("batch",))
     return _Placement(
         batch=NamedSharding(mesh, PartitionSpec("batch")),
@@ -202,7 +219,7 @@ def _display(console: Console | None) -> Progress:
         TextColumn("{task.description:>24}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} examples/s"),
+        TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} {task.fields[unit]}/s"),
         TimeRemainingColumn(),
         console=console,
     )

@@ -22,10 +22,11 @@ from rich.console import Console
 
 from experiments import plots, training
 from experiments.ships import pictures, run
-from experiments.ships.comparison import compare_losses
+from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage
 from experiments.ships.losses import LOSSES
-from experiments.ships.measure import report
+from experiments.ships.measure import Predict as Predictor
+from experiments.ships.pipeline import Images
 from experiments.ships.run import Settings
 from experiments.ships.submission import write_predictions
 
@@ -81,10 +82,27 @@ class Train:
 
     def __call__(self) -> None:
         directory = self.out or Path(f"runs/ships-{self.loss}-{self.seed}")
+        if self.loss not in LOSSES:
+            raise ValueError(f"no loss is called {self.loss}; there are {', '.join(LOSSES)}")
         images = run.open_images(self.settings, CONSOLE)
         arguments = (self.settings, images, self.loss, self.seed, directory, CONSOLE)
-        run.fit(*arguments, resume=self.resume)
-        Evaluate(directory)()
+        predict = run.fit(*arguments, resume=self.resume)
+        evaluate(directory, self.settings, images, self.loss, self.seed, predict)
+
+
+def evaluate(
+    directory: Path, settings: Settings, images: Images, loss: str, seed: int, predict: Predictor
+) -> None:
+    """Write and print what a trained model is worth, with curves and pictures."""
+    result = judge(settings, images, seed, predict)
+    record = {"loss": loss, "seed": seed, **result, **training.environment()}
+    training.write_json(directory / "result.json", record)
+    plots.training_curves({loss: directory / "metrics.jsonl"}, directory / "curves.png")
+    examples = pictures.choose(images, run.parts(settings, images, seed).test)
+    masks = {loss: [predict(example.image) > 0 for example in examples]}
+    pictures.predictions(examples, masks, directory / "predictions.png", note="pixels with p > ½")
+    CONSOLE.print_json((directory / "result.json").read_text())
+    CONSOLE.print(f"{result['verdict']}; figures and JSON in {directory}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,18 +115,7 @@ class Evaluate:
     def __call__(self) -> None:
         settings, loss, seed, predict = run.load(self.directory)
         images = run.open_images(settings, CONSOLE)
-        members = run.parts(settings, images, seed)
-        result = report(predict, images, members.validation, members.test)
-        record = {"loss": loss, "seed": seed, **result, "environment": training.environment()}
-        training.write_json(self.directory / "result.json", record)
-        plots.training_curves(
-            {loss: self.directory / "metrics.jsonl"}, self.directory / "curves.png"
-        )
-        examples = pictures.choose(images, members.test)
-        masks = {loss: [predict(example.image) > 0 for example in examples]}
-        pictures.predictions(examples, masks, self.directory / "predictions.png")
-        CONSOLE.print_json(data=record, default=str)
-        CONSOLE.print(f"{result['verdict']}; figures and JSON in {self.directory}")
+        evaluate(self.directory, settings, images, loss, seed, predict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +159,8 @@ def main(arguments: list[str]) -> int:
             command = tyro.cli(Tour, args=arguments, prog=program, description=__doc__)
         command()
     except KeyboardInterrupt as stopped:
-        CONSOLE.print(f"{stopped or 'interrupted'}; continue with --resume", style="yellow")
+        saved = f"{stopped}; continue with --resume" if stopped.args else "interrupted"
+        CONSOLE.print(saved, style="yellow")
         return 130
     except (OSError, ValueError, UnreadableImage, training.NonFiniteLossError) as error:
         CONSOLE.print(f"error: {error}", style="bold red", markup=False)

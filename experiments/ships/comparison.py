@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from rich.table import Table
 from experiments import plots, training
 from experiments.ships import pictures, run
 from experiments.ships.losses import LOSSES
-from experiments.ships.measure import report
+from experiments.ships.measure import Predict, report
+from experiments.ships.pipeline import Images
 
 FIGURES = ("precision", "recall", "f1", "f2", "airbus_f2", "airbus_f2_ships", "predicted_share")
 Mean = tuple[float, float]  # mean, standard error
@@ -45,17 +47,15 @@ def compare_losses(
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     images = run.open_images(settings, console)
-    begun = time.perf_counter()
     results: dict[str, list[dict[str, Any]]] = {loss: [] for loss in losses}
     for seed in range(seeds):
-        members = run.parts(settings, images, seed)
         for loss in losses:
             directory = out / f"{loss}-{seed}"
             results[loss].append(
-                _one(settings, images, loss, seed, directory, members, console, resume=resume)
+                _one(settings, images, loss, seed, directory, console, resume=resume)
             )
     rows = [summarize(loss, results[loss]) for loss in losses]
-    minutes = (time.perf_counter() - begun) / 60
+    minutes = sum(result["seconds"] for each in results.values() for result in each) / 60
     source = str(settings.data) if settings.data else "generated scenes"
     where = training.environment()
     title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed(s), {where['device']}"
@@ -71,48 +71,59 @@ def compare_losses(
         },
     )
     (out / "comparison.md").write_text(markdown(rows, f"{title}, {minutes:.0f} minutes"))
-    pictures.comparison(rows, out / "comparison.png", title=title)
-    _draw_runs(settings, images, losses, out)
     console.print(table(rows, title))
     console.print(
-        "± is the standard error over seeds; differences within two of them are ties. The tuned "
-        "threshold has the best pixel F1 on validation images. Airbus F2 counts objects.\n"
+        "± is the standard error over seeds; differences within two of them are ties, and it does "
+        "not contain the luck of the test images.\n"
+        "The tuned threshold has the best pixel F1 on validation images. Airbus F2 is of objects.\n"
         f"{minutes:.1f} minutes; runs, comparison.json and figures in {out}"
     )
+    pictures.comparison(rows, out / "comparison.png", title=title)
+    _draw_runs(settings, images, losses, out)
     return rows
 
 
 def _one(
     settings: run.Settings,
-    images: Any,
+    images: Images,
     loss: str,
     seed: int,
     directory: Path,
-    members: run.Split,
     console: Console,
     *,
     resume: bool,
 ) -> dict[str, Any]:
     """Train and judge one loss and seed, or read what a finished run has found."""
-    result_path = directory / "result.json"
-    resumable = resume and training.has_checkpoint(directory)
-    if resume and result_path.exists():
-        return json.loads(result_path.read_text())
+    path = directory / "result.json"
+    run.claim(directory, run.describe(settings, loss, seed), resume=resume)
+    if path.exists():
+        return json.loads(path.read_text())
+    begun = time.perf_counter()
     try:
-        predict = run.fit(settings, images, loss, seed, directory, console, resume=resumable)
+        predict = run.fit(settings, images, loss, seed, directory, console, resume=True)
+        found = judge(settings, images, seed, predict)
     except training.NonFiniteLossError as error:
         console.print(str(error), style="yellow", markup=False)
-        result: dict[str, Any] = {"loss": loss, "seed": seed, "verdict": str(error)}
-    else:
-        found = report(predict, images, members.validation, members.test)
-        result = {"loss": loss, "seed": seed, **found}
-    training.write_json(result_path, result)
+        found = {"verdict": str(error)}
+    seconds = time.perf_counter() - begun
+    result = {"loss": loss, "seed": seed, **found, "seconds": seconds, **training.environment()}
+    training.write_json(path, result)
     return result
+
+
+def judge(settings: run.Settings, images: Images, seed: int, predict: Predict) -> dict[str, Any]:
+    """The figures of a trained model on its test images."""
+    members = run.parts(settings, images, seed)
+    return report(predict, images, members.validation, members.test)
 
 
 def summarize(loss: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Means and standard errors over seeds; a run that became non-finite counts as NaN."""
-    row: dict[str, Any] = {"loss": loss, "verdicts": [result["verdict"] for result in results]}
+    counted = Counter(result["verdict"] for result in results)
+    verdict = "; ".join(
+        f"{n} x {words}" if n < len(results) else words for words, n in counted.items()
+    )
+    row: dict[str, Any] = {"loss": loss, "verdict": verdict}
     for when in ("at_half", "at_tuned"):
         keys = (*FIGURES, "threshold")
         row[when] = {
@@ -145,7 +156,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
                 *(_cell(figures[key]) for key in ("precision", "recall", "f1", "f2")),
                 _cell(row["average_precision"]) if half else "",
                 *(_cell(figures[key]) for key in ("airbus_f2", "airbus_f2_ships")),
-                row["verdicts"][0] if half else "",
+                row["verdict"] if half else "",
             ]
 
 
@@ -170,9 +181,11 @@ def _cell(mean: Mean) -> str:
     return f"{value:.2f}" if math.isnan(error) else f"{value:.2f} ±{error:.2f}"
 
 
-def _draw_runs(settings: run.Settings, images: Any, losses: Sequence[str], out: Path) -> None:
+def _draw_runs(settings: run.Settings, images: Images, losses: Sequence[str], out: Path) -> None:
     """Training curves and predictions of the first seed."""
     finished = [loss for loss in losses if training.has_checkpoint(out / f"{loss}-0")]
+    if not finished:
+        return
     logs = {loss: out / f"{loss}-0" / "metrics.jsonl" for loss in finished}
     plots.training_curves(logs, out / "curves.png")
     examples = pictures.choose(images, run.parts(settings, images, 0).test)

@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from experiments import plots
-from experiments.ships.images import Example, ImageSet
+from experiments.ships.images import Example
+from experiments.ships.pipeline import Images
 
 
 def overlay(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
@@ -48,13 +49,13 @@ def zoom(example: Example, edge: int) -> tuple[slice, slice]:
     return rows, columns
 
 
-def choose(images: ImageSet, members: Sequence[int], count: int = 4) -> list[Example]:
+def choose(images: Images, members: Sequence[int], count: int = 4) -> list[Example]:
     """Images to show: by the size of what is in them, evenly, and at last an empty one."""
-    full = [images[i] for i in members if images.has_ships(i)][:40]
+    full = list(images.readable([i for i in members if images.has_ships(i)][:40]))
     full.sort(key=lambda example: int((example.instances > 0).sum()), reverse=True)
     places = np.linspace(0, len(full) - 1, min(count - 1, len(full))).round().astype(int)
-    empty = [images[i] for i in members if not images.has_ships(i)][:1]
-    return [full[k] for k in places] + empty
+    empty = images.readable([i for i in members if not images.has_ships(i)][:1])
+    return [*(full[k] for k in places), *empty]
 
 
 def predictions(

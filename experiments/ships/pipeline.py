@@ -7,7 +7,8 @@ would have seen, without an iterator's state in the checkpoint.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,25 +23,43 @@ from experiments.ships.images import Example, ImageSet, UnreadableImage
 Batch = dict[str, Any]  # arrays, on the host or on the device
 
 # Decoding or drawing an image takes as long as training on it, and crops come back to the same
-# images. 1024 of them are 0.5 GB at 256 x 256 and 4 GB at the challenge's 768 x 768.
+# images, if there are not too many. 1024 of them are 0.5 GB at 256 x 256 and 4 GB at 768 x 768.
 CACHED_IMAGES = 1024
 
 
-class Remembered:
-    """An image set that keeps what it has read or drawn, for all runs of a comparison."""
+class Images:
+    """An image set that keeps what it has read or drawn, and names once what it cannot read.
 
-    def __init__(self, images: ImageSet) -> None:
+    A file that proves damaged only when it is decoded is left out, or stops the run if `strict`.
+    """
+
+    def __init__(self, images: ImageSet, *, strict: bool = False) -> None:
         self._images = images
+        self._strict = strict
         self._fetch = functools.lru_cache(CACHED_IMAGES)(images.__getitem__)
+        self.unreadable: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int, /) -> Example:
-        return self._fetch(index)
-
-    def has_ships(self, index: int, /) -> bool:
+    def has_ships(self, index: int) -> bool:
         return self._images.has_ships(index)
+
+    def read(self, index: int) -> Example | None:
+        """The image, or None if it cannot be read."""
+        try:
+            return self._fetch(index)
+        except UnreadableImage as error:
+            if self._strict:
+                raise
+            if error.name not in self.unreadable:
+                self.unreadable[error.name] = error.reason
+                warnings.warn(f"left out: {error}", stacklevel=2)
+            return None
+
+    def readable(self, members: Iterable[int]) -> Iterator[Example]:
+        """Those of the images that can be read, one at a time."""
+        return (example for i in members if (example := self.read(i)) is not None)
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,7 @@ class Split:
     test: list[int]
 
 
-def split(images: ImageSet, *, seed: int, shares: tuple[float, float] = (0.15, 0.25)) -> Split:
+def split(images: Images, *, seed: int, shares: tuple[float, float] = (0.15, 0.25)) -> Split:
     """Divide images, not crops, into parts with the same share of empty images.
 
     Args:
@@ -82,7 +101,7 @@ def split(images: ImageSet, *, seed: int, shares: tuple[float, float] = (0.15, 0
 
 
 def batches(
-    images: ImageSet,
+    images: Images,
     members: list[int],
     *,
     seed: int,
@@ -104,15 +123,13 @@ def batches(
     def draw(_: int, rng: np.random.Generator) -> Batch:
         wants_ship = rng.random() < ship_share
         for _attempt in range(20):
-            try:
-                example = images[int(rng.choice(with_ships if wants_ship else everything))]
-            except UnreadableImage:
-                continue
-            return _crop(example, crop, rng, on_ship=wants_ship)
-        raise RuntimeError("20 images in a row could not be read")
+            example = images.read(int(rng.choice(with_ships if wants_ship else everything)))
+            if example is not None:
+                return _crop(example, crop, rng, on_ship=wants_ship)
+        raise UnreadableImage("training images", "20 in a row could not be read")
 
     crops = grain.MapDataset.range(steps * batch_size).seed(seed).random_map(draw)
-    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * batch_size)
+    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # batches
     yield from crops.batch(batch_size)[start:].to_iter_dataset(reading)
 
 

@@ -16,10 +16,10 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import training
-from experiments.ships.images import ImageFolder, ImageSet, open_airbus, open_masks
+from experiments.ships.images import ImageFolder, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict
-from experiments.ships.pipeline import Batch, Remembered, Split, augment, batches, normalize, split
+from experiments.ships.pipeline import Batch, Images, Split, augment, batches, normalize, split
 from experiments.ships.scenes import Scenes
 from experiments.ships.unet import UNet
 
@@ -51,6 +51,7 @@ class Settings:
     ship_share: float = 0.25
     """Share of the crops that are drawn near a ship."""
     steps: int = 500
+    """Length of the training."""
     learning_rate: float = 4e-3
     """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
     tile: int | None = None
@@ -58,30 +59,33 @@ class Settings:
     GroupNorm's statistics depend on the field of view, and should be those of training."""
 
     def __post_init__(self) -> None:
+        least = {"depth": 0, "crop": 8, "batch_size": 1, "steps": 1, "width": 1, "scenes": 1}
+        for name, least_value in {**least, "learning_rate": 0.0}.items():
+            if getattr(self, name) < least_value:
+                raise ValueError(
+                    f"{name} must be at least {least_value}, got {getattr(self, name)}"
+                )
         halvings = 2**self.depth
         for name, value in (("crop", self.crop), ("tile", self.tile)):
-            if value is not None and (value < 0 or value % halvings):
+            if value is not None and (value < 0 or value % halvings or 0 < value < 8):
                 raise ValueError(f"{name} must be a multiple of 2**depth = {halvings}, got {value}")
         if not 0.0 <= self.ship_share <= 1.0:
             raise ValueError(f"ship_share must lie in [0, 1], got {self.ship_share}")
-        for name in ("batch_size", "crop", "steps", "width", "scenes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-def open_images(settings: Settings, console: Console) -> ImageSet:
+def open_images(settings: Settings, console: Console) -> Images:
     """The images that the settings name, with a word on what was left out."""
     if settings.data is None:
-        return Remembered(Scenes(count=settings.scenes, size=settings.size))
+        return Images(Scenes(count=settings.scenes, size=settings.size))
     opener = {"airbus": open_airbus, "masks": open_masks}[settings.layout]
     images: ImageFolder = opener(settings.data, strict=settings.strict)
     full = sum(images.has_ships(i) for i in range(len(images)))
     console.print(f"{len(images)} images in {settings.data}, {full} of them with objects")
     for name, reason in images.skipped[:5]:
         console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
-    if len(images.skipped) > 5:
+    if images.skipped:
         console.print(f"  left out {len(images.skipped)} files in all", style="yellow")
-    return Remembered(images)
+    return Images(images, strict=settings.strict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +134,8 @@ def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
         value, gradient = jax.value_and_grad(objective)(state["params"])
         change, memory = model.optimizer.update(gradient, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], change)
+        # A gradient that is not finite shows in the loss, so that it stops the run unsaved.
+        value += 0.0 * optax.tree.norm(gradient)
         return {"params": params, "optimizer": memory, "step": state["step"] + 1}, value
 
     return update
@@ -200,7 +206,7 @@ def _starts(length: int, tile: int) -> np.ndarray:
     return np.linspace(0, length - tile, count).round().astype(int)
 
 
-def parts(settings: Settings, images: ImageSet, seed: int) -> Split:
+def parts(settings: Settings, images: Images, seed: int) -> Split:
     """Which images a run trains on, tunes on and is judged on.
 
     Generated scenes are divided once, since there is no end of them; a folder anew for every seed,
@@ -213,7 +219,7 @@ def parts(settings: Settings, images: ImageSet, seed: int) -> Split:
 
 def fit(
     settings: Settings,
-    images: ImageSet,
+    images: Images,
     loss: str,
     seed: int,
     directory: Path,
@@ -227,8 +233,7 @@ def fit(
       FileExistsError: if a run is there and `resume` is not set.
       ValueError: if the run there was made with other settings; they are named.
     """
-    described = {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
-    claim(directory, described, resume=resume)
+    claim(directory, describe(settings, loss, seed), resume=resume)
     members = parts(settings, images, seed).train
     model, state = initialize(settings, seed)
 
@@ -254,10 +259,16 @@ def fit(
         steps=settings.steps,
         batch_size=settings.batch_size,
         title=title,
+        unit="images",
         console=console,
     ):
         state = step.state
     return make_predict(model, state["params"])
+
+
+def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
+    """Everything that makes a run the run it is."""
+    return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
 
 
 def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:

@@ -59,7 +59,9 @@ def write_predictions(
             yield name, instances
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_submission(out, rows())
+    scratch = out.with_suffix(".partial")  # Ctrl-C must not leave what looks like a submission
+    write_submission(scratch, rows())
+    scratch.replace(out)
     console.print(
         f"{counts['objects']} objects in {counts['images']} images at p > {threshold:.3f}: {out}"
     )
@@ -72,13 +74,15 @@ def _tuned(directory: Path) -> float:
             f"{directory} was not evaluated, so no threshold is tuned: "
             f"run `python -m experiments.ships evaluate {directory}`, or pass --threshold"
         )
-    return json.loads(path.read_text())["at_tuned"]["threshold"]
+    result = json.loads(path.read_text())
+    if "at_tuned" not in result:
+        raise ValueError(f"{directory} did not finish: {result['verdict']}")
+    return result["at_tuned"]["threshold"]
 
 
 def _own(settings: run.Settings, seed: int, console: Console) -> Iterator[tuple[str, np.ndarray]]:
     images = run.open_images(settings, console)
-    for i in run.parts(settings, images, seed).test:
-        example = images[i]
+    for example in images.readable(run.parts(settings, images, seed).test):
         yield example.name, example.image
 
 

@@ -56,7 +56,7 @@ class Options(TypedDict, total=False):
     prior: Counts
 
 
-@functools.cache  # the same score gives the same jitted loss, so a call in a loop compiles once
+@functools.lru_cache(256)  # the same score is the same jitted loss: a call in a loop compiles once
 def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     r"""Turn any score of counts into a loss of logits: one minus the score of soft counts.
 

@@ -31,7 +31,7 @@ from jax.typing import ArrayLike
 Loss = Callable[..., jax.Array]
 
 # From no evidence to the largest finite float32, on which a naive softplus or log overflows.
-SCALES = (0.0, 1.0, 1e4, 3.4e38)
+SCALES = (0.0, 1.0, 1e4, float(np.finfo(np.float32).max))
 
 
 def _total(loss: Loss, labels: Any, options: dict[str, Any]) -> Callable[[jax.Array], jax.Array]:
