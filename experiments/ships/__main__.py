@@ -170,4 +170,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    training.use_every_core()
     sys.exit(main(sys.argv[1:]))
