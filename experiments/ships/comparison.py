@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from experiments import plots, training
@@ -71,7 +73,7 @@ def compare_losses(
         },
     )
     (out / "comparison.md").write_text(markdown(rows, f"{title}, {minutes:.0f} minutes"))
-    console.print(table(rows, title))
+    show(rows, title, console)
     console.print(
         "± is the standard error over seeds; differences within two of them are ties, and it does "
         "not contain the luck of the test images.\n"
@@ -141,7 +143,7 @@ def _mean(values: Sequence[float]) -> Mean:
     return float(np.mean(values)), float(error)
 
 
-COLUMNS = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "..ships", "verdict")
+COLUMNS = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "ships", "verdict")
 
 
 def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
@@ -160,14 +162,20 @@ def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
             ]
 
 
-def table(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """The comparison for a terminal."""
-    result = Table(title=title)
-    for k, column in enumerate(COLUMNS):
-        result.add_column(column, justify="left" if k in (0, 9) else "right", no_wrap=k < 9)
+def show(rows: Sequence[dict[str, Any]], title: str, console: Console) -> None:
+    """The comparison for a terminal; what became of each loss stands below, where it has room."""
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    for k, column in enumerate(COLUMNS[:-1]):
+        table.add_column(column, justify="right" if k else "left", no_wrap=True)
     for k, line in enumerate(cells(rows)):
-        result.add_row(*line, end_section=k % 2 == 1)
-    return result
+        table.add_row(*line[:-1], end_section=k % 2 == 1)
+    # A terminal that is too narrow wraps the lines; a table that is made to fit would lose figures.
+    ample = Console(file=console.file, width=200)
+    needed = Measurement.get(ample, ample.options, table).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(table)
+    for row in rows:
+        console.print(f"[bold]{row['loss']:>14}[/bold]  {row['verdict']}")
+    console.print()
 
 
 def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
