@@ -57,7 +57,7 @@ def compare_losses(
                 _one(settings, images, loss, seed, directory, console, resume=resume)
             )
     rows = [summarize(loss, results[loss]) for loss in losses]
-    minutes = sum(result["seconds"] for each in results.values() for result in each) / 60
+    minutes = sum(result.get("seconds", 0.0) for each in results.values() for result in each) / 60
     source = str(settings.data) if settings.data else "generated scenes"
     where = training.environment()
     title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed(s), {where['device']}"
