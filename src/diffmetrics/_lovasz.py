@@ -46,8 +46,8 @@ def lovasz_hinge_loss(
       prior: pseudo-counts in the Jaccard index.
 
     Returns:
-      Loss ≥ 0, the shape of `logits` without `axis`; it bounds the exact Jaccard loss from above.
-      The gradient at the hinge's kink is 0. Without a positive label it is the largest error's
+      Loss ≥ 0, the shape of `logits` without `axis`; with a positive label it bounds the exact
+      Jaccard loss from above. The gradient at the hinge's kink is 0. Without a positive label it is the largest error's
       hinge.
 
     Raises:
