@@ -47,8 +47,8 @@ def lovasz_hinge_loss(
 
     Returns:
       Loss ≥ 0, the shape of `logits` without `axis`; with a positive label it bounds the exact
-      Jaccard loss from above. The gradient at the hinge's kink is 0. Without a positive label it is the largest error's
-      hinge.
+      Jaccard loss from above. The gradient at the hinge's kink is 0. Without a positive label it
+      is the largest error's hinge.
 
     Raises:
       TypeError, ValueError: as in every set loss.
