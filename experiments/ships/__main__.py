@@ -24,7 +24,7 @@ from experiments import plots, training
 from experiments.ships import pictures, run
 from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage
-from experiments.ships.losses import LOSSES
+from experiments.ships.losses import LOSSES, require_known
 from experiments.ships.measure import Predict as Predictor
 from experiments.ships.pipeline import Images
 from experiments.ships.run import Settings
@@ -82,8 +82,7 @@ class Train:
 
     def __call__(self) -> None:
         directory = self.out or Path(f"runs/ships-{self.loss}-{self.seed}")
-        if self.loss not in LOSSES:
-            raise ValueError(f"no loss is called {self.loss}; there are {', '.join(LOSSES)}")
+        require_known([self.loss])
         images = run.open_images(self.settings, CONSOLE)
         arguments = (self.settings, images, self.loss, self.seed, directory, CONSOLE)
         predict = run.fit(*arguments, resume=self.resume)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from experiments import plots, training
 from experiments.ships import pictures, run
-from experiments.ships.losses import LOSSES
+from experiments.ships.losses import require_known
 from experiments.ships.measure import Predict, report
 from experiments.ships.pipeline import Images
 
@@ -43,9 +43,7 @@ def compare_losses(
     Raises:
       ValueError: for a loss that does not exist, or no seed.
     """
-    unknown = [name for name in losses if name not in LOSSES]
-    if unknown:
-        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
+    require_known(losses)
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     images = run.open_images(settings, console)

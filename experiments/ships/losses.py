@@ -6,7 +6,7 @@ be compared at one learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,13 @@ def asked_weighted(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Asked for as "1000 times heavier" on ships, but the weight sits on the background."""
     t1 = _keras_cross_entropy(jax.nn.sigmoid(logits), labels)
     return jnp.mean(jnp.where(labels == 0, t1 * 1000.0, t1))
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raise `ValueError` for names that no loss has."""
+    unknown = [name for name in names if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
 
 
 LOSSES: dict[str, Loss] = {

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics import _math
-from diffmetrics._counts import Counts, check_weights, match_labels
+from diffmetrics._counts import Counts
 from diffmetrics._math import Activation, Axis
-from diffmetrics._set_loss import activate
+from diffmetrics._set_loss import activate, admit
 
 
 @_math.compiled("axis")
@@ -62,18 +62,12 @@ def lovasz_hinge_loss(
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790; Yu and Blaschko, The
       Lovász hinge, 2015, arXiv:1512.07797.
     """
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    _math.require_float("logits", z, "The Lovász hinge takes raw scores.")
-    y = match_labels(y, z.shape, "logits", ids=False)
-    mask = _math.select(where, z.shape, "logits")
-    z = z.astype(_math.accumulator(z.dtype))
-    if mask is not None:
-        z = jnp.where(mask, z, 0.0)
+    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
     y = y.astype(z.dtype)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
     errors = jax.nn.relu(1.0 - z * (2.0 * y - 1.0))
     axes = _math.normalize_axis(axis, z.ndim)
-    return _extension(errors, y, axes, mask, check_weights(weights, z.shape, "logits"), prior)[0]
+    return _extension(errors, y, axes, mask, w, prior)[0]
 
 
 @_math.compiled("axis", "activation")

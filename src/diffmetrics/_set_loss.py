@@ -107,6 +107,26 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     return loss
 
 
+def admit(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
+    *,
+    ids: bool,
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    """Checked logits, labels, mask and weights: the door of every set loss."""
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    _math.require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
+    y = match_labels(y, z.shape, "logits", ids=ids)
+    mask = _math.select(where, z.shape, "logits")
+    z = z.astype(_math.accumulator(z.dtype))
+    if mask is not None:
+        # Only what is not finite is replaced: a masked class still takes part in the softmax.
+        z = jnp.where(mask | jnp.isfinite(z), z, 0.0)
+    return z, y, mask, check_weights(weights, z.shape, "logits")
+
+
 def activate(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -114,20 +134,14 @@ def activate(
     weights: ArrayLike | None,
     activation: Activation,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """Checked probabilities, labels, mask and weights: the door of every set loss."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    _math.require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
+    """What `admit` lets in, with probabilities for logits."""
     # Class ids mean something only where the classes compete, which a sigmoid's do not.
-    y = match_labels(y, z.shape, "logits", ids=activation is not jax.nn.sigmoid)
-    mask = _math.select(where, z.shape, "logits")
-    z = z.astype(_math.accumulator(z.dtype))
-    if mask is not None:
-        # Only what is not finite is replaced: a masked class still takes part in the softmax.
-        z = jnp.where(mask | jnp.isfinite(z), z, 0.0)
+    ids = activation is not jax.nn.sigmoid
+    z, y, mask, w = admit(logits, labels, where, weights, ids=ids)
     p = activation(z)
     if p.shape != z.shape:
         raise ValueError(f"activation must keep the shape of logits {z.shape}, it made {p.shape}.")
-    return p, y, mask, check_weights(weights, z.shape, "logits")
+    return p, y, mask, w
 
 
 def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
