@@ -12,7 +12,7 @@ import pytest
 import diffmetrics as dm
 
 ROOT = Path(__file__).parent.parent
-RECORDED = json.loads((ROOT / "tests/recorded/overlap.json").read_text())
+RECORDED = json.loads((ROOT / "tests/recorded/parity.json").read_text())
 CASES = {(case["call"], case["input"]): case for case in RECORDED["cases"]}
 
 # A row of a table there: | `their call` | input | `our line` |
@@ -33,7 +33,7 @@ def test_the_documented_line_reproduces_value_and_gradient(call, name):
     def ours(logits):
         names = {"dm": dm, "jax": jax, "jnp": jnp, "Counts": dm.Counts, "z": logits, "y": labels}
         names |= {"softmax": jax.nn.softmax}
-        if logits.ndim > labels.ndim:
+        if logits.ndim > labels.ndim > 1:
             names["seen"] = jax.nn.one_hot(labels, logits.shape[-1]).any((1, 2))
         return eval(LINES[call, name], names)
 

@@ -14,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike, DTypeLike
 
 Axis = int | tuple[int, ...] | None
@@ -148,6 +149,89 @@ def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
     x = as_float(x)
     empty = x <= NOTHING
     return jnp.where(empty, 0.0, jnp.exp(exponent * jnp.log(jnp.where(empty, 1.0, x))))
+
+
+# --- closed-form derivatives ----------------------------------------------------------------------
+
+
+def with_slope(
+    value: Callable[..., jax.Array], slope: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """The elementwise `value(x, *rest)`, whose derivative in `x` is `slope(x, *rest)`.
+
+    Both get their arguments in the accumulator type, and neither makes an array besides its
+    result. `rest` are labels and hyper-parameters that broadcast to `x`; in them, and beyond the
+    first derivative, autodiff of the two formulas applies.
+    """
+
+    @jax.custom_jvp
+    def function(*arguments: jax.Array) -> jax.Array:
+        return value(*map(as_float, arguments))
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, Any]:
+        moving = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
+        out = function(*primals)
+        tangent = jnp.zeros_like(out)
+        if 0 in moving:
+            tangent += apart(lambda *a: slope(*map(as_float, a)), *primals) * as_float(tangents[0])
+        others = [i for i in moving if i != 0]
+        if others:
+
+            def of(*some: jax.Array) -> jax.Array:
+                filled = dict(zip(others, some, strict=True))
+                return value(*(as_float(filled.get(i, x)) for i, x in enumerate(primals)))
+
+            at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
+            tangent += jax.jvp(of, at, along)[1]
+        return out, tangent
+
+    function.defjvp(rule, symbolic_zeros=True)
+    return function
+
+
+def apart(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Array:
+    """`function(*arguments)`, elementwise, compiled as if nothing else needed the same numbers.
+
+    XLA's CPU backend writes to memory whatever two of its fusions share, were it a broadcast zero;
+    for a hinge and its gradient that is three arrays of the size of the logits, and two and a half
+    times the time. The barrier keeps the inputs apart, and the additional axis the constants.
+    """
+    barred = jax.lax.optimization_barrier(tuple(jnp.asarray(x)[None] for x in arguments))
+    return function(*barred)[0]
+
+
+# Minimax in the relative error (3e-8) of log(1 + e) / e on [0, 1], lowest power first.
+_LOG1P = (
+    0.99999997, -0.49999493, 0.33319096, -0.24842978, 0.19105988, -0.13663207, 0.07822549,
+    -0.02950496, 0.00523262,
+)  # fmt: skip
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def softpluses(x: jax.Array, in_slope: bool = False) -> tuple[jax.Array, jax.Array]:
+    """log(1 + exp(x)) and log(1 + exp(-x)): minus the log-probabilities of 0 and of 1.
+
+    Without overflow or cancellation, with the sigmoid as derivative. `jax.nn.softplus` is ten
+    times slower on XLA's CPU backend. There log1p is quick in a sum, but in a loop that writes its
+    result costs as much as all the rest, so slopes take a polynomial.
+    """
+    e = jnp.exp(-jnp.abs(x))
+    if in_slope and x.dtype == jnp.float32:
+        log1p = e * functools.reduce(lambda p, c: p * e + c, reversed(_LOG1P))
+    else:
+        log1p = jnp.log1p(e)
+    return jnp.maximum(x, 0.0) + log1p, jnp.maximum(-x, 0.0) + log1p
+
+
+@softpluses.defjvp
+def _(in_slope: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    (x,), (dx,) = primals, tangents
+    return softpluses(x, in_slope), (jax.nn.sigmoid(x) * dx, -jax.nn.sigmoid(-x) * dx)
+
+
+def capped(x: jax.Array) -> jax.Array:
+    """`x`, held at the largest finite number where the true value exceeds it."""
+    return jnp.minimum(x, jnp.finfo(x.dtype).max)
 
 
 # --- shapes, at trace time ------------------------------------------------------------------------

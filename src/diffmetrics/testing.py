@@ -69,12 +69,15 @@ def assert_gradient_finite(
     for scale in scales:
         scaled = scale * (jnp.sign(z) if scale > 1e30 else z)
         for name, some in all_labels.items():
-            value, gradient = jax.value_and_grad(_total(loss, some, options))(scaled)
-            bad = int(jnp.sum(~jnp.isfinite(gradient)))
-            if not jnp.isfinite(value) or bad:
+            # Of every element, because a sum of finite losses may overflow.
+            value = loss(scaled, some, **options)
+            gradient = jax.grad(_total(loss, some, options))(scaled)
+            worst, bad = (int(jnp.sum(~jnp.isfinite(x))) for x in (value, gradient))
+            if worst or bad:
                 raise AssertionError(
-                    f"loss is not finite for logits scaled by {scale:g} with labels {name}: value "
-                    f"{value}, {bad} of {gradient.size} gradient entries are not finite"
+                    f"loss is not finite for logits scaled by {scale:g} with labels {name}: "
+                    f"{worst} of {value.size} values and {bad} of {gradient.size} gradient entries "
+                    "are not finite"
                 )
 
 

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""Record what other libraries compute, as `overlap.json` beside this file.
+"""Record what other libraries compute, as `parity.json` beside this file.
 
     pip install monai segmentation-models-pytorch kornia keras optax torch
     python tests/recorded/make.py
@@ -72,6 +72,8 @@ def inputs() -> dict[str, dict[str, Any]]:
         "absent": (draw(1, 4, 4, 4), absent),
         "void": (draw(2, 4, 4, 3), void),
         "eight": (np.log(p / (1 - p)), np.array([[1, 0, 1, 0], [0, 1, 0, 0]])),
+        "elements": (draw(24), (rng.random(24) < 0.35).astype(int)),
+        "rows": (draw(8, 5), rng.integers(0, 5, 8)),
     }
     return {k: {"logits": z.tolist(), "labels": y.tolist()} for k, (z, y) in examples.items()}
 
@@ -171,8 +173,88 @@ def cases() -> Iterator[Case]:
     ]:
         yield "optax.losses", loss, options, name, of_jax(in_optax(loss, options))
 
+    yield from cases_without_counts()
+
+
+def cases_without_counts() -> Iterator[Case]:
+    """Losses with one value per element or example, whose mean is recorded."""
+    weight = [1.0, 2.0, 3.0, 4.0, 5.0]
+    for loss, options, name in [
+        ("binary_cross_entropy_with_logits", {}, "elements"),
+        ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}, "elements"),
+        ("soft_margin_loss", {}, "elements"),
+        ("cross_entropy", {}, "rows"),
+        ("cross_entropy", {"weight": weight}, "rows"),
+        ("cross_entropy", {"label_smoothing": 0.1}, "rows"),
+        ("cross_entropy", {"ignore_index": 3}, "rows"),
+        ("multi_margin_loss", {}, "rows"),
+        ("kl_div", {"log_target": True}, "rows"),
+        ("triplet_margin_loss", {"margin": 3.0}, "rows"),
+    ]:
+        call = of_torch(in_torch(loss, options))
+        yield "torch.nn.functional", loss, options, name, call
+
+    for loss, options, name in [
+        ("FocalLoss", {"gamma": 2.0}, "elements"),
+        ("FocalLoss", {"gamma": 0.5, "alpha": 0.25}, "elements"),
+        ("FocalLoss", {"gamma": 2.0, "use_softmax": True, "to_onehot_y": True}, "rows"),
+    ]:
+        yield "monai.losses", loss, options, name, of_torch(in_monai(loss, options))
+    for loss, options, name in [
+        ("FocalLoss", {"mode": "binary", "alpha": 0.25, "gamma": 2.0}, "elements"),
+    ]:
+        yield "smp.losses", loss, options, name, of_torch(in_smp(loss, options))
+    for loss, options, name in [
+        ("focal_loss", {"alpha": 0.25, "gamma": 2.0}, "rows"),
+    ]:
+        yield "kornia.losses", loss, options, name, of_torch(in_kornia(loss, options))
+
+    for loss, options, name in [
+        ("binary_crossentropy", {"from_logits": True}, "elements"),
+        (
+            "binary_focal_crossentropy",
+            {"from_logits": True, "gamma": 2.0, "alpha": 0.25, "apply_class_balancing": True},
+            "elements",
+        ),
+        ("hinge", {}, "elements"),
+        ("squared_hinge", {}, "elements"),
+        ("categorical_hinge", {}, "rows"),
+    ]:
+        yield "keras.losses", loss, options, name, of_jax(in_keras(loss, options))
+
+    for loss, options, name in [
+        ("sigmoid_binary_cross_entropy", {}, "elements"),
+        ("sigmoid_focal_loss", {"alpha": 0.25, "gamma": 2.0}, "elements"),
+        ("hinge_loss", {}, "elements"),
+        ("perceptron_loss", {}, "elements"),
+        ("softmax_cross_entropy", {}, "rows"),
+        ("poly_loss_cross_entropy", {"epsilon": 2.0}, "rows"),
+        ("multiclass_hinge_loss", {}, "rows"),
+        ("kl_divergence_with_log_targets", {}, "rows"),
+        ("triplet_margin_loss", {"margin": 3.0}, "rows"),
+    ]:
+        yield "optax.losses", loss, options, name, of_jax(in_optax(loss, options))
+
 
 # --- How each library wants its arguments ---------------------------------------------------------
+
+
+def in_torch(loss: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
+    f = getattr(torch.nn.functional, loss)
+    wide = {k: torch.tensor(v, dtype=torch.float64) if k.endswith("weight") else v
+            for k, v in options.items()}  # fmt: skip
+
+    def call(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if loss == "kl_div":  # of a row from the next one
+            logs = z.log_softmax(-1)
+            return f(logs, logs.roll(1, 0), reduction="batchmean", **wide)
+        if loss == "triplet_margin_loss":  # anchors, the next rows, and those after them
+            return f(z, z.roll(1, 0), z.roll(2, 0), eps=0.0, **wide)
+        if loss == "soft_margin_loss":
+            y = 2 * y - 1
+        return f(z, y if z.ndim > y.ndim else y.to(z.dtype), **wide)
+
+    return call
 
 
 def channels(z: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -212,6 +294,8 @@ def in_keras(loss: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
     f = getattr(keras.losses, loss)
 
     def call(z: jax.Array, y: jax.Array) -> jax.Array:
+        if "hinge" in loss or "from_logits" in options:
+            return f(y if z.ndim == y.ndim else jax.nn.one_hot(y, z.shape[-1]), z, **options)
         if z.ndim == y.ndim:
             return f(y, jax.nn.sigmoid(z), **options)
         return f(jax.nn.one_hot(y, z.shape[-1]), jax.nn.softmax(z), **options)
@@ -223,6 +307,15 @@ def in_optax(loss: str, options: dict[str, Any]) -> Callable[[Any, Any], Any]:
     f = getattr(optax.losses, loss)
 
     def call(z: jax.Array, y: jax.Array) -> jax.Array:
+        if loss == "kl_divergence_with_log_targets":  # of a row from the next one
+            logs = jax.nn.log_softmax(z)
+            return f(logs, jnp.roll(logs, 1, 0))
+        if loss == "triplet_margin_loss":  # anchors, the next rows, and those after them
+            return f(z, jnp.roll(z, 1, 0), jnp.roll(z, 2, 0), eps=0.0, **options)
+        if loss in ("hinge_loss", "perceptron_loss"):
+            return f(z, 2 * y - 1)
+        if loss.startswith("multiclass_"):
+            return f(z, y)
         target = y.astype(z.dtype) if z.ndim == y.ndim else jax.nn.one_hot(y, z.shape[-1])
         return f(z, target, **options)
 
@@ -272,7 +365,7 @@ def main() -> None:
         "inputs": examples,
         "cases": recorded,
     }
-    path = Path(__file__).with_name("overlap.json")
+    path = Path(__file__).with_name("parity.json")
     text = json.dumps(document, separators=(",", ":")).replace('{"call"', '\n{"call"')
     path.write_text(text + "\n")
     print(f"{len(recorded)} cases, {path.stat().st_size / 1e3:.0f} kB")

@@ -1,0 +1,143 @@
+r"""The doors of the losses that keep one value per element or example, and what all of them share.
+
+**Binary losses** take `logits` of any shape ``[...]``, positive for the positive class, and
+`labels` of exactly that shape; every element is a decision of its own (multilabel included) and
+has its own loss. **Softmax losses** take `logits` ``[..., C]``, in which the classes of the last
+axis compete, and `labels` as class ids ``[...]`` or as one-hot or probabilities ``[..., C]``; every
+example has one loss.
+
+* `labels` are 0 or 1, as boolean, integer or float. The cross-entropies, and what is linear in the
+  label like them, also take probabilities; their docstring says so.
+* An id outside 0 … C-1 is no class: loss and gradient are 0. Divide the sum by the number of
+  labelled examples, ``loss.sum() / (labels >= 0).sum()``.
+* Nothing is reduced: ``.mean()`` is the caller's, weights are a factor, and a mask is
+  ``loss(jnp.where(mask, logits, 0.0), labels).mean(where=mask)``.
+* Hyper-parameters are numbers, or arrays that broadcast to `logits` (binary: one per label) and are
+  traced: sweeping them does not compile again, and `jax.vmap` runs over them.
+* float16 and bfloat16 logits are computed, and their losses returned, in float32.
+* Values and gradients are finite for every finite logit; a loss beyond the largest float32 is that
+  number.
+
+Errors, at trace time: `TypeError` for integer logits; `ValueError` for labels of another shape
+(``(B,)`` against ``(B, 1)`` too), class ids that are not integers, or a hyper-parameter that does
+not broadcast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+
+
+def binary(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checked logits and labels of one shape, in the types they came in."""
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    _math.require_float("logits", z, "Losses take raw scores, not decisions.")
+    _math.require_shape("labels", y, z.shape, "logits")
+    return z, y
+
+
+def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checked logits ``[..., C]``, and labels as integer ids ``[...]`` or float ``[..., C]``."""
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    _math.require_float("logits", z, "Losses take raw scores, not decisions.")
+    if z.ndim == 0 or z.shape[-1] < 2:
+        raise ValueError(f"logits must have a last axis of two or more classes, got {z.shape}.")
+    if y.shape == z.shape[:-1] and jnp.issubdtype(y.dtype, jnp.integer):
+        return z, y.astype(jnp.promote_types(y.dtype, jnp.int32))  # 8 bits may not count to C
+    if y.shape == z.shape[:-1]:
+        raise ValueError(f"labels of shape {y.shape} are class ids and must be integers: {y.dtype}")
+    _math.require_shape("labels", y, z.shape, "logits")
+    return z, _math.as_float(y)
+
+
+def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "logits") -> jax.Array:
+    """A hyper-parameter as a float array that broadcasts to the `shape` of `of`. Raises."""
+    x = _math.as_float(value)
+    _math.require_broadcast(name, x, shape, of)
+    return x
+
+
+def margins(z: jax.Array, y: jax.Array) -> jax.Array:
+    """How far a logit is on the right side: ``z`` for label 1, ``-z`` for label 0."""
+    return (2.0 * y - 1.0) * z
+
+
+def is_class(ids: jax.Array, number: int) -> jax.Array:
+    """Which ids name one of `number` classes."""
+    return (ids >= 0) & (ids < number)
+
+
+def of_class(x: jax.Array, y: jax.Array) -> jax.Array:
+    """What `x` ``[..., C]`` or ``[C]`` holds for the class of each example; 0 for no class.
+
+    With labels ``[..., C]`` it is the labels' mean of `x`.
+    """
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        return jnp.sum(x * y, -1)
+    found = x.at[y].get(mode="clip") if x.ndim == 1 else _take(x, y)
+    return jnp.where(is_class(y, x.shape[-1]), found, 0.0)
+
+
+def _take(x: jax.Array, ids: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, ids[..., None], -1, mode="clip")[..., 0]
+
+
+@jax.custom_jvp
+def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+    """Minus the log-probability of each example's class, for what `classes` returns.
+
+    Each pass over the logits makes its own exponentials, because an array of them would cost more
+    to write and read again.
+    """
+    return _cross_entropy(*_softmax_parts(z), y)
+
+
+def _softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
+    wide = _math.as_float(z)
+    # The barrier keeps XLA's CPU backend from one fusion of both reductions, which is slower; and
+    # the softmax does not depend on where it is centred, so neither do its derivatives.
+    top = jax.lax.stop_gradient(jax.lax.optimization_barrier(jnp.max(wide, -1)))
+    return wide, top, jnp.sum(jnp.exp(wide - top[..., None]), -1)
+
+
+def _cross_entropy(wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Array) -> jax.Array:
+    if jnp.issubdtype(y.dtype, jnp.integer):
+        loss = _math.capped(top - _take(wide, y)) + jnp.log(total)
+        return jnp.where(is_class(y, wide.shape[-1]), _math.capped(loss), 0.0)
+    below = _math.capped(top[..., None] - wide)
+    return _math.capped(jnp.sum(y * below, -1) + jnp.log(total) * jnp.sum(y, -1))
+
+
+def _rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    (z, y), (dz, dy) = primals, tangents
+    wide, top, total = _softmax_parts(z)
+    out = _cross_entropy(wide, top, total, y)
+    tangent = jnp.zeros_like(out)
+    if not isinstance(dz, SymbolicZero):
+        slope = _math.apart(_cross_entropy_slope, z, y, top, total)
+        tangent += jnp.sum(slope * _math.as_float(dz), -1)
+    if not isinstance(dy, SymbolicZero) and jnp.issubdtype(y.dtype, jnp.floating):
+        below = _math.capped(top[..., None] - wide)
+        tangent += jnp.sum(dy * (below + jnp.log(total)[..., None]), -1)
+    return out, tangent
+
+
+def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
+    """The softmax minus the labels."""
+    p = jnp.exp(_math.as_float(z) - top[..., None]) * (1.0 / total)[..., None]
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        return p * jnp.sum(y, -1, keepdims=True) - y
+    true = jax.lax.broadcasted_iota(y.dtype, p.shape, p.ndim - 1) == y[..., None]
+    known = is_class(y, p.shape[-1])[..., None]
+    return jnp.where(known, jnp.where(true, p - 1.0, p), 0.0)
+
+
+cross_entropy.defjvp(_rule, symbolic_zeros=True)
