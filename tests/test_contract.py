@@ -21,6 +21,7 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import testing
+from tests import per_example
 
 rng = np.random.default_rng(0)
 BINARY = (rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, (12, 3)))
@@ -97,6 +98,22 @@ MATRIX_SCORES: dict[str, Callable[..., jax.Array]] = {
     "multiclass_kappa": dm.multiclass_kappa,
     "multiclass_mcc": dm.multiclass_mcc,
 }
+# Their rows are in per_example.py, their contract in test_contract_per_example.py.
+PER_EXAMPLE = {row.name for row in per_example.ROWS}
+# Losses of pairs take two arrays of logits or embeddings; test_divergence.py, test_embedding.py.
+DIVERGENCES = {
+    f"{name}_divergence{given}"
+    for name in ("kl", "symmetric_kl", "js")
+    for given in ("", "_from_probabilities")
+}
+PAIRS = DIVERGENCES | {
+    "kl_hinge_loss",
+    "pairwise_kl_hinge_loss",
+    "contrastive_loss",
+    "triplet_loss",
+    "softplus_triplet_loss",
+    "batch_hard_triplet_loss",
+}
 STATISTICS = {"Counts", "counts", "confusion", "one_vs_rest"}
 MODULES = {"testing"}
 
@@ -114,9 +131,9 @@ over_scores = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 
 def test_every_public_name_has_a_row():
     public = {name for name in vars(dm) if not name.startswith("_")}
-    assert public == STATISTICS | MODULES | set(SCORES) | set(MATRIX_SCORES) | {
-        row.name for row in LOSSES
-    }
+    scores = set(SCORES) | set(MATRIX_SCORES)
+    losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS
+    assert public == STATISTICS | MODULES | scores | losses
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -350,8 +367,18 @@ FLOORS = [
     {"_math"},
     {"_counts"},
     {"_scores"},
-    {"_set_loss"},
-    {"_overlap", "_lovasz"},
+    {"_set_loss", "_per_example"},
+    {
+        "_overlap",
+        "_lovasz",
+        "_entropy",
+        "_imbalanced_entropy",
+        "_cost",
+        "_proper",
+        "_margin",
+        "_divergence",
+        "_embedding",
+    },
     {"testing"},
     {"__init__"},
 ]

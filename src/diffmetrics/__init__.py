@@ -23,12 +23,64 @@ Every function takes logits (or predictions) first, labels second, and everythin
 """
 
 from diffmetrics import testing as testing
+from diffmetrics._cost import cost_sensitive_cross_entropy as cost_sensitive_cross_entropy
+from diffmetrics._cost import expected_cost_loss as expected_cost_loss
 from diffmetrics._counts import Counts as Counts
 from diffmetrics._counts import confusion as confusion
 from diffmetrics._counts import counts as counts
 from diffmetrics._counts import one_vs_rest as one_vs_rest
+from diffmetrics._divergence import js_divergence as js_divergence
+from diffmetrics._divergence import (
+    js_divergence_from_probabilities as js_divergence_from_probabilities,
+)
+from diffmetrics._divergence import kl_divergence as kl_divergence
+from diffmetrics._divergence import (
+    kl_divergence_from_probabilities as kl_divergence_from_probabilities,
+)
+from diffmetrics._divergence import kl_hinge_loss as kl_hinge_loss
+from diffmetrics._divergence import pairwise_kl_hinge_loss as pairwise_kl_hinge_loss
+from diffmetrics._divergence import symmetric_kl_divergence as symmetric_kl_divergence
+from diffmetrics._divergence import (
+    symmetric_kl_divergence_from_probabilities as symmetric_kl_divergence_from_probabilities,
+)
+from diffmetrics._embedding import angular_margin_loss as angular_margin_loss
+from diffmetrics._embedding import batch_hard_triplet_loss as batch_hard_triplet_loss
+from diffmetrics._embedding import contrastive_loss as contrastive_loss
+from diffmetrics._embedding import softplus_triplet_loss as softplus_triplet_loss
+from diffmetrics._embedding import triplet_loss as triplet_loss
+from diffmetrics._entropy import generalized_cross_entropy as generalized_cross_entropy
+from diffmetrics._entropy import sigmoid_cross_entropy as sigmoid_cross_entropy
+from diffmetrics._entropy import sigmoid_focal_loss as sigmoid_focal_loss
+from diffmetrics._entropy import sigmoid_poly_loss as sigmoid_poly_loss
+from diffmetrics._entropy import softmax_cross_entropy as softmax_cross_entropy
+from diffmetrics._entropy import softmax_focal_loss as softmax_focal_loss
+from diffmetrics._entropy import softmax_poly_loss as softmax_poly_loss
+from diffmetrics._imbalanced_entropy import asymmetric_loss as asymmetric_loss
+from diffmetrics._imbalanced_entropy import ldam_loss as ldam_loss
+from diffmetrics._imbalanced_entropy import (
+    logit_adjusted_sigmoid_loss as logit_adjusted_sigmoid_loss,
+)
+from diffmetrics._imbalanced_entropy import (
+    logit_adjusted_softmax_loss as logit_adjusted_softmax_loss,
+)
+from diffmetrics._imbalanced_entropy import (
+    weighted_sigmoid_cross_entropy as weighted_sigmoid_cross_entropy,
+)
+from diffmetrics._imbalanced_entropy import (
+    weighted_softmax_cross_entropy as weighted_softmax_cross_entropy,
+)
 from diffmetrics._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from diffmetrics._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
+from diffmetrics._margin import crammer_singer_loss as crammer_singer_loss
+from diffmetrics._margin import exponential_loss as exponential_loss
+from diffmetrics._margin import hinge_loss as hinge_loss
+from diffmetrics._margin import modified_huber_loss as modified_huber_loss
+from diffmetrics._margin import perceptron_loss as perceptron_loss
+from diffmetrics._margin import ramp_loss as ramp_loss
+from diffmetrics._margin import smooth_hinge_loss as smooth_hinge_loss
+from diffmetrics._margin import softplus_hinge_loss as softplus_hinge_loss
+from diffmetrics._margin import squared_hinge_loss as squared_hinge_loss
+from diffmetrics._margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._overlap import balanced_accuracy_loss as balanced_accuracy_loss
 from diffmetrics._overlap import dice_loss as dice_loss
 from diffmetrics._overlap import fbeta_loss as fbeta_loss
@@ -38,6 +90,9 @@ from diffmetrics._overlap import jaccard_loss as jaccard_loss
 from diffmetrics._overlap import mcc_loss as mcc_loss
 from diffmetrics._overlap import squared_dice_loss as squared_dice_loss
 from diffmetrics._overlap import tversky_loss as tversky_loss
+from diffmetrics._proper import beta_family_loss as beta_family_loss
+from diffmetrics._proper import brier_loss as brier_loss
+from diffmetrics._proper import winkler_loss as winkler_loss
 from diffmetrics._scores import accuracy as accuracy
 from diffmetrics._scores import balanced_accuracy as balanced_accuracy
 from diffmetrics._scores import cohen_kappa as cohen_kappa

@@ -1,0 +1,406 @@
+r"""Losses of embeddings, in which distance or angle says who is who: one value per pair or example.
+
+An embedding lies along the last axis, ``[..., D]``. Embeddings that are compared come in exactly
+the same shape, and what is said of a pair has their shape without the last axis: nothing is
+broadcast. float16 and bfloat16 are computed, and losses returned, in float32.
+
+A distance is Euclidean, and its gradient is the unit vector between the two. Where they coincide it
+has no direction and the gradient is 0, so a pair that should be apart does not part by itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics import _per_example as per_example
+from diffmetrics._per_example import cross_entropy, parameter
+
+
+@_math.compiled()
+def contrastive_loss(
+    a: ArrayLike, b: ArrayLike, same: ArrayLike, *, margin: ArrayLike = 1.0
+) -> jax.Array:
+    r"""Draws the embeddings of a same pair together, and others out of `margin`.
+
+    Use it to learn from "same or not" alone. Draw as many different pairs as same ones and prefer
+    hard ones; most random different pairs are soon beyond the margin and teach nothing. If there
+    are identities, `batch_hard_triplet_loss` or `angular_margin_loss` usually does better.
+
+    .. math:: \tfrac12 s\, d^2 + \tfrac12 (1-s) \max(0, \mathrm{margin} - d)^2, \quad
+       d = \lVert a - b \rVert
+
+    Args:
+      a: embeddings ``[..., D]``.
+      b: embeddings ``[..., D]``.
+      same: 1 or True where a pair belongs together, else 0 ``[...]``.
+      margin: distance that different pairs should have, > 0, in the units of the embeddings.
+        Broadcasts to the pairs. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if the embeddings are not floating.
+      ValueError: if the shapes of the embeddings differ, `same` has not their shape without the
+        last axis, or `margin` does not broadcast to it.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> a, b = jnp.zeros((3, 2)), jnp.array([[0.3, 0.4], [0.3, 0.4], [3.0, 4.0]])
+      >>> print(dm.contrastive_loss(a, b, jnp.array([1, 0, 0])).round(4))
+      [0.125 0.125 0.   ]
+
+    References:
+      Hadsell, Chopra and LeCun, Dimensionality reduction by learning an invariant mapping, 2006.
+    """
+    a, b = _embeddings(a=a, b=b)
+    same = jnp.asarray(same)
+    _math.require_shape("same", same, a.shape[:-1], "a[..., 0]")
+    margin = parameter("margin", margin, a.shape[:-1], "a[..., 0]")
+    return _contrastive(_distance(a, b), _math.as_float(same), margin)
+
+
+def _square(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array:
+    gap = jnp.maximum(margin - d, 0.0)
+    return _math.capped(0.5 * (same * d * d + (1.0 - same) * gap * gap))
+
+
+def _square_slope(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array:
+    return same * d - (1.0 - same) * jnp.maximum(margin - d, 0.0)
+
+
+_contrastive = _math.with_slope(_square, _square_slope)
+
+
+@_math.compiled()
+def triplet_loss(
+    anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, margin: ArrayLike = 1.0
+) -> jax.Array:
+    r"""Asks that the negative be further from the anchor than the positive, by `margin`.
+
+    Use it for triplets that you choose yourself; of random ones most soon cost nothing, which is
+    why `batch_hard_triplet_loss` picks them. A loss that stays at `margin` means that all
+    embeddings have collapsed into one point.
+
+    .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + \mathrm{margin})
+
+    Args:
+      anchors: embeddings ``[..., D]``.
+      positives: embeddings of the anchors' identities ``[..., D]``.
+      negatives: embeddings of other identities ``[..., D]``.
+      margin: how much further, ≥ 0, in the units of the embeddings; at the kink the slope is that
+        of the side that still pulls. Broadcasts to the triplets. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if the embeddings are not floating.
+      ValueError: if the three shapes differ, or `margin` does not broadcast to the triplets.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> a, p, n = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2), jnp.array([[0, 1.0], [3, 4.0]])
+      >>> print(dm.triplet_loss(a, p, n).round(4))
+      [0.5 0. ]
+
+    References:
+      Schroff, Kalenichenko and Philbin, FaceNet, 2015, arXiv:1503.03832, there with squared
+      distances. Hermans, Beyer and Leibe, In defense of the triplet loss for person
+      re-identification, 2017, arXiv:1703.07737.
+    """
+    a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
+    margin = parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
+    return _hinge(_distance(a, p) - _distance(a, n) + margin)
+
+
+@_math.compiled()
+def softplus_triplet_loss(
+    anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, sharpness: ArrayLike = 1.0
+) -> jax.Array:
+    r"""`triplet_loss` without a margin to choose, which always pulls a little further.
+
+    Use it where a triplet that is right should still become clearer. It depends on the scale of
+    the embeddings: if they are normalised to length 1, distances end at 2, and `sharpness` must
+    grow. A loss that stays at log(2) / `sharpness` means that all embeddings have collapsed.
+
+    .. math:: \tfrac1b \log(1 + e^{b (\lVert a - p \rVert - \lVert a - n \rVert)})
+
+    Args:
+      anchors: embeddings ``[..., D]``.
+      positives: embeddings of the anchors' identities ``[..., D]``.
+      negatives: embeddings of other identities ``[..., D]``.
+      sharpness: b > 0; the larger, the closer to the hinge at 0. Broadcasts to the triplets.
+        Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if the embeddings are not floating.
+      ValueError: if the three shapes differ, or `sharpness` does not broadcast to the triplets.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> a, p, n = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2), jnp.array([[0, 1.2], [3, 4.0]])
+      >>> print(dm.softplus_triplet_loss(a, p, n).round(4))
+      [0.4032 0.011 ]
+
+    References:
+      Hermans, Beyer and Leibe, In defense of the triplet loss for person re-identification, 2017,
+      arXiv:1703.07737, soft margin.
+    """
+    a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
+    sharpness = parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
+    return _hinge(_distance(a, p) - _distance(a, n), sharpness)
+
+
+@_math.compiled()
+def batch_hard_triplet_loss(
+    embeddings: ArrayLike,
+    identities: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+    softplus: ArrayLike | None = None,
+) -> jax.Array:
+    r"""`triplet_loss` of every example with its farthest positive and its closest negative.
+
+    Use it with batches of several examples of each of many identities (the paper: 4 of 18). It
+    looks only at the hardest, so wrong labels hurt, and a large learning rate collapses it: then
+    the loss stays at `margin`.
+
+    .. math:: \max\bigl(0, \max_{j \ne i,\, y_j = y_i} d_{ij} - \min_{y_j \ne y_i} d_{ij} +
+       \mathrm{margin}\bigr)
+
+    An example is never its own positive, also if another one equals it. The distances between all
+    come from one matrix product, which loses those that are small beside the extent of the batch
+    (below some 3e-4 of it in float32); it only chooses, and the two distances that count are then
+    taken from the embeddings. Of equally hard ones the first is taken.
+
+    Args:
+      embeddings: ``[n, D]``.
+      identities: integer ids ``[n]``; any two that are equal are the same, whatever the number.
+      margin: how much further negatives should be, ≥ 0, in the units of the embeddings. Broadcasts
+        to ``[n]``. Traced.
+      where: boolean ``[n]``: which examples take part, as anchors and as the others. What the rest
+        holds, NaN included, reaches neither value nor gradient.
+      softplus: sharpness b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
+        :math:`\max(0, x)`; for the paper's soft margin pass 1 and `margin` 0. None, the default,
+        is the hinge. Broadcasts to ``[n]``. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[n]``. An anchor without a positive or without a negative, and one that does not
+      take part, costs 0 with zero gradient.
+
+    Raises:
+      TypeError: if the embeddings are not floating or `where` is not boolean.
+      ValueError: if `embeddings` are not ``[n, D]``, `identities` are not integers ``[n]``, or
+        another argument does not broadcast to ``[n]``.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> x, ids = jnp.array([[0.0, 0.0], [0.6, 0.8], [0.0, 1.5], [9.0, 9.0]]), [1, 1, 2, 3]
+      >>> print(dm.batch_hard_triplet_loss(x, jnp.array(ids)).round(4))
+      [0.5   1.078 0.    0.   ]
+
+    References:
+      Hermans, Beyer and Leibe, In defense of the triplet loss for person re-identification, 2017,
+      arXiv:1703.07737, batch hard.
+    """
+    x, ids = jnp.asarray(embeddings), jnp.asarray(identities)
+    _math.require_float("embeddings", x, "Distances are between real vectors.")
+    if x.ndim != 2:
+        raise ValueError(f"embeddings must be [n, D], got {x.shape}.")
+    _math.require_shape("identities", ids, x.shape[:1], "embeddings[:, 0]")
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"identities must be integers, got {ids.dtype}.")
+    margin = parameter("margin", margin, ids.shape, "identities")
+    if softplus is not None:
+        softplus = parameter("softplus", softplus, ids.shape, "identities")
+    where = _math.select(where, ids.shape, "identities")
+    taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
+    x = _math.as_float(jnp.where(taking_part[:, None], x, 0.0))
+
+    pairs = taking_part[:, None] & taking_part & ~jnp.eye(len(ids), dtype=bool)
+    same = ids[:, None] == ids
+    squares = _squared_distances(x, taking_part)
+    positive = jnp.argmax(jnp.where(pairs & same, squares, -jnp.inf), 1)
+    negative = jnp.argmin(jnp.where(pairs & ~same, squares, jnp.inf), 1)
+    gap = _distance(x, x[positive]) - _distance(x, x[negative]) + margin
+    # Whatever stands in for a partner that is missing, its loss has a finite gradient.
+    complete = jnp.any(pairs & same, 1) & jnp.any(pairs & ~same, 1)
+    return jnp.where(complete, _hinge(gap, softplus), 0.0)
+
+
+def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
+    """Squared distances of all rows up to a factor, for comparisons and without a gradient.
+
+    Around their mean and in units of their extent neither a common offset cancels nor a square
+    overflows.
+    """
+    x = jax.lax.stop_gradient(x)
+    x = x / jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
+    x = jnp.where(where[:, None], x - jnp.mean(x, 0, where=where[:, None]), 0.0)
+    product = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
+    lengths = jnp.diagonal(product)
+    return lengths[:, None] + lengths - 2.0 * product
+
+
+@_math.compiled()
+def angular_margin_loss(
+    cosines: ArrayLike,
+    labels: ArrayLike,
+    *,
+    scale: ArrayLike = 64.0,
+    angular_margin: ArrayLike = 0.5,
+    cosine_margin: ArrayLike = 0.0,
+) -> jax.Array:
+    r"""Softmax cross-entropy over angles, in which the true class starts with a handicap.
+
+    Use it to train an embedding for verification or retrieval on many identities: ArcFace as it
+    stands, CosFace with ``angular_margin=0.0, cosine_margin=0.35``. `cosines` are products of
+    embeddings and class centres that both were normalised to length 1. It is the usual best choice
+    there, at the price of a scale and a margin to tune: start from a smaller margin if the loss
+    does not come down. Its probabilities are not calibrated.
+
+    .. math:: -\log \frac{e^{s c'_y}}{e^{s c'_y} + \sum_{k \ne y} e^{s c_k}}, \quad
+       c'_y = \cos(\theta_y + m_\angle) - m_{\cos}, \quad c_k = \cos \theta_k
+
+    Where :math:`\theta_y + m_\angle > \pi`, and the cosine would rise again, its place is taken by
+    :math:`c_y - m_\angle \sin m_\angle`, as in the usual implementations: lower and still
+    falling, though with a step. The slope of :math:`c'_y`, which is infinite at
+    :math:`c_y = \pm 1`, is taken at an angle of at least 0.001 there.
+
+    Args:
+      cosines: ``[..., C]``, in [-1, 1]; what rounding puts beyond counts as parallel.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``. An id outside 0 … C-1 is no class: loss
+        and gradient are 0.
+      scale: inverse temperature s > 0. Broadcasts to the examples. Traced.
+      angular_margin: added to the true class's angle, in radians, in [0, 2.3]; beyond, what takes
+        the cosine's place would not be lower. Broadcasts to the examples. Traced.
+      cosine_margin: subtracted from the true class's cosine, ≥ 0. Broadcasts to the examples.
+        Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in nats.
+
+    Raises:
+      TypeError: if `cosines` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-parameter does not
+        broadcast to the examples.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = jnp.array([[0.8, 0.1, -0.3], [0.2, 0.5, 0.1]])
+      >>> print(dm.angular_margin_loss(c, jnp.array([0, 0]), scale=8.0).round(4))
+      [0.0808 6.3954]
+
+    References:
+      Deng, Guo, Yang, Xue, Kotsia and Zafeiriou, ArcFace, 2018, arXiv:1801.07698. Wang et al.,
+      CosFace, 2018, arXiv:1801.09414.
+    """
+    cosines, labels = per_example.classes(cosines, labels)
+    cosines = _math.as_float(cosines)
+    scale, angular_margin, cosine_margin = (
+        parameter(name, value, cosines.shape[:-1], "cosines[..., 0]")
+        for name, value in (
+            ("scale", scale),
+            ("angular_margin", angular_margin),
+            ("cosine_margin", cosine_margin),
+        )
+    )
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        true = labels[..., None] == jnp.arange(cosines.shape[-1])
+    else:
+        true = labels > 0.5
+    # A masked sum, whose gradient is one more mask; that of an indexed read is a slow scatter.
+    of_true = jnp.sum(jnp.where(true, cosines, 0.0), -1)
+    of_true = _turned(of_true, angular_margin) - cosine_margin
+    largest = jnp.finfo(cosines.dtype).max
+    logits = scale[..., None] * jnp.where(true, of_true[..., None], cosines)
+    return cross_entropy(jnp.clip(logits, -largest, largest), labels)
+
+
+# The smallest sine to divide by. Near ±1 the cosines of float32 are 6e-8 apart, so angles below
+# 2e-4 cannot be told from 0.
+SINE = 1e-3
+
+
+def _turn(cosine: jax.Array, angle: jax.Array) -> jax.Array:
+    """cos(θ + angle) of cos θ, falling over all θ in [0, π]."""
+    sine = jnp.sqrt(jnp.maximum((1.0 - cosine) * (1.0 + cosine), 0.0))
+    turned = cosine * jnp.cos(angle) - sine * jnp.sin(angle)
+    return jnp.where(cosine >= -jnp.cos(angle), turned, cosine - angle * jnp.sin(angle))
+
+
+def _turn_slope(cosine: jax.Array, angle: jax.Array) -> jax.Array:
+    inside = jnp.clip(cosine, -1.0, 1.0)
+    sine = jnp.sqrt(jnp.maximum((1.0 - inside) * (1.0 + inside), SINE**2))
+    slope = jnp.cos(angle) + inside / sine * jnp.sin(angle)
+    return jnp.where(cosine >= -jnp.cos(angle), slope, 1.0)
+
+
+_turned = _math.with_slope(_turn, _turn_slope)
+
+
+def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
+    """Checked embeddings of one shape, in the accumulator type."""
+    arrays = {name: jnp.asarray(x) for name, x in embeddings.items()}
+    first = next(iter(arrays))
+    for name, x in arrays.items():
+        _math.require_float(name, x, "Distances are between real vectors.")
+        _math.require_shape(name, x, arrays[first].shape, first)
+    if arrays[first].ndim == 0:
+        raise ValueError(f"{first} must have a last axis that holds the embedding, got shape ().")
+    return tuple(map(_math.as_float, arrays.values()))
+
+
+@jax.custom_jvp
+def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The Euclidean distance over the last axis, whose square need not be finite."""
+    largest, scaled = _difference(a, b)
+    return _math.capped(largest * jnp.sqrt(jnp.sum(scaled * scaled, -1)))
+
+
+@_distance.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # The unit vector depends on no unit of length, so it has its derivatives without that of
+    # `largest`; and its length was 1 to sqrt(D) before it was divided by it.
+    scaled = _difference(*primals)[1]
+    length = _math.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True))
+    unit = _math.divide(scaled, length)
+    return _distance(*primals), jnp.sum(unit * (tangents[0] - tangents[1]), -1)
+
+
+def _difference(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`a` - `b`, held at the largest float: the largest entry, and all in units of that."""
+    limit = jnp.finfo(a.dtype).max
+    difference = jnp.clip(a - b, -limit, limit)
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(difference), -1))
+    return largest, _math.divide(difference, largest[..., None])
+
+
+def _hinge(gap: jax.Array, softplus: jax.Array | None = None) -> jax.Array:
+    if softplus is not None:
+        return _soft_hinge(gap, softplus)
+    # `where` and not `maximum`, whose slope in the kink is a half.
+    return _math.capped(jnp.where(gap >= 0.0, gap, 0.0))
+
+
+def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
+    """The product with `sharpness` stays out of the part that grows, where it would overflow."""
+    log1p = jnp.log1p(jnp.exp(-sharpness * jnp.abs(gap)))
+    return _math.capped(jnp.maximum(gap, 0.0) + log1p / sharpness)
+
+
+def _softened_slope(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(sharpness * gap)
+
+
+_soft_hinge = _math.with_slope(_softened, _softened_slope)

@@ -1,0 +1,374 @@
+"""Cross-entropy and its relatives: one value per element (sigmoid) or per example (softmax).
+
+What their arguments have in common is said in `_per_example`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics import _per_example as per_example
+from diffmetrics._math import softpluses
+from diffmetrics._per_example import cross_entropy, margins, of_class, parameter
+
+
+@_math.compiled()
+def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Binary cross-entropy of every element.
+
+    Use it first, and judge everything else against it: its minimiser is the true probability, so
+    it is calibrated, and a threshold tuned on validation data often does as well as any loss that
+    is made for imbalance.
+
+    .. math:: -y \log \sigma(z) - (1-y) \log \sigma(-z)
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 or probabilities ``[...]``.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in nats.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.sigmoid_cross_entropy(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
+      [0.1269 0.3133 0.4741]
+
+    References:
+      Cox, The regression analysis of binary sequences, 1958.
+    """
+    return _sigmoid_cross_entropy(*per_example.binary(logits, labels))
+
+
+def _linear(z: jax.Array, y: jax.Array) -> jax.Array:
+    return softpluses(z)[0] - y * z
+
+
+def _linear_slope(z: jax.Array, y: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(z) - y
+
+
+_sigmoid_cross_entropy = _math.with_slope(_linear, _linear_slope)
+
+
+@_math.compiled()
+def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Cross-entropy of every example whose classes compete.
+
+    Use it first when exactly one class is right. An id outside 0 … C-1, such as -1 or 255 for "no
+    label", costs nothing and moves nothing.
+
+    .. math:: -\sum_k y_k \log \mathrm{softmax}(z)_k
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in nats.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as probabilities.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.softmax_cross_entropy(z, jnp.array([0, 2])).round(4))
+      [0.1698 1.5514]
+
+    References:
+      Bridle, Training stochastic model recognition algorithms as networks, NIPS 1989.
+    """
+    return cross_entropy(*per_example.classes(logits, labels))
+
+
+@_math.compiled()
+def sigmoid_focal_loss(
+    logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
+) -> jax.Array:
+    r"""Cross-entropy that forgets what is already right, for every element.
+
+    Use it where easy negatives outnumber everything, as anchors do in object detection. It is not
+    a proper scoring rule: its probabilities are drawn towards ½, so do not read them as risks, and
+    tune the threshold.
+
+    .. math:: \alpha_t (1 - p_t)^\gamma (-\log p_t)
+
+    with :math:`p_t` the probability of the true label and :math:`\alpha_t` = `alpha` for label 1,
+    1 - `alpha` for label 0.
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``.
+      gamma: focusing, real and ≥ 0; 0 is cross-entropy. Traced.
+      alpha: weight of the positive class, in [0, 1]; published with 0.25 for gamma 2. None, the
+        default, weighs both by 1, not by ½. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.sigmoid_focal_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
+      [0.0018 0.0227 0.0676]
+
+    References:
+      Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
+    """
+    z, y = per_example.binary(logits, labels)
+    gamma = parameter("gamma", gamma, z.shape)
+    if alpha is None:
+        return _sigmoid_focal(z, y, gamma, 1.0, 1.0)
+    alpha = parameter("alpha", alpha, z.shape)
+    return _sigmoid_focal(z, y, gamma, alpha, 1.0 - alpha)
+
+
+def _focal(
+    z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
+) -> jax.Array:
+    of_wrong, of_right = softpluses(margins(z, y))
+    weight = positive * y + negative * (1.0 - y)
+    return _math.capped(weight * jnp.exp(-gamma * of_wrong) * of_right)
+
+
+def _focal_slope(
+    z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
+) -> jax.Array:
+    of_wrong, of_right = softpluses(margins(z, y), True)
+    wrong = jnp.exp(-of_wrong)
+    slope = gamma * (1.0 - wrong) * of_right + wrong
+    return (negative * (1.0 - y) - positive * y) * jnp.exp(-gamma * of_wrong) * slope
+
+
+_sigmoid_focal = _math.with_slope(_focal, _focal_slope)
+
+
+@_math.compiled()
+def softmax_focal_loss(
+    logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
+) -> jax.Array:
+    r"""Cross-entropy that forgets what is already right, for every example whose classes compete.
+
+    Use it where most examples are easy and it is the accuracy on the hard ones that is judged. It
+    does not know which class is rare: that is what `alpha` says. Like `sigmoid_focal_loss` it is
+    not a proper scoring rule, and its probabilities are too timid to be read as risks.
+
+    .. math:: \alpha_y (1 - p_y)^\gamma (-\log p_y), \quad p = \mathrm{softmax}(z)
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]`` or one-hot ``[..., C]``.
+      gamma: focusing, real and ≥ 0; 0 is cross-entropy. A number, or one per example ``[...]``.
+        Traced.
+      alpha: weight of each class, ≥ 0; a number or ``[C]``. None, the default, weighs all by 1.
+        Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-parameter does not
+        broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.softmax_focal_loss(z, jnp.array([0, 2])).round(4))
+      [0.0041 0.9646]
+
+    References:
+      Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
+    """
+    z, y = per_example.classes(logits, labels)
+    gamma = parameter("gamma", gamma, z.shape[:-1], "the examples")
+    if alpha is None:
+        return _softmax_focal(cross_entropy(z, y), gamma, 1.0)
+    alpha = parameter("alpha", alpha, z.shape[-1:], "the classes")
+    weight = of_class(jnp.broadcast_to(alpha, z.shape[-1:]), y)
+    return _softmax_focal(cross_entropy(z, y), gamma, weight)
+
+
+def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The missing probability 1 - exp(-loss), and its power, which is 1 for gamma 0 even at 0."""
+    missing = -jnp.expm1(-loss)
+    return missing, jnp.exp(gamma * jnp.log(jnp.maximum(missing, _math.NOTHING)))
+
+
+def _of_cross_entropy(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
+    return _math.capped(weight * _focus(loss, gamma)[1] * loss)
+
+
+def _of_cross_entropy_slope(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
+    missing, focus = _focus(loss, gamma)
+    return weight * focus * (1.0 + gamma * jnp.exp(-loss) * _math.divide(loss, missing))
+
+
+_softmax_focal = _math.with_slope(_of_cross_entropy, _of_cross_entropy_slope)
+
+
+@_math.compiled()
+def sigmoid_poly_loss(
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
+) -> jax.Array:
+    r"""Cross-entropy plus a multiple of the missing probability, for every element.
+
+    Use it as a cheap variation of cross-entropy with one number to tune: a positive `epsilon`
+    pushes on where the answer is half right, a negative one relents there. The published gains
+    are small, and the best `epsilon` differs from data set to data set. It is not a proper scoring
+    rule: for `epsilon` > 0 probabilities come out too close to 0 and 1.
+
+    .. math:: -\log p_t + \epsilon (1 - p_t)
+
+    with :math:`p_t` the probability of the true label.
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 or probabilities ``[...]``.
+      epsilon: weight of the first polynomial term, real and ≥ -1; 0 is cross-entropy. Traced.
+
+    Returns:
+      Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.sigmoid_poly_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
+      [0.2461 0.5822 0.8516]
+
+    References:
+      Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
+      2022, arXiv:2204.12511.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _sigmoid_poly(z, y, parameter("epsilon", epsilon, z.shape))
+
+
+def _poly(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
+    missing = y * jax.nn.sigmoid(-z) + (1.0 - y) * jax.nn.sigmoid(z)
+    return _linear(z, y) + epsilon * missing
+
+
+def _poly_slope(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
+    p = jax.nn.sigmoid(z)
+    return p - y + epsilon * (1.0 - 2.0 * y) * p * (1.0 - p)
+
+
+_sigmoid_poly = _math.with_slope(_poly, _poly_slope)
+
+
+@_math.compiled()
+def softmax_poly_loss(
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
+) -> jax.Array:
+    r"""Cross-entropy plus a multiple of the missing probability, for every example.
+
+    Use it as `sigmoid_poly_loss`, where the classes compete. Labels are hard here: with smoothed
+    ones the second term would take their geometric mean.
+
+    .. math:: -\log p_y + \epsilon (1 - p_y), \quad p = \mathrm{softmax}(z)
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]`` or one-hot ``[..., C]``.
+      epsilon: weight of the first polynomial term, real and ≥ -1; 0 is cross-entropy. A number, or
+        one per example ``[...]``. Traced.
+
+    Returns:
+      Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `epsilon` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.softmax_poly_loss(z, jnp.array([0, 2])).round(4))
+      [0.326  2.3395]
+
+    References:
+      Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
+      2022, arXiv:2204.12511.
+    """
+    z, y = per_example.classes(logits, labels)
+    loss = cross_entropy(z, y)
+    epsilon = parameter("epsilon", epsilon, z.shape[:-1], "the examples")
+    return loss - epsilon * jnp.expm1(-loss)
+
+
+@_math.compiled()
+def generalized_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7
+) -> jax.Array:
+    r"""A bridge from cross-entropy to the absolute error, which bad labels cannot pull far.
+
+    Use it where labels are wrong and nobody knows which: an example costs at most 1/`q`, and one
+    that the network finds impossible is let go. That is also its price: hard examples that are
+    labelled correctly are let go too, so with clean labels, or many classes and a fresh network,
+    it trains more slowly and less far than cross-entropy.
+
+    .. math:: \frac{1 - p_y^q}{q}, \quad p = \mathrm{softmax}(z)
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]`` or one-hot ``[..., C]``.
+      q: how robust, in [0, 1]; 0 is cross-entropy, 1 is half the absolute error of the
+        probabilities, 1 - p of the class. A number, or one per example ``[...]``. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `q` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.generalized_cross_entropy(z, jnp.array([0, 2])).round(4))
+      [0.1601 0.9464]
+
+    References:
+      Zhang and Sabuncu, Generalized cross entropy loss for training deep neural networks with
+      noisy labels, 2018, arXiv:1805.07836, eq. 6.
+    """
+    z, y = per_example.classes(logits, labels)
+    return _generalized(cross_entropy(z, y), parameter("q", q, z.shape[:-1], "the examples"))
+
+
+def _decayed(loss: jax.Array, q: jax.Array) -> jax.Array:
+    """The integral of exp(-q t) over t from 0 to `loss`; a series where q · loss is small.
+
+    There the quotient has no derivative in q that survives rounding, and none at all at 0.
+    """
+    x = q * loss
+    small = x < 1e-3
+    near = jnp.where(small, x, 0.0)
+    return jnp.where(
+        small,
+        loss * (1.0 - near / 2.0 + near * near / 6.0),
+        -jnp.expm1(-x) / jnp.where(small, 1.0, q),
+    )
+
+
+def _decayed_slope(loss: jax.Array, q: jax.Array) -> jax.Array:
+    return jnp.exp(-q * loss)
+
+
+_generalized = _math.with_slope(_decayed, _decayed_slope)

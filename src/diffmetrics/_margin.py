@@ -1,0 +1,655 @@
+r"""The hinge family: losses that ask a logit to be right by a margin.
+
+What their arguments have in common is said in `_per_example`. In the binary losses the margin of
+an element is :math:`m = (2y - 1) z`: the logit for label 1, minus the logit for label 0. Labels are
+0 or 1, never -1 or 1: values are not checked, and a label -1 would pull three times as hard.
+
+**At a kink the slope is that of the side that still pulls.** The hinge at m = `margin` has slope
+-1, the perceptron at logit 0 has slope -1, the ramp has it at both of its ends; so a network whose
+last layer starts at zero learns from the first step. `jnp.maximum` would give half of it and
+`jax.nn.relu` nothing. Where several wrong classes share the maximum, they share its slope evenly.
+
+A slope beyond the largest number of the logits' type is that number, so that float16 gradients are
+finite too. Subnormal float32 logits count as 0, which is what XLA makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics import _per_example as per_example
+from diffmetrics._per_example import margins, parameter
+
+# --- binary ---------------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0) -> jax.Array:
+    r"""Hinge of every element: what is missing to the margin.
+
+    Use it when only the decision counts and elements that are safely right should be left alone.
+    Its minimiser tells which label is likelier, not how likely: for probabilities, or where
+    positives are so rare that they are never the likelier label, use `sigmoid_cross_entropy` and
+    tune the threshold.
+
+    .. math:: \max(0, \rho - m), \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+      margin: ρ ≥ 0, in logits; 0 is the perceptron loss. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. The slope at m = ρ is -1.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or `margin` does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.hinge_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      [0.  0.  0.5]
+
+    References:
+      Cortes and Vapnik, Support-vector networks, 1995.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _hinge(z, y, parameter("margin", margin, z.shape))
+
+
+def _missing(z: jax.Array, y: jax.Array, margin: jax.Array | float = 1.0) -> jax.Array:
+    """How far an element is below the margin; negative beyond it."""
+    return margin - margins(z, y)
+
+
+def _at_most(x: jax.Array, bound: jax.Array | float) -> jax.Array:
+    """The minimum, for an `x` that is a maximum.
+
+    XLA would make a clamp of the two, and its CPU backend writes that to memory before a sum.
+    """
+    return -jnp.maximum(-x, -bound)
+
+
+def _hinge_value(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
+    return jnp.maximum(_missing(z, y, margin), 0.0)
+
+
+def _hinge_slope(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
+    return jnp.where(margins(z, y) <= margin, 1.0 - 2.0 * y, 0.0)
+
+
+_hinge = _math.with_slope(_hinge_value, _hinge_slope)
+
+
+@_math.compiled()
+def squared_hinge_loss(
+    logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0
+) -> jax.Array:
+    r"""Square of the hinge of every element.
+
+    Use it for a hinge without a kink, when labels are clean: one badly wrong element outweighs many
+    that are slightly wrong. With doubtful labels prefer `modified_huber_loss`.
+
+    .. math:: \max(0, \rho - m)^2, \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+      margin: ρ ≥ 0, in logits. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or `margin` does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.squared_hinge_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
+      [0.   0.   0.25]
+
+    References:
+      Chang, Hsieh and Lin, Coordinate descent method for large-scale L2-loss linear support vector
+      machines, JMLR 2008.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _squared_hinge(z, y, parameter("margin", margin, z.shape), _largest(z))
+
+
+def _largest(z: jax.Array) -> jax.Array:
+    """The bound of a slope that becomes a gradient in the type of `z`."""
+    return _math.as_float(jnp.finfo(z.dtype).max)
+
+
+def _squared_hinge_value(
+    z: jax.Array, y: jax.Array, margin: jax.Array, largest: jax.Array
+) -> jax.Array:
+    del largest  # it bounds the slope
+    # Held before it is squared: a derivative in `margin` would multiply an infinite square by 0.
+    root = float(np.sqrt(jnp.finfo(z.dtype).max))
+    held = _at_most(_hinge_value(z, y, margin), root)
+    return held * held
+
+
+def _squared_hinge_slope(
+    z: jax.Array, y: jax.Array, margin: jax.Array, largest: jax.Array
+) -> jax.Array:
+    return (1.0 - 2.0 * y) * jnp.minimum(2.0 * _hinge_value(z, y, margin), largest)
+
+
+_squared_hinge = _math.with_slope(_squared_hinge_value, _squared_hinge_slope)
+
+
+@_math.compiled()
+def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0) -> jax.Array:
+    r"""Hinge of every element whose kink is a piece of a parabola.
+
+    Use it instead of the hinge where the optimiser wants a continuous gradient, or second order.
+
+    .. math:: \begin{cases}
+       0 & m \ge 1 \\ (1 - m)^2 / 2w & 1 - w < m < 1 \\ 1 - w/2 - m & m \le 1 - w
+       \end{cases}, \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+      width: w ≥ 0, of the parabola, in logits; 1 is Rennie and Srebro's smooth hinge, 0 the hinge,
+        and 2 a quarter of `modified_huber_loss`. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or `width` does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.smooth_hinge_loss(jnp.array([2.0, 1.0, 0.5]), jnp.array([1, 0, 1])))
+      [0.    1.5   0.125]
+
+    References:
+      Rennie and Srebro, Loss functions for preference levels: regression with discrete ordered
+      labels, 2005; Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods for
+      regularized loss minimization, 2013, arXiv:1209.1873.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _smooth_hinge(z, y, parameter("width", width, z.shape))
+
+
+def _smooth_hinge_value(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
+    missing = jnp.maximum(_missing(z, y), 0.0)
+    curved = _at_most(missing, width)
+    return (missing - curved) + 0.5 * curved * (curved * _math.divide(1.0, width))
+
+
+def _smooth_hinge_slope(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
+    missing = _missing(z, y)
+    curved = jnp.clip(missing, 0.0, width) * _math.divide(1.0, width)
+    return (1.0 - 2.0 * y) * jnp.where(missing >= width, 1.0, curved)
+
+
+_smooth_hinge = _math.with_slope(_smooth_hinge_value, _smooth_hinge_slope)
+
+
+@_math.compiled()
+def softplus_hinge_loss(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    sharpness: ArrayLike = 1.0,
+    margin: ArrayLike = 1.0,
+) -> jax.Array:
+    r"""Softplus of what every element is missing to the margin.
+
+    Use it for a hinge that never quite lets go: an element beyond the margin is still pulled,
+    exponentially less. With a large sharpness it is the hinge, and with sharpness 1 and margin 0
+    `sigmoid_cross_entropy`, the only one of these whose sigmoid is a probability.
+
+    .. math:: \frac{1}{b} \log(1 + e^{b (\rho - m)}), \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+      sharpness: b > 0, per logit. Traced.
+      margin: ρ ≥ 0, in logits. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits; above the hinge by (log 2) / b at most.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
+      >>> print(dm.softplus_hinge_loss(z, y, margin=0.0).round(2))
+      [0.13 0.31 0.47]
+
+    References:
+      Zhang, Jin, Yang and Hauptmann, Modified logistic regression: an approximation to SVM and its
+      applications in large-scale text categorization, ICML 2003.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _softplus_hinge(
+        z, y, parameter("sharpness", sharpness, z.shape), parameter("margin", margin, z.shape)
+    )
+
+
+def _softplus_hinge_value(
+    z: jax.Array, y: jax.Array, sharpness: jax.Array, margin: jax.Array
+) -> jax.Array:
+    missing = _missing(z, y, margin)
+    # The hinge and what is above it, because `sharpness * missing` may overflow.
+    above = _math.softpluses(-sharpness * jnp.abs(missing))[0] / sharpness
+    return jnp.maximum(missing, 0.0) + above
+
+
+def _softplus_hinge_slope(
+    z: jax.Array, y: jax.Array, sharpness: jax.Array, margin: jax.Array
+) -> jax.Array:
+    return (1.0 - 2.0 * y) * jax.nn.sigmoid(sharpness * _missing(z, y, margin))
+
+
+_softplus_hinge = _math.with_slope(_softplus_hinge_value, _softplus_hinge_slope)
+
+
+@_math.compiled()
+def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Squared hinge of every element that grows linearly where it is badly wrong.
+
+    Use it for a squared hinge that survives wrong labels. Its minimiser gives a probability,
+    (1 + clip(z, -1, 1)) / 2, though one of exactly 0 or 1 outside the margin.
+
+    .. math:: \begin{cases} \max(0, 1 - m)^2 & m \ge -1 \\ -4 m & m < -1 \end{cases},
+       \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.modified_huber_loss(jnp.array([2.0, 3.0, 0.5]), jnp.array([1, 0, 1])))
+      [ 0.   12.    0.25]
+
+    References:
+      Zhang, Solving large scale linear prediction problems using stochastic gradient descent
+      algorithms, ICML 2004.
+    """
+    return _modified_huber(*per_example.binary(logits, labels))
+
+
+def _modified_huber_value(z: jax.Array, y: jax.Array) -> jax.Array:
+    # Held where the loss is the largest number, so that nothing on the way is larger.
+    m = jnp.maximum(margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
+    missing = jnp.maximum(1.0 - m, 0.0)
+    squared = _at_most(missing, 2.0)
+    return squared * (2.0 * missing - squared)
+
+
+def _modified_huber_slope(z: jax.Array, y: jax.Array) -> jax.Array:
+    return (2.0 - 4.0 * y) * jnp.clip(_missing(z, y), 0.0, 2.0)
+
+
+_modified_huber = _math.with_slope(_modified_huber_value, _modified_huber_slope)
+
+
+@_math.compiled()
+def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Hinge of every element that is held at 1: the error rate with a ramp for a step.
+
+    Use it to fine-tune a model on doubtful labels: what is wrong costs 1, however wrong. From
+    scratch it hardly learns, because an element on the wrong side has no slope.
+
+    .. math:: \min(1, \max(0, 1 - m)), \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+
+    Returns:
+      Loss in [0, 1] ``[...]``. The slope at m = 0 and at m = 1 is -1.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.ramp_loss(jnp.array([2.0, 3.0, 0.5]), jnp.array([1, 0, 1])))
+      [0.  1.  0.5]
+
+    References:
+      Collobert, Sinz, Weston and Bottou, Trading convexity for scalability, ICML 2006.
+    """
+    return _ramp(*per_example.binary(logits, labels))
+
+
+def _ramp_value(z: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.maximum(1.0 - jnp.maximum(margins(z, y), 0.0), 0.0)
+
+
+def _ramp_slope(z: jax.Array, y: jax.Array) -> jax.Array:
+    m = margins(z, y)
+    return jnp.where((m >= 0.0) & (m <= 1.0), 1.0 - 2.0 * y, 0.0)
+
+
+_ramp = _math.with_slope(_ramp_value, _ramp_slope)
+
+
+@_math.compiled()
+def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Exponential loss of every element, which AdaBoost minimises.
+
+    Use it for comparison with boosting; for networks `sigmoid_cross_entropy` is almost always
+    better. Its minimiser is half the log-odds, but one mislabelled element at m = -10 weighs as
+    much as 22,000 at m = 0.
+
+    .. math:: e^{-m}, \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+
+    Returns:
+      Loss ≥ 0 ``[...]``. Where it is held at the largest number, its slope is held too.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.exponential_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(2))
+      [0.14 0.37 0.61]
+
+    References:
+      Friedman, Hastie and Tibshirani, Additive logistic regression: a statistical view of boosting,
+      Annals of Statistics 2000.
+    """
+    z, y = per_example.binary(logits, labels)
+    return _exponential(z, y, _largest(z))
+
+
+def _exponential_value(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
+    del largest  # it bounds the slope
+    return _math.capped(jnp.exp(-margins(z, y)))
+
+
+def _exponential_slope(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
+    # Held before the exponential, whose infinite derivative would be multiplied by 0; and lower
+    # than the logarithm, which may be rounded upwards.
+    top = np.log(jnp.finfo(z.dtype).max)
+    held = jnp.minimum(-margins(z, y), np.nextafter(top, np.zeros_like(top)))
+    return (1.0 - 2.0 * y) * jnp.minimum(jnp.exp(held), largest)
+
+
+_exponential = _math.with_slope(_exponential_value, _exponential_slope)
+
+
+@_math.compiled()
+def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""Distance of every misclassified element from the decision: a hinge without a margin.
+
+    Use it as the classic that it is. It asks for no margin, so logits that shrink to zero are as
+    good a minimum as any, and `hinge_loss` usually does better.
+
+    .. math:: \max(0, -m), \qquad m = (2y - 1) z
+
+    Args:
+      logits: real scores ``[...]``.
+      labels: 0/1 ``[...]``, never -1/1.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. The slope at logit 0 is -1 in m, so zero weights learn.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes differ.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.perceptron_loss(jnp.array([2.0, 1.0, -0.5]), jnp.array([1, 0, 1])))
+      [0.  1.  0.5]
+
+    References:
+      Rosenblatt, The perceptron: a probabilistic model for information storage and organization in
+      the brain, 1958.
+    """
+    return _perceptron(*per_example.binary(logits, labels))
+
+
+def _perceptron_value(z: jax.Array, y: jax.Array) -> jax.Array:
+    return _hinge_value(z, y, 0.0)
+
+
+def _perceptron_slope(z: jax.Array, y: jax.Array) -> jax.Array:
+    return _hinge_slope(z, y, 0.0)
+
+
+_perceptron = _math.with_slope(_perceptron_value, _perceptron_slope)
+
+
+# --- over classes ---------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def crammer_singer_loss(
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+) -> jax.Array:
+    r"""Hinge of every example against the wrong class that comes closest.
+
+    Use it when one class is right, only the decision counts, and some mistakes cost more: with
+    `cost` each wrong class must stay behind by what it costs (margin rescaling), and the loss
+    bounds the cost of the decision from above. Only one wrong class is taught at a time. It is not
+    consistent where no class has a probability above ½; cross-entropy is.
+
+    .. math:: \max_j (C_{yj} + z_j - z_y), \qquad C_{yy} = 0
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
+        without a positive one there is none.
+      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
+        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. Wrong classes that share the maximum share its slope evenly; a
+      wrong class that is exactly at its margin still pulls.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.crammer_singer_loss(z, jnp.array([0, 2])))
+      [0. 2.]
+      >>> print(dm.crammer_singer_loss(z, jnp.array([0, 2]), cost=5.0 * jnp.ones((3, 3))))
+      [3. 6.]
+
+    References:
+      Crammer and Singer, On the algorithmic implementation of multiclass kernel-based vector
+      machines, JMLR 2001; Tsochantaridis et al., Large margin methods for structured and
+      interdependent output variables, JMLR 2005 (margin rescaling).
+    """
+    return _crammer_singer(*_admit(logits, labels, cost))
+
+
+@_math.compiled()
+def weston_watkins_loss(
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+) -> jax.Array:
+    r"""Hinges of every example against all wrong classes, summed.
+
+    Use it like `crammer_singer_loss`, when all wrong classes within their margins should be taught
+    at once. It is not consistent with three or more classes either. PyTorch's ``MultiMarginLoss``
+    is this divided by C.
+
+    .. math:: \sum_{j \ne y} \max(0, C_{yj} + z_j - z_y)
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
+        without a positive one there is none.
+      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
+        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. A wrong class that is exactly at its margin still pulls.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.weston_watkins_loss(z, jnp.array([0, 2])))
+      [0. 3.]
+
+    References:
+      Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999.
+    """
+    return _weston_watkins(*_admit(logits, labels, cost))
+
+
+def _admit(
+    logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checked logits, class ids, and costs ``[C, C]`` with diagonal 0, or ``[]``: one for all."""
+    z, y = per_example.classes(logits, labels)
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        y = jnp.where(jnp.max(y, -1) > 0, jnp.argmax(y, -1), -1)
+    if cost is None:
+        return z, y, jnp.ones((), _math.accumulator(z.dtype))
+    number, matrix = z.shape[-1], _math.as_float(cost)
+    if matrix.shape != (number, number):
+        raise ValueError(
+            f"cost must have shape {(number, number)}, one row per true and one column per "
+            f"predicted class of logits {z.shape}, got {matrix.shape}."
+        )
+    return z, y, jnp.where(jnp.eye(number, dtype=bool), 0.0, matrix)
+
+
+def _truth(z: jax.Array, ids: jax.Array) -> jax.Array:
+    """Whether an entry of `z` is the one of its example's class."""
+    return jax.lax.broadcasted_iota(ids.dtype, z.shape, z.ndim - 1) == ids[..., None]
+
+
+def _of_pairs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+    """``cost[y, j]`` for every example and class, 0 for its own."""
+    if cost.ndim == 0:
+        return jnp.where(_truth(z, ids), 0.0, cost)
+    return cost.at[ids].get(mode="clip")
+
+
+def _against(
+    z: jax.Array, ids: jax.Array, cost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Each class's violation and reach; the true logit; and which examples have a class.
+
+    The violation is by how much a class is within its margin of the true one, which itself has 0.
+    Subtracted first, because costs would lose their digits in large logits. The reach, to which
+    the true logit must be equal at least, is not subtracted, because a large true logit would make
+    different classes tie.
+    """
+    wide, costs = _math.as_float(z), _of_pairs(z, ids, cost)
+    true = per_example.of_class(wide, ids)
+    known = per_example.is_class(ids, z.shape[-1])
+    return (wide - true[..., None]) + costs, wide + costs, true, known
+
+
+# What a pass over the logits leaves of each example: the loss; the reach from which on a class
+# pulls; the slope of each that does; and minus that of the true class.
+_Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(z, ids, cost)
+    none = jnp.full((), -jnp.inf, reach.dtype)
+    operands = (violation, reach, jnp.ones_like(reach))
+    starts = (none, none, jnp.zeros_like(none))
+    loss, top, number = jax.lax.reduce(operands, starts, _of_two, (z.ndim - 1,))
+    # The true class has the largest reach itself if no other exceeds it.
+    sharing = number - (true == top)
+    pulls = known & (sharing > 0)
+    share = jnp.where(pulls, 1.0 / jnp.maximum(sharing, 1.0), 0.0)
+    return jnp.where(known, _math.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
+
+
+def _of_two(one: Any, other: Any) -> Any:
+    """The larger violation, the larger reach, and how many share the latter."""
+    top = jnp.maximum(one[1], other[1])
+    number = jnp.where(one[1] == top, one[2], 0.0) + jnp.where(other[1] == top, other[2], 0.0)
+    return jnp.maximum(one[0], other[0]), top, number
+
+
+def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(z, ids, cost)
+    pulling = (reach >= true[..., None]).astype(reach.dtype)
+    both = _math.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
+    # XLA would drop the count from the loss's own pass, and write what enters the lone sum.
+    loss, number = jax.lax.optimization_barrier(both)
+    share = known.astype(reach.dtype)
+    # The true class reaches itself, and is no wrong one.
+    return jnp.where(known, _math.capped(loss), 0.0), true, share, share * (number - 1.0)
+
+
+def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Array]:
+    """The loss of `parts(z, ids, cost)`, and its derivative in logits and pair costs alike.
+
+    That is constant between kinks, so nothing differentiates it further.
+    """
+
+    @jax.custom_jvp
+    def function(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+        return parts(z, ids, cost)[0]
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        (z, ids, cost), (dz, _, dcost) = primals, tangents
+        out = function(z, ids, cost)
+        tangent = jnp.zeros_like(out)
+        fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
+        slope = _math.apart(_slope, *fixed, *parts(*fixed)[1:])
+        if not isinstance(dz, SymbolicZero):
+            tangent += jnp.sum(slope * _math.as_float(dz), -1)
+        if not isinstance(dcost, SymbolicZero):
+            tangent += jnp.sum(slope * _of_pairs(z, ids, dcost), -1)
+        return out, tangent
+
+    function.defjvp(rule, symbolic_zeros=True)
+    return function
+
+
+def _slope(
+    z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
+) -> jax.Array:
+    """In each logit, from what `parts` left; `_math.apart` has put an axis before every one."""
+    reach = _math.as_float(z) + _of_pairs(z, ids, cost[0])
+    wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
+    return jnp.where(_truth(z, ids), -own[..., None], wrong)
+
+
+_crammer_singer = _with_constant_slope(_crammer_singer_parts)
+_weston_watkins = _with_constant_slope(_weston_watkins_parts)

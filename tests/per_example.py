@@ -1,0 +1,94 @@
+"""The table of the losses with one value per element or example, with what distinguishes each.
+
+`test_contract_per_example.py` asks the same of every row. `reference` is the definition of one
+element or example in plain floats.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+import diffmetrics as dm
+from tests import reference_entropy, reference_margin
+
+rng = np.random.default_rng(0)
+BINARY = (rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, (12, 3)))
+CLASSES = (rng.normal(size=(12, 4)).astype(np.float32), np.tile(np.arange(4), 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One loss with what distinguishes it; everything else is asked of all alike."""
+
+    loss: Callable[..., jax.Array]
+    # f(logit: float, label: int, **traced) or f(logits: list[float], label: int, **traced) -> float
+    reference: Callable[..., float]
+    batch: tuple[np.ndarray, np.ndarray] = BINARY
+    # Hyper-parameters, all of them traced.
+    traced: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Labels in between are taken, and mix the losses of 0 and 1 (of the classes).
+    soft_labels: bool = False
+    # The loss of logits that are right beyond doubt (±100).
+    perfect: float = 0.0
+    # How many temporary arrays of the logits' size value and gradient may take.
+    arrays: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return getattr(self.loss, "__name__", "")
+
+    @property
+    def softmax(self) -> bool:
+        return self.batch is CLASSES
+
+
+ENTROPY = [
+    Row(dm.sigmoid_cross_entropy, reference_entropy.sigmoid_cross_entropy, soft_labels=True),
+    Row(
+        dm.softmax_cross_entropy, reference_entropy.softmax_cross_entropy, CLASSES, soft_labels=True
+    ),
+    Row(
+        dm.sigmoid_focal_loss,
+        reference_entropy.sigmoid_focal_loss,
+        traced={"gamma": 2.0, "alpha": 0.25},
+    ),
+    Row(dm.sigmoid_focal_loss, reference_entropy.sigmoid_focal_loss, traced={"gamma": 0.5}),
+]
+COST: list[Row] = []
+PROPER: list[Row] = []
+PAIR_COSTS = rng.uniform(0.5, 4.0, (4, 4)).astype(np.float32)
+MARGIN = [
+    Row(dm.hinge_loss, reference_margin.hinge_loss, traced={"margin": 1.0}),
+    Row(dm.squared_hinge_loss, reference_margin.squared_hinge_loss, traced={"margin": 0.75}),
+    Row(dm.smooth_hinge_loss, reference_margin.smooth_hinge_loss, traced={"width": 1.0}),
+    Row(dm.smooth_hinge_loss, reference_margin.smooth_hinge_loss, traced={"width": 0.1}),
+    Row(
+        dm.softplus_hinge_loss,
+        reference_margin.softplus_hinge_loss,
+        traced={"sharpness": 2.0, "margin": 1.0},
+    ),
+    Row(dm.modified_huber_loss, reference_margin.modified_huber_loss),
+    Row(dm.ramp_loss, reference_margin.ramp_loss),
+    Row(dm.exponential_loss, reference_margin.exponential_loss),
+    Row(dm.perceptron_loss, reference_margin.perceptron_loss),
+    Row(dm.crammer_singer_loss, reference_margin.crammer_singer_loss, CLASSES),
+    Row(
+        dm.crammer_singer_loss,
+        reference_margin.crammer_singer_loss,
+        CLASSES,
+        traced={"cost": PAIR_COSTS},
+    ),
+    Row(dm.weston_watkins_loss, reference_margin.weston_watkins_loss, CLASSES),
+    Row(
+        dm.weston_watkins_loss,
+        reference_margin.weston_watkins_loss,
+        CLASSES,
+        traced={"cost": PAIR_COSTS},
+    ),
+]
+ROWS = ENTROPY + COST + PROPER + MARGIN

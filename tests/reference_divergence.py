@@ -1,0 +1,116 @@
+"""`_divergence` and `_embedding` once more, one pair or example at a time, as a reader would write.
+
+Plain floats: no stable rewriting and no import of `diffmetrics`, except that logits are taken as
+small enough for the textbook form.
+"""
+
+import math
+from collections.abc import Sequence
+
+Vector = Sequence[float]
+
+
+def softmax(z: Vector) -> list[float]:
+    """The probabilities of the classes."""
+    powers = [math.exp(each) for each in z]
+    return [power / sum(powers) for power in powers]
+
+
+def hinge(x: float, sharpness: float | None = None) -> float:
+    """What is above 0, with a round corner if it has a sharpness."""
+    return max(0.0, x) if sharpness is None else math.log(1 + math.exp(sharpness * x)) / sharpness
+
+
+def kl(p: Vector, q: Vector) -> float:
+    """Kullback–Leibler divergence of the probabilities q from p."""
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+
+
+def symmetric_kl(p: Vector, q: Vector) -> float:
+    """KL there and back."""
+    return kl(p, q) + kl(q, p)
+
+
+def js(p: Vector, q: Vector) -> float:
+    """Mean KL from the middle."""
+    middle = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    return kl(p, middle) / 2 + kl(q, middle) / 2
+
+
+def kl_hinge_loss(
+    p: Vector, q: Vector, same: bool, margin: float, softplus: float | None = None
+) -> float:
+    """Both directions, each with its hinge."""
+    if same:
+        return kl(p, q) + kl(q, p)
+    return hinge(margin - kl(p, q), softplus) + hinge(margin - kl(q, p), softplus)
+
+
+def pairwise_kl_hinge_loss(
+    p: Sequence[Vector],
+    identities: Sequence[int],
+    margin: float,
+    where: Sequence[Sequence[bool]] | None = None,
+    softplus: float | None = None,
+) -> float:
+    """Sum over ordered pairs over half their number."""
+    total, directions = 0.0, 0
+    for i in range(len(p)):
+        for j in range(len(p)):
+            if i == j or (where is not None and not where[i][j]):
+                continue
+            divergence = kl(p[i], p[j])
+            same = identities[i] == identities[j]
+            total += divergence if same else hinge(margin - divergence, softplus)
+            directions += 1
+    return total / (directions / 2) if directions else 0.0
+
+
+def contrastive_loss(a: Vector, b: Vector, same: bool, margin: float) -> float:
+    """Half the square of the distance, or of what it lacks."""
+    d = math.dist(a, b)
+    return d**2 / 2 if same else max(0.0, margin - d) ** 2 / 2
+
+
+def triplet_loss(a: Vector, p: Vector, n: Vector, margin: float) -> float:
+    """How much the negative is too near."""
+    return max(0.0, math.dist(a, p) - math.dist(a, n) + margin)
+
+
+def softplus_triplet_loss(a: Vector, p: Vector, n: Vector, sharpness: float) -> float:
+    """The same with a round corner at 0."""
+    return hinge(math.dist(a, p) - math.dist(a, n), sharpness)
+
+
+def batch_hard_triplet_loss(
+    x: Sequence[Vector],
+    identities: Sequence[int],
+    margin: float,
+    where: Sequence[bool] | None = None,
+    softplus: float | None = None,
+) -> list[float]:
+    """Every anchor with its farthest positive and its closest negative."""
+    present = [i for i in range(len(x)) if where is None or where[i]]
+    losses = [0.0] * len(x)
+    for i in present:
+        others = [j for j in present if j != i]
+        positives = [math.dist(x[i], x[j]) for j in others if identities[i] == identities[j]]
+        negatives = [math.dist(x[i], x[j]) for j in others if identities[i] != identities[j]]
+        if positives and negatives:
+            losses[i] = hinge(max(positives) - min(negatives) + margin, softplus)
+    return losses
+
+
+def angular_margin_loss(
+    cosines: Vector, label: int, scale: float, angular_margin: float, cosine_margin: float
+) -> float:
+    """Cross-entropy after the angle of the label was made wider."""
+    angle = math.acos(cosines[label]) + angular_margin
+    target = (
+        math.cos(angle)
+        if angle <= math.pi
+        else cosines[label] - angular_margin * math.sin(angular_margin)
+    )
+    logits = [scale * c for c in cosines]
+    logits[label] = scale * (target - cosine_margin)
+    return math.log(sum(math.exp(z - logits[label]) for z in logits))

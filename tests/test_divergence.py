@@ -1,0 +1,571 @@
+"""Divergences, and the loss over all pairs that is made of one of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffmetrics as dm
+from tests import reference_divergence as reference
+
+rng = np.random.default_rng(0)
+P = rng.normal(size=(6, 5)).astype(np.float32)
+Q = rng.normal(size=(6, 5)).astype(np.float32)
+SAME = np.array([1, 0, 0, 1, 0, 1])
+IDS = np.array([3, 1, 3, 2, 1, 3])
+MAX = float(np.finfo(np.float32).max)
+EXTREMES = np.array([0.0, 1.0, -30.0, 104.0, -1e4, 1e19, -1e38, MAX, -MAX], np.float32)
+# Pairs of distributions whose logits are extreme: any two logits each, with any third.
+PAIRS = np.array([
+    [(*p, rng.choice(EXTREMES)), (*q, rng.choice(EXTREMES))]
+    for p, q in itertools.product(itertools.product(EXTREMES, repeat=2), repeat=2)
+])  # fmt: skip
+
+FROM_LOGITS = {
+    dm.kl_divergence: reference.kl,
+    dm.symmetric_kl_divergence: reference.symmetric_kl,
+    dm.js_divergence: reference.js,
+}
+FROM_PROBABILITIES = {
+    dm.kl_divergence_from_probabilities: reference.kl,
+    dm.symmetric_kl_divergence_from_probabilities: reference.symmetric_kl,
+    dm.js_divergence_from_probabilities: reference.js,
+}
+
+
+def over(functions: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("function", functions, ids=lambda f: f.__name__)
+
+
+def named(function: Callable[..., jax.Array], **options: Any) -> Callable[..., jax.Array]:
+    def loss(*arguments: Any) -> jax.Array:
+        return function(*arguments, **options)
+
+    loss.__name__ = "-".join([function.__name__, *(f"{k}={v}" for k, v in options.items())])
+    return loss
+
+
+def softmax(z: np.ndarray) -> list[list[float]]:
+    return [reference.softmax(row) for row in np.asarray(z, np.float64)]
+
+
+def assert_derivatives_match_numerical(f: Callable[[jax.Array], jax.Array], x: Any) -> None:
+    """The first two derivatives along one random direction, in float64."""
+    with jax.enable_x64(True):
+        at, along = np.asarray(x, np.float64), rng.normal(size=np.shape(x))
+
+        @jax.jit
+        def everything(x: jax.Array) -> tuple[jax.Array, ...]:
+            gradient = jax.grad(lambda x: f(x).sum())
+            forward = jax.jvp(lambda x: f(x).sum(), (x,), (along,))
+            return *forward, *jax.jvp(gradient, (x,), (along,))
+
+        _, slope, gradient, bend = everything(at)
+        before, after = everything(at - 1e-5 * along), everything(at + 1e-5 * along)
+        np.testing.assert_allclose(slope, (after[0] - before[0]) / 2e-5, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(slope, np.sum(gradient * along), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(bend, (after[2] - before[2]) / 2e-5, rtol=1e-6, atol=1e-7)
+
+
+def assert_derivatives_finite(f: Callable[[jax.Array], jax.Array], batch: Any) -> None:
+    """Value, gradient and second derivatives, of every example of the batch."""
+
+    def everything(x: jax.Array) -> Any:
+        return *jax.value_and_grad(f)(x), jax.hessian(f)(x)
+
+    chex.assert_tree_all_finite(jax.jit(jax.vmap(everything))(batch))
+
+
+KL_HINGES = [
+    named(dm.kl_hinge_loss, margin=2.0),
+    named(dm.kl_hinge_loss, margin=2.0, softplus=3.0),
+]
+
+
+# --- divergences ----------------------------------------------------------------------------------
+
+
+@over(FROM_LOGITS)
+@pytest.mark.parametrize("factor", [0.01, 1.0, 5.0])
+def test_divergence_of_logits_is_its_definition(function: Any, factor: float):
+    p, q = softmax(factor * P), softmax(factor * Q)
+    expected = [FROM_LOGITS[function](*pair) for pair in zip(p, q, strict=True)]
+    np.testing.assert_allclose(function(factor * P, factor * Q), expected, rtol=1e-5, atol=3e-7)
+
+
+@over(FROM_PROBABILITIES)
+@pytest.mark.parametrize("epsilon", [1e-7, 0.01])
+def test_divergence_of_probabilities_is_its_definition(function: Any, epsilon: float):
+    p, q = np.array(softmax(2 * P)), np.array(softmax(2 * Q))
+    p[0] = [1, 0, 0, 0, 0]
+    q[1] = [0, 0.5, 0, 0.5, 0]
+    added = zip(p + epsilon, q + epsilon, strict=True)
+    expected = [FROM_PROBABILITIES[function](list(a), list(b)) for a, b in added]
+    value = function(p.astype(np.float32), q.astype(np.float32), epsilon=epsilon)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=3e-7)
+
+
+@pytest.mark.parametrize(
+    ("of_logits", "of_probabilities"), [*zip(FROM_LOGITS, FROM_PROBABILITIES, strict=True)]
+)
+def test_logits_and_their_probabilities_agree(of_logits: Any, of_probabilities: Any):
+    p, q = jax.nn.softmax(P), jax.nn.softmax(Q)
+    np.testing.assert_allclose(of_probabilities(p, q), of_logits(P, Q), rtol=1e-5, atol=1e-6)
+
+
+@over([*FROM_LOGITS, *FROM_PROBABILITIES])
+def test_divergence_of_equals_is_zero_without_gradient(function: Any):
+    p = jnp.asarray(P) if function in FROM_LOGITS else jax.nn.softmax(P)
+    chex.assert_trees_all_equal(function(p, p), jnp.zeros(6))
+    if function in FROM_LOGITS:
+        gradients = jax.jit(jax.grad(lambda *a: function(*a).sum(), (0, 1)))(p, p)
+        np.testing.assert_allclose(gradients, 0.0, atol=3e-7)
+
+
+@over([*FROM_LOGITS, dm.symmetric_kl_divergence_from_probabilities])
+def test_divergence_is_never_negative(function: Any):
+    p = rng.normal(size=(20_000, 4)).astype(np.float32)
+    q = p + 1e-4 * rng.normal(size=p.shape).astype(np.float32)
+    if function in FROM_PROBABILITIES:
+        p, q = jax.nn.softmax(p), jax.nn.softmax(q)
+    assert function(p, q).min() >= 0
+
+
+def test_kl_held_at_zero_keeps_its_gradient():
+    p = jnp.asarray(rng.normal(size=(2000, 4)), jnp.float32)
+    q = p + 1e-4 * jnp.asarray(rng.normal(size=p.shape), jnp.float32)
+    value = dm.kl_divergence(p, q)
+    gradient = jax.grad(lambda q: dm.kl_divergence(p, q).sum())(q)
+    assert (value == 0).sum() > 100
+    expected = jax.nn.softmax(q) - jax.nn.softmax(p)
+    np.testing.assert_allclose(gradient, expected, atol=2e-7)
+
+
+@over([dm.symmetric_kl_divergence, dm.js_divergence, *list(FROM_PROBABILITIES)[1:]])
+def test_order_of_the_two_does_not_matter(function: Any):
+    p, q = (P, Q) if function in FROM_LOGITS else (jax.nn.softmax(P), jax.nn.softmax(Q))
+    chex.assert_trees_all_close(function(p, q), function(q, p), rtol=1e-6)
+
+
+def test_kl_has_a_direction_and_jeffreys_adds_both():
+    there, back = dm.kl_divergence(P, Q), dm.kl_divergence(Q, P)
+    assert jnp.abs(there - back).min() > 1e-3
+    np.testing.assert_allclose(dm.symmetric_kl_divergence(P, Q), there + back, rtol=1e-5)
+
+
+def test_js_lies_below_log_two():
+    p, q = PAIRS[:, 0], PAIRS[:, 1]
+    assert dm.js_divergence(p, q).max() <= np.log(2) * (1 + 1e-6)
+    np.testing.assert_allclose(dm.js_divergence(99 * np.eye(2), 99 * np.eye(2)[::-1]), np.log(2))
+    disjoint = np.array([1, 0]), np.array([0, 1])
+    np.testing.assert_allclose(dm.js_divergence_from_probabilities(*disjoint), np.log(2), rtol=1e-5)
+
+
+@over([*FROM_LOGITS])
+def test_adding_a_constant_to_the_logits_changes_nothing(function: Any):
+    np.testing.assert_allclose(function(P + 64.0, Q - 64.0), function(P, Q), rtol=1e-4, atol=1e-5)
+
+
+@over([*FROM_LOGITS])
+def test_divergence_and_derivatives_are_finite_at_every_logit(function: Any):
+    assert_derivatives_finite(lambda pair: function(pair[0], pair[1]), PAIRS)
+
+
+def test_kl_of_opposite_extremes_is_held():
+    p, q = jnp.array([MAX, -MAX]), jnp.array([-MAX, MAX])
+    assert 2.9e38 < dm.kl_divergence(p, q) <= MAX
+    np.testing.assert_allclose(dm.kl_divergence(p / 4, q / 4), MAX / 2, rtol=1e-6)
+
+
+@over([*FROM_PROBABILITIES])
+def test_divergence_of_zero_probabilities_has_finite_derivatives(function: Any):
+    cases = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5], [0.0, 0.0], [1e-30, 1.0]], np.float32)
+    pairs = np.array(list(itertools.product(cases, cases)))
+    assert_derivatives_finite(lambda pair: function(pair[0], pair[1]), pairs)
+
+
+@over([*FROM_PROBABILITIES])
+@pytest.mark.parametrize("which", [0, 1])
+def test_epsilon_leaves_a_gradient_where_a_clip_takes_it(function: Any, which: int):
+    # The distribution that learns has lost the class on which the other one insists.
+    lost, target = jnp.array([[0.0, 1.0]]), jnp.array([[0.9, 0.1]])
+    pair = (lost, target) if which == 0 else (target, lost)
+
+    def clipped(*pair: jax.Array) -> jax.Array:
+        return function(*(jnp.clip(each, 1e-7, 1.0) for each in pair)).sum()
+
+    gradient = jax.grad(lambda *pair: function(*pair).sum(), which)(*pair)[0]
+    assert gradient[0] < gradient[1] - 1  # more of the lost class would help
+    assert jax.grad(clipped, which)(*(each - 1e-6 for each in pair))[0, 0] == 0
+
+
+def test_epsilon_is_not_normalised_again():
+    p, q = jnp.array([1.0, 0.0]), jnp.array([0.5, 0.5])
+    expected = 1.5 * np.log(1.5 / 1.0) + 0.5 * np.log(0.5 / 1.0)
+    value = dm.kl_divergence_from_probabilities(p, q, epsilon=0.5)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@over([*FROM_LOGITS, *FROM_PROBABILITIES])
+def test_derivatives_of_divergences_match_numerical(function: Any):
+    pair = (P, Q) if function in FROM_LOGITS else (softmax(P), softmax(Q))
+    assert_derivatives_match_numerical(lambda pair: function(pair[0], pair[1]), pair)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype"),
+    [
+        (dm.kl_divergence, jnp.float16),
+        (dm.symmetric_kl_divergence, jnp.bfloat16),
+        (dm.js_divergence, jnp.float16),
+    ],
+)
+def test_narrow_logits_are_computed_in_float32(function: Any, dtype: Any):
+    p, q = jnp.asarray(P, dtype), jnp.asarray(Q, dtype)
+    value, gradient = jax.value_and_grad(lambda p: function(p, q).sum())(p)
+    wide = function(p.astype(jnp.float32), q.astype(jnp.float32))
+    chex.assert_type([function(p, q), value, gradient], [jnp.float32, jnp.float32, dtype])
+    chex.assert_trees_all_close(function(p, q), wide, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_epsilon_counts_beside_narrow_probabilities(dtype: Any):
+    p, q = jnp.array([0.0, 1.0], dtype), jnp.array([1.0, 0.0], dtype)
+    value = dm.kl_divergence_from_probabilities(p, q)
+    np.testing.assert_allclose(value, np.log(1e7), rtol=1e-3)
+
+
+@over([*FROM_LOGITS, *FROM_PROBABILITIES])
+def test_divergence_takes_any_leading_axes_and_vmaps(function: Any):
+    p, q = (P, Q) if function in FROM_LOGITS else (jax.nn.softmax(P), jax.nn.softmax(Q))
+    whole = function(p, q)
+    chex.assert_shape(function(p.reshape(2, 3, 5), q.reshape(2, 3, 5)), (2, 3))
+    chex.assert_trees_all_close(function(p.reshape(2, 3, 5), q.reshape(2, 3, 5)).ravel(), whole)
+    chex.assert_trees_all_close(jax.vmap(function)(p, q), whole, rtol=1e-6)
+
+
+def test_epsilon_can_be_swept_without_compiling_again():
+    p, q = jax.nn.softmax(P), jax.nn.softmax(Q)
+
+    def of(epsilon: jax.Array) -> jax.Array:
+        return dm.kl_divergence_from_probabilities(p, q, epsilon=epsilon)
+
+    swept = jax.vmap(of)(jnp.array([1e-6, 0.1]))
+    chex.assert_trees_all_close(swept[1], of(jnp.float32(0.1)), rtol=1e-6)
+
+
+@over([*FROM_LOGITS, *FROM_PROBABILITIES])
+@pytest.mark.parametrize("wrong", [(5,), (1, 5), (6, 1, 5), (6, 4), (6, 1), (6,)])
+def test_shapes_of_the_two_must_be_equal(function: Any, wrong: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"q must have the shape of .*Nothing is broadcast") as e:
+        function(P, np.ones(wrong, np.float32))
+    assert str(wrong) in str(e.value)
+    assert "(6, 5)" in str(e.value)
+
+
+@over([*FROM_LOGITS, *FROM_PROBABILITIES])
+def test_a_distribution_has_two_classes_or_more(function: Any):
+    for shape in [(), (3, 1)]:
+        with pytest.raises(ValueError, match="two or more classes"):
+            function(np.ones(shape, np.float32), np.ones(shape, np.float32))
+
+
+@over([*FROM_LOGITS])
+def test_integer_logits_are_refused(function: Any):
+    with pytest.raises(TypeError, match="from_probabilities"):
+        function(P, Q.astype(np.int32))
+
+
+# --- given pairs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("softplus", [None, 0.5, 4.0])
+@pytest.mark.parametrize("margin", [0.0, 0.7, 3.0])
+def test_kl_hinge_is_its_definition(margin: float, softplus: float | None):
+    value = dm.kl_hinge_loss(2 * P, 2 * Q, SAME, margin=margin, softplus=softplus)
+    expected = [
+        reference.kl_hinge_loss(p, q, bool(same), margin, softplus)
+        for p, q, same in zip(softmax(2 * P), softmax(2 * Q), SAME, strict=True)
+    ]
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@over(KL_HINGES)
+def test_kl_hinge_is_symmetric_and_takes_booleans(function: Any):
+    value = function(P, Q, SAME)
+    chex.assert_trees_all_close(function(Q, P, SAME.astype(bool)), value, rtol=1e-6)
+    chex.assert_trees_all_close(function(P, Q, SAME.astype(np.float32)), value, rtol=1e-6)
+
+
+def test_each_direction_has_its_own_hinge():
+    p, q = jnp.array([5.0, 0.0, 0.0]), jnp.zeros(3)
+    there, back = dm.kl_divergence(p, q), dm.kl_divergence(q, p)
+    margin = 0.5 * (there + back)  # between the two
+    value = dm.kl_hinge_loss(p, q, 0, margin=margin)
+    np.testing.assert_allclose(value, margin - jnp.minimum(there, back), rtol=1e-5)
+
+
+def test_slope_at_the_kink_still_pushes():
+    p, q = jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0])  # both directions are equally long
+
+    def loss(p: jax.Array, margin: jax.Array) -> jax.Array:
+        return dm.kl_hinge_loss(p, q, 0, margin=margin)
+
+    margin = dm.kl_divergence(p, q)
+    assert loss(p, margin) == pytest.approx(0.0, abs=1e-6)
+    chex.assert_trees_all_close(
+        jax.grad(loss)(p, margin), jax.grad(loss)(p, 1.1 * margin), rtol=1e-5
+    )
+    assert jnp.all(jax.grad(loss)(p, 0.9 * margin) == 0)
+
+
+def test_softplus_never_loses_its_gradient_and_tends_to_the_hinge():
+    p, q = 3 * P, 3 * Q
+    apart = SAME * 0
+
+    def gradient(**options: Any) -> jax.Array:
+        return jax.grad(lambda p: dm.kl_hinge_loss(p, q, apart, margin=0.1, **options).sum())(p)
+
+    assert jnp.any(jnp.all(gradient() == 0, -1))
+    assert jnp.all(jnp.any(gradient(softplus=1.0) != 0, -1))
+    hinge = dm.kl_hinge_loss(p, q, SAME, margin=3.0)
+    soft = dm.kl_hinge_loss(p, q, SAME, margin=3.0, softplus=1e4)
+    np.testing.assert_allclose(soft, hinge, atol=2e-4)
+
+
+@over(KL_HINGES)
+def test_kl_hinge_and_derivatives_are_finite_at_every_logit(function: Any):
+    both = np.array([0, 1])  # as the same and as different
+    assert_derivatives_finite(
+        lambda pair: jnp.mean(jax.vmap(lambda same: 0.5 * function(*pair, same))(both)), PAIRS
+    )
+
+
+@over(KL_HINGES)
+def test_derivatives_of_kl_hinge_match_numerical(function: Any):
+    pair = np.stack([2 * P, 2 * Q])
+    assert_derivatives_match_numerical(lambda pair: function(pair[0], pair[1], SAME), pair)
+
+
+def test_margin_and_sharpness_are_traced_and_may_differ_by_pair():
+    def loss(margin: Any, softplus: Any) -> jax.Array:
+        return dm.kl_hinge_loss(P, Q, SAME, margin=margin, softplus=softplus)
+
+    margins, sharpness = jnp.linspace(0.5, 3.0, 6), jnp.linspace(1.0, 4.0, 6)
+    swept = jax.vmap(loss)(margins, sharpness)
+    chex.assert_trees_all_close(swept[2], loss(margins[2], sharpness[2]), rtol=1e-6)
+    chex.assert_trees_all_close(jnp.diagonal(swept), loss(margins, sharpness), rtol=1e-5)
+    assert_derivatives_match_numerical(lambda x: loss(x[0], x[1]), [2.0, 1.5])
+
+
+@over(KL_HINGES)
+@pytest.mark.parametrize("wrong", [(6, 1), (1, 6), (1,), (), (5,), (6, 5)])
+def test_same_must_have_the_shape_of_the_pairs(function: Any, wrong: tuple[int, ...]):
+    with pytest.raises(ValueError, match="same must have the shape of") as e:
+        function(P, Q, np.ones(wrong, bool))
+    assert str(wrong) in str(e.value)
+    assert "(6,)" in str(e.value)
+
+
+def test_wrong_margins_are_named():
+    for name in ("margin", "softplus"):
+        options = {"margin": 1.0, name: np.ones((6, 1))}
+        with pytest.raises(ValueError, match=f"{name} must broadcast to logits_p"):
+            dm.kl_hinge_loss(P, Q, SAME, **options)
+
+
+# --- all pairs ------------------------------------------------------------------------------------
+
+
+def value_and_gradient(z: Any, ids: Any = IDS, **options: Any) -> tuple[jax.Array, jax.Array]:
+    options = {"margin": 2.0} | options
+    loss = jax.jit(jax.value_and_grad(lambda z: dm.pairwise_kl_hinge_loss(z, ids, **options)))
+    return loss(z)
+
+
+MASK = np.triu(rng.random((6, 6)) < 0.6)
+MASK |= MASK.T
+
+
+@pytest.mark.parametrize("where", [None, MASK, MASK & (rng.random((6, 6)) < 0.7)])
+@pytest.mark.parametrize("softplus", [None, 2.0])
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+def test_pairwise_is_its_definition(margin: float, softplus: float | None, where: Any):
+    expected = reference.pairwise_kl_hinge_loss(
+        softmax(2 * P), IDS.tolist(), margin, where, softplus
+    )
+    options = {"margin": margin, "softplus": softplus, "where": where}
+    np.testing.assert_allclose(dm.pairwise_kl_hinge_loss(2 * P, IDS, **options), expected, 1e-5)
+    # Which side is a constant to the gradient does not change the value.
+    value = dm.pairwise_kl_hinge_loss(2 * P, IDS, detach_target=True, **options)
+    np.testing.assert_allclose(value, expected, 1e-5)
+
+
+@pytest.mark.parametrize("softplus", [None, 2.0])
+def test_pairwise_is_the_mean_of_all_pairs(softplus: float | None):
+    i, j = np.triu_indices(6, 1)
+
+    def of_pairs(z: jax.Array) -> jax.Array:
+        same = IDS[i] == IDS[j]
+        return dm.kl_hinge_loss(z[i], z[j], same, margin=2.0, softplus=softplus).mean()
+
+    expected = jax.jit(jax.value_and_grad(of_pairs))(P)
+    chex.assert_trees_all_close(
+        value_and_gradient(P, softplus=softplus), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_equal_rows_cost_nothing_if_the_same_and_twice_the_margin_if_not():
+    z = np.tile(P[:1], (7, 1))
+    assert value_and_gradient(z, np.zeros(7, int))[0] == pytest.approx(0.0, abs=1e-6)
+    assert value_and_gradient(z, np.arange(7))[0] == pytest.approx(4.0, abs=1e-5)
+
+
+def test_permuting_the_identities_changes_the_value():
+    values = {
+        round(float(dm.pairwise_kl_hinge_loss(3 * P, np.roll(IDS, k), margin=2.0)), 4)
+        for k in range(6)
+    }
+    assert len(values) == 6
+
+
+def test_permuting_the_examples_does_not():
+    order = rng.permutation(6)
+    value, gradient = value_and_gradient(P)
+    permuted = value_and_gradient(P[order], IDS[order])
+    chex.assert_trees_all_close(permuted, (value, gradient[order]), rtol=1e-5, atol=1e-6)
+
+
+def test_renaming_the_identities_does_not():
+    chex.assert_trees_all_equal(value_and_gradient(P, -IDS * 1000 - 5), value_and_gradient(P))
+
+
+def test_detached_target_moves_only_the_second_distribution():
+    def one_sided(z: jax.Array) -> jax.Array:
+        total = jnp.zeros(())
+        for i, j in itertools.permutations(range(6), 2):
+            divergence = dm.kl_divergence(jax.lax.stop_gradient(z[i]), z[j])
+            total += divergence if IDS[i] == IDS[j] else jnp.maximum(2.0 - divergence, 0.0)
+        return total / 15
+
+    expected = jax.jit(jax.value_and_grad(one_sided))(P)
+    found = value_and_gradient(P, detach_target=True)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert jnp.abs(found[1] - value_and_gradient(P)[1]).max() > 1e-3
+
+
+@pytest.mark.parametrize(("poison", "detach_target"), [(jnp.nan, False), (jnp.inf, True)])
+def test_hidden_examples_are_as_good_as_absent(poison: float, detach_target: bool):
+    visible = np.array([True, True, False, True, True, False])
+    z = np.where(visible[:, None], P, poison)
+    where = visible[:, None] & visible
+    value, gradient = value_and_gradient(z, where=where, detach_target=detach_target)
+    alone = value_and_gradient(P[visible], IDS[visible], detach_target=detach_target)
+    chex.assert_trees_all_close((value, gradient[visible]), alone, rtol=1e-5, atol=1e-6)
+    assert jnp.all(gradient[~visible] == 0)
+
+
+def test_an_asymmetric_mask_selects_directions():
+    where = np.zeros((6, 6), bool)
+    where[0, 2] = True  # the same
+    expected = 2.0 * dm.kl_divergence(P[0], P[2])
+    value = dm.pairwise_kl_hinge_loss(P, IDS, margin=2.0, where=where)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("where", [False, np.eye(6, dtype=bool)])
+def test_no_pair_costs_nothing_and_moves_nothing(where: Any):
+    for z in (P, np.full_like(P, np.nan)):
+        chex.assert_trees_all_equal(value_and_gradient(z, where=where), (0.0, jnp.zeros((6, 5))))
+    alone = value_and_gradient(P[:1], IDS[:1])
+    chex.assert_trees_all_equal(alone, (0.0, jnp.zeros((1, 5))))
+
+
+@pytest.mark.parametrize("softplus", [None, 2.0])
+def test_derivatives_of_pairwise_match_numerical(softplus: float | None):
+    def loss(z: jax.Array) -> jax.Array:
+        return dm.pairwise_kl_hinge_loss(z, IDS, margin=1.0, softplus=softplus)
+
+    assert_derivatives_match_numerical(loss, 2 * P)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"softplus": 2.0}, {"detach_target": True}], ids=["hinge", "softplus", "detach"]
+)
+def test_pairwise_and_derivatives_are_finite_at_every_logit(options: Any):
+    all_ids = np.array([[0, 1, 2, 3], [0, 0, 0, 0], [0, 1, 0, 1]])
+    # The pairs count as one batch of two, whose mean no further pair makes smaller, or of four.
+    where = np.stack([np.arange(4) < 2, np.ones(4, bool)])
+    where = where[:, :, None] & where[:, None, :]
+
+    def loss(z: jax.Array) -> jax.Array:
+        def one(ids: Any, where: Any) -> jax.Array:
+            return 0.1 * dm.pairwise_kl_hinge_loss(z, ids, margin=2.0, where=where, **options)
+
+        return jax.vmap(jax.vmap(one, (0, None)), (None, 0))(all_ids, where).sum()
+
+    assert_derivatives_finite(loss, rng.choice(EXTREMES, (2000, 4, 3)))
+
+
+def test_large_logits_keep_their_small_divergences():
+    z = 1e4 * P
+    z[2] = z[0] + 1e-3
+    i, j = np.triu_indices(6, 1)
+    expected = dm.kl_hinge_loss(z[i], z[j], IDS[i] == IDS[j], margin=2.0).mean()
+    np.testing.assert_allclose(value_and_gradient(z)[0], expected, rtol=1e-5)
+
+
+def test_almost_equal_rows_of_one_identity_still_attract():
+    z = P[:1] + 1e-3 * P
+    _, gradient = value_and_gradient(z, np.zeros(6, int))
+    with jax.enable_x64(True):
+        _, exact = value_and_gradient(z.astype(np.float64), np.zeros(6, int))
+    np.testing.assert_allclose(gradient, exact, atol=3e-7)
+    assert np.abs(exact).max() > 3e-5
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_pairwise_of_narrow_logits_is_computed_in_float32(dtype: Any):
+    narrow = jnp.asarray(P, dtype)
+    value, gradient = value_and_gradient(narrow)
+    chex.assert_type([value, gradient], [jnp.float32, dtype])
+    chex.assert_trees_all_close(value, value_and_gradient(narrow.astype(jnp.float32))[0], rtol=1e-6)
+
+
+def test_pairwise_under_jit_and_vmap_is_a_loop():
+    def loss(z: jax.Array, margin: jax.Array) -> jax.Array:
+        return dm.pairwise_kl_hinge_loss(z, IDS, margin=margin, softplus=margin)
+
+    batch, margins = jnp.stack([P, Q, 3 * P]), jnp.array([0.5, 1.0, 2.0])
+    with jax.disable_jit():
+        looped = jnp.stack([loss(*each) for each in zip(batch, margins, strict=True)])
+    chex.assert_trees_all_close(jax.jit(jax.vmap(loss))(batch, margins), looped, rtol=1e-5)
+
+
+def test_no_array_of_all_pairs_and_classes_is_made():
+    n, classes = 37, 29
+    z = jnp.zeros((n, classes))
+    loss = jax.grad(lambda z: dm.pairwise_kl_hinge_loss(z, jnp.arange(n), margin=2.0))
+    assert f"{n},{n},{classes}" not in str(jax.make_jaxpr(loss)(z)).replace(" ", "")
+
+
+def test_pairwise_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"logits must be \[n, C\].*\(2, 3, 5\)"):
+        dm.pairwise_kl_hinge_loss(P.reshape(2, 3, 5), IDS, margin=2.0)
+    with pytest.raises(ValueError, match=r"identities is \(6, 1\).* is \(6,\)"):
+        dm.pairwise_kl_hinge_loss(P, IDS[:, None], margin=2.0)
+    with pytest.raises(ValueError, match="identities must be integers, got float32"):
+        dm.pairwise_kl_hinge_loss(P, IDS.astype(np.float32), margin=2.0)
+    with pytest.raises(ValueError, match=r"where must broadcast to .*\(5, 5\).*\(6, 6\)"):
+        dm.pairwise_kl_hinge_loss(P, IDS, margin=2.0, where=np.ones((5, 5), bool))
+    with pytest.raises(TypeError, match="where must be boolean"):
+        dm.pairwise_kl_hinge_loss(P, IDS, margin=2.0, where=np.ones((6, 6)))
+    with pytest.raises(TypeError, match="logits must be floating"):
+        dm.pairwise_kl_hinge_loss(IDS[:, None] * np.ones(2, int), IDS, margin=2.0)

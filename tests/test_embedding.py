@@ -1,0 +1,444 @@
+"""Losses of distances and angles between embeddings."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffmetrics as dm
+from tests import reference_divergence as reference
+
+rng = np.random.default_rng(0)
+A, B, C = rng.normal(size=(3, 6, 5)).astype(np.float32)
+SAME = np.array([1, 0, 0, 1, 0, 1])
+IDS = np.array([3, 1, 3, 2, 1, 3])  # of 2 there is only one
+MAX = float(np.finfo(np.float32).max)
+EXTREMES = np.array([0.0, 1.0, -1e-30, 1e-18, -1e4, 1e19, -1e38, MAX, -MAX], np.float32)
+COSINES = np.tanh(rng.normal(size=(6, 4))).astype(np.float32)
+LABELS = np.array([0, 1, 2, 3, 1, 0])
+
+
+def assert_derivatives_match_numerical(f: Callable[[jax.Array], jax.Array], x: Any) -> None:
+    """The first two derivatives along one random direction, in float64."""
+    with jax.enable_x64(True):
+        at, along = np.asarray(x, np.float64), rng.normal(size=np.shape(x))
+
+        @jax.jit
+        def everything(x: jax.Array) -> tuple[jax.Array, ...]:
+            gradient = jax.grad(lambda x: f(x).sum())
+            forward = jax.jvp(lambda x: f(x).sum(), (x,), (along,))
+            return *forward, *jax.jvp(gradient, (x,), (along,))
+
+        _, slope, gradient, bend = everything(at)
+        before, after = everything(at - 1e-6 * along), everything(at + 1e-6 * along)
+        np.testing.assert_allclose(slope, (after[0] - before[0]) / 2e-6, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(slope, np.sum(gradient * along), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(bend, (after[2] - before[2]) / 2e-6, rtol=1e-6, atol=1e-6)
+
+
+def assert_derivatives_finite(f: Callable[[jax.Array], jax.Array], batch: Any) -> None:
+    """Value, gradient and second derivatives, of every example of the batch."""
+
+    def everything(x: jax.Array) -> Any:
+        return *jax.value_and_grad(f)(x), jax.hessian(f)(x)
+
+    chex.assert_tree_all_finite(jax.jit(jax.vmap(everything))(batch))
+
+
+def contrastive(x: jax.Array, **options: Any) -> jax.Array:
+    return dm.contrastive_loss(x[0], x[1], SAME, **options)
+
+
+def triplet(x: jax.Array, **options: Any) -> jax.Array:
+    return dm.triplet_loss(x[0], x[1], x[2], **options)
+
+
+def softplus_triplet(x: jax.Array, **options: Any) -> jax.Array:
+    return dm.softplus_triplet_loss(x[0], x[1], x[2], **options)
+
+
+def batch_hard(x: jax.Array, **options: Any) -> jax.Array:
+    return dm.batch_hard_triplet_loss(x, IDS, **options)
+
+
+def angular_margin(x: jax.Array, **options: Any) -> jax.Array:
+    return dm.angular_margin_loss(x, LABELS, **options)
+
+
+# Each loss with where to evaluate it and its traced hyper-parameters, away from kinks.
+LOSSES = {
+    contrastive: (np.stack([A, B]), {"margin": 5.0}),
+    triplet: (np.stack([A, B, C]), {"margin": 0.4}),
+    softplus_triplet: (np.stack([A, B, C]), {"sharpness": 2.0}),
+    batch_hard: (A, {"margin": 0.4, "softplus": 3.0}),
+    angular_margin: (COSINES, {"scale": 8.0, "angular_margin": 0.3, "cosine_margin": 0.1}),
+}
+over_all = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
+
+
+# --- all alike ------------------------------------------------------------------------------------
+
+
+@over_all
+def test_derivatives_match_numerical(loss: Any):
+    x, options = LOSSES[loss]
+    assert_derivatives_match_numerical(lambda x: loss(x, **options), x)
+
+
+def test_derivatives_of_the_hinge_of_batch_hard_match_numerical():
+    assert_derivatives_match_numerical(lambda x: batch_hard(x, margin=4.0), A)
+
+
+@over_all
+def test_hyper_parameters_are_traced_and_differentiable(loss: Any):
+    x, options = LOSSES[loss]
+    names = list(options)
+
+    def of(numbers: Any) -> jax.Array:
+        return loss(jnp.asarray(x), **dict(zip(names, numbers, strict=True)))
+
+    numbers = jnp.array([list(options.values()), [0.9 * v for v in options.values()]])
+    chex.assert_trees_all_close(jax.vmap(of)(numbers)[1], of(numbers[1]), rtol=1e-5, atol=1e-6)
+    # One number for each example.
+    each = jnp.linspace(numbers[0], numbers[1], 6).T
+    chex.assert_trees_all_close(of(each)[0], of(numbers[0])[0], rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(of(each)[5], of(numbers[1])[5], rtol=1e-5, atol=1e-6)
+    assert_derivatives_match_numerical(of, list(options.values()))
+
+
+@pytest.mark.parametrize(("loss", "dtype"), [
+    (loss, dtype) for loss, dtype in zip(LOSSES, 3 * [jnp.float16, jnp.bfloat16], strict=False)
+])  # fmt: skip
+def test_narrow_embeddings_are_computed_in_float32(loss: Any, dtype: Any):
+    narrow = jnp.asarray(LOSSES[loss][0], dtype)
+    value, gradient = jax.value_and_grad(lambda x: loss(x).sum())(narrow)
+    chex.assert_type([value, gradient], [jnp.float32, dtype])
+    chex.assert_trees_all_close(value, loss(narrow.astype(jnp.float32)).sum(), rtol=1e-6)
+
+
+@over_all
+def test_jit_and_vmap_are_a_loop(loss: Any):
+    x, options = LOSSES[loss]
+    batch = jnp.stack([x, -x, 0.5 * x])
+    looped = jnp.stack([loss(each, **options) for each in batch])
+    vmapped = jax.jit(jax.vmap(lambda x: loss(x, **options)))(batch)
+    chex.assert_trees_all_close(vmapped, looped, rtol=1e-5, atol=1e-6)
+
+
+def test_choosing_the_hardest_needs_no_jit():
+    with jax.disable_jit():
+        alone = batch_hard(A)
+    chex.assert_trees_all_close(alone, batch_hard(A), rtol=1e-5, atol=1e-6)
+
+
+@over_all
+def test_hyper_parameters_that_do_not_fit_are_named(loss: Any):
+    x, options = LOSSES[loss]
+    for name in options:
+        with pytest.raises(ValueError, match=rf"{name} must broadcast to .*\(6, 1\).*\(6,\)"):
+            loss(x, **{name: np.ones((6, 1))})
+
+
+@over_all
+def test_integers_are_refused(loss: Any):
+    with pytest.raises(TypeError, match="must be floating"):
+        loss(LOSSES[loss][0].astype(np.int32))
+
+
+# --- distances ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("margin", [0.5, 3.0])
+def test_contrastive_is_its_definition(margin: float):
+    expected = [
+        reference.contrastive_loss(list(a), list(b), bool(s), margin)
+        for a, b, s in zip(A, B, SAME, strict=True)
+    ]
+    np.testing.assert_allclose(dm.contrastive_loss(A, B, SAME, margin=margin), expected, rtol=1e-5)
+    value = dm.contrastive_loss(B, A, SAME.astype(bool), margin=margin)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.7, 3.0])
+def test_triplet_is_its_definition(margin: float):
+    expected = [reference.triplet_loss(*each, margin) for each in zip(A, B, C, strict=True)]
+    value = dm.triplet_loss(A, B, C, margin=margin)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sharpness", [0.5, 1.0, 8.0])
+def test_softplus_triplet_is_its_definition(sharpness: float):
+    expected = [
+        reference.softplus_triplet_loss(*each, sharpness) for each in zip(A, B, C, strict=True)
+    ]
+    value = dm.softplus_triplet_loss(A, B, C, sharpness=sharpness)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_softplus_triplet_tends_to_the_hinge():
+    soft = dm.softplus_triplet_loss(A, B, C, sharpness=1e5)
+    np.testing.assert_allclose(soft, dm.triplet_loss(A, B, C, margin=0.0), atol=1e-5)
+
+
+def test_distances_keep_their_precision_at_every_size():
+    for factor in (1e-15, 1e-3, 1e20, 1e37):
+        value = dm.triplet_loss(factor * A, factor * B, factor * C, margin=0.0) / factor
+        np.testing.assert_allclose(value, dm.triplet_loss(A, B, C, margin=0.0), rtol=1e-5)
+    far = np.float32(1000.0)  # no cancellation beyond that of the difference itself
+    np.testing.assert_allclose(
+        dm.contrastive_loss(A[0] + far, B[0] + far, 1),
+        dm.contrastive_loss((A[0] + far) - far, (B[0] + far) - far, 1),
+        rtol=1e-6,
+    )
+
+
+def test_gradient_of_a_distance_is_the_unit_vector():
+    # A triplet with its negative at the anchor: what is left is the distance of the positive.
+    gradient = jax.grad(lambda p: dm.triplet_loss(A[0], p, A[0], margin=1.0))(jnp.asarray(B[0]))
+    expected = (B[0] - A[0]) / np.linalg.norm(B[0] - A[0])
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+
+
+def test_equal_embeddings_have_a_finite_gradient():
+    gradients = jax.jit(jax.grad(lambda a: contrastive(jnp.stack([a, a])).sum()))(A)
+    chex.assert_trees_all_equal(gradients, jnp.zeros_like(A))
+    assert_derivatives_finite(lambda x: dm.contrastive_loss(x[0], x[1], 0), np.ones((1, 2, 3)))
+    assert float(dm.triplet_loss(A[0], A[0], A[0], margin=0.7)) == pytest.approx(0.7)
+    assert float(dm.softplus_triplet_loss(A[0], A[0], A[0])) == pytest.approx(np.log(2))
+
+
+def test_distance_losses_are_finite_at_every_embedding():
+    pairs = np.array(list(itertools.product(itertools.product(EXTREMES, repeat=2), repeat=2)))
+    for same in (0, 1):
+        assert_derivatives_finite(lambda x, s=same: dm.contrastive_loss(x[0], x[1], s), pairs)
+    triplets = rng.choice(EXTREMES, (3000, 3, 2))
+    assert_derivatives_finite(triplet, triplets)
+    assert_derivatives_finite(softplus_triplet, triplets)
+
+
+def test_slopes_at_the_kinks():
+    # The triplet's still pulls; the contrastive loss has no corner.
+    a, p, n = jnp.zeros(2), jnp.array([1.0, 0.0]), jnp.array([0.0, 3.0])
+    gradient = jax.grad(lambda p: dm.triplet_loss(a, p, n, margin=2.0))(p)
+    chex.assert_trees_all_close(gradient, jnp.array([1.0, 0.0]))
+    assert jnp.all(jax.grad(lambda p: dm.triplet_loss(a, p, n, margin=1.9))(p) == 0)
+    assert jnp.all(jax.grad(lambda p: dm.contrastive_loss(a, p, 0, margin=1.0))(p) == 0)
+
+
+@pytest.mark.parametrize("wrong", [(5,), (1, 5), (6, 1, 5), (6, 4), (6, 1), (6,)])
+def test_embeddings_must_have_one_shape(wrong: tuple[int, ...]):
+    other = np.ones(wrong, np.float32)
+    for call, name in (
+        (lambda: dm.contrastive_loss(A, other, SAME), "b"),
+        (lambda: dm.triplet_loss(A, other, C), "positives"),
+        (lambda: dm.triplet_loss(A, B, other), "negatives"),
+        (lambda: dm.softplus_triplet_loss(A, B, other), "negatives"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must have the shape of .*(a|anchors):") as e:
+            call()
+        assert str(wrong) in str(e.value)
+        assert "(6, 5)" in str(e.value)
+
+
+@pytest.mark.parametrize("wrong", [(6, 1), (1, 6), (1,), (), (5,), (6, 5)])
+def test_same_must_have_the_shape_of_the_pairs(wrong: tuple[int, ...]):
+    with pytest.raises(ValueError, match="same must have the shape of") as e:
+        dm.contrastive_loss(A, B, np.ones(wrong, bool))
+    assert str(wrong) in str(e.value)
+    assert "(6,)" in str(e.value)
+
+
+def test_an_embedding_has_an_axis():
+    with pytest.raises(ValueError, match="last axis"):
+        dm.contrastive_loss(1.0, 2.0, True)
+
+
+# --- batch hard -----------------------------------------------------------------------------------
+
+WHERE = np.array([True, True, True, False, True, True])
+
+
+@pytest.mark.parametrize("where", [None, WHERE, ~WHERE, np.array([True] * 4 + [False] * 2)])
+@pytest.mark.parametrize("softplus", [None, 2.0])
+def test_batch_hard_is_its_definition(where: Any, softplus: float | None):
+    for ids in (IDS, np.array([0, 0, 0, 1, 1, 1]), np.zeros(6, int), np.arange(6)):
+        expected = reference.batch_hard_triplet_loss(A.tolist(), ids.tolist(), 0.5, where, softplus)
+        value = dm.batch_hard_triplet_loss(A, ids, margin=0.5, where=where, softplus=softplus)
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_batch_hard_of_a_large_batch_is_its_definition():
+    x = rng.normal(size=(120, 8)).astype(np.float32) + 1000  # far from the origin
+    ids = rng.integers(0, 12, 120)
+    expected = reference.batch_hard_triplet_loss(x.tolist(), ids.tolist(), 1.0)
+    np.testing.assert_allclose(dm.batch_hard_triplet_loss(x, ids), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_hardest_are_differentiated_and_the_others_not_moved():
+    x = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0], [5.0, 0.0]])
+    ids = np.array([0, 0, 0, 1, 1])
+    gradient = jax.grad(lambda x: dm.batch_hard_triplet_loss(x, ids, margin=5.0)[0])(x)
+    # Farthest of identity 0 from the first: the third; closest of 1: the fourth.
+    expected = jnp.array([[1.0, -1.0], [0.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, 0.0]])
+    chex.assert_trees_all_close(gradient, expected, atol=1e-6)
+
+
+def test_a_twin_is_a_positive_and_oneself_is_not():
+    x = jnp.array([[1.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    chex.assert_trees_all_close(
+        dm.batch_hard_triplet_loss(x, jnp.array([0, 0, 1]), margin=1.5), jnp.array([0.5, 0.5, 0.0])
+    )
+    chex.assert_trees_all_equal(
+        dm.batch_hard_triplet_loss(x, jnp.array([0, 2, 1]), margin=1.5), jnp.zeros(3)
+    )
+
+
+@pytest.mark.parametrize("softplus", [None, 2.0])
+def test_anchor_without_positive_or_negative_costs_nothing(softplus: float | None):
+    for ids in (np.zeros(6, int), np.arange(6)):
+
+        def loss(x: jax.Array, ids: np.ndarray = ids) -> jax.Array:
+            return dm.batch_hard_triplet_loss(x, ids, softplus=softplus).sum()
+
+        chex.assert_trees_all_equal(
+            jax.value_and_grad(loss)(jnp.asarray(A)), (0.0, jnp.zeros_like(A))
+        )
+
+
+@pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, MAX])
+def test_hidden_examples_are_as_good_as_absent(poison: float):
+    def loss(x: jax.Array, ids: np.ndarray, where: Any) -> tuple[jax.Array, jax.Array]:
+        return jax.value_and_grad(
+            lambda x: dm.batch_hard_triplet_loss(x, ids, margin=3.0, where=where).sum()
+        )(x)
+
+    hidden = jnp.where(WHERE[:, None], A, poison)
+    value, gradient = loss(hidden, IDS, WHERE)
+    alone = loss(jnp.asarray(A[WHERE]), IDS[WHERE], None)
+    chex.assert_trees_all_close((value, gradient[WHERE]), alone, rtol=1e-5)
+    assert jnp.all(gradient[~WHERE] == 0)
+    chex.assert_trees_all_equal(
+        loss(jnp.full_like(A, poison), IDS, np.zeros(6, bool)), (0.0, jnp.zeros_like(A))
+    )
+
+
+def test_order_and_names_do_not_matter():
+    order = rng.permutation(6)
+    value = dm.batch_hard_triplet_loss(A, IDS)
+    chex.assert_trees_all_close(dm.batch_hard_triplet_loss(A[order], IDS[order]), value[order])
+    chex.assert_trees_all_equal(dm.batch_hard_triplet_loss(A, -7 * IDS), value)
+    assert jnp.abs(dm.batch_hard_triplet_loss(A, np.roll(IDS, 1)) - value).max() > 0.1
+
+
+@pytest.mark.parametrize("softplus", [None, 2.0])
+def test_batch_hard_is_finite_at_every_embedding(softplus: float | None):
+    x = rng.choice(EXTREMES, (2000, 4, 2))
+    ids = np.array([0, 0, 1, 1])
+    assert_derivatives_finite(
+        lambda x: 0.1 * dm.batch_hard_triplet_loss(x, ids, softplus=softplus).max(), x
+    )
+
+
+def test_no_array_of_all_pairs_and_dimensions_is_made():
+    n, d = 37, 29
+    loss = jax.grad(lambda x: dm.batch_hard_triplet_loss(x, jnp.arange(n) // 2).sum())
+    assert f"{n},{n},{d}" not in str(jax.make_jaxpr(loss)(jnp.zeros((n, d)))).replace(" ", "")
+
+
+def test_batch_hard_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"embeddings must be \[n, D\], got \(2, 3, 5\)"):
+        dm.batch_hard_triplet_loss(A.reshape(2, 3, 5), IDS)
+    with pytest.raises(ValueError, match=r"identities is \(6, 1\).* is \(6,\)"):
+        dm.batch_hard_triplet_loss(A, IDS[:, None])
+    with pytest.raises(ValueError, match="identities must be integers, got float32"):
+        dm.batch_hard_triplet_loss(A, IDS.astype(np.float32))
+    with pytest.raises(ValueError, match=r"where must broadcast to .*\(6, 6\).*\(6,\)"):
+        dm.batch_hard_triplet_loss(A, IDS, where=np.ones((6, 6), bool))
+    with pytest.raises(TypeError, match="where must be boolean"):
+        dm.batch_hard_triplet_loss(A, IDS, where=np.ones(6))
+
+
+# --- angles ---------------------------------------------------------------------------------------
+
+MARGINS = [(64.0, 0.5, 0.0), (30.0, 0.0, 0.35), (8.0, 0.3, 0.1), (1.0, 0.0, 0.0), (4.0, 2.0, 0.0)]
+
+
+@pytest.mark.parametrize("margins", MARGINS)
+def test_angular_margin_is_its_definition(margins: tuple[float, float, float]):
+    cosines = np.concatenate([COSINES, [[-0.99, 0.2, 0.0, -1.0]], [[1.0, 0.9, -1.0, 0.0]]])
+    labels = np.concatenate([LABELS, [0, 0]])
+    expected = [
+        reference.angular_margin_loss(list(c), int(y), *margins)
+        for c, y in zip(cosines.astype(np.float64), labels, strict=True)
+    ]
+    names = ("scale", "angular_margin", "cosine_margin")
+    options = dict(zip(names, margins, strict=True))
+    for of in (labels, np.eye(4, dtype=np.float32)[labels], np.eye(4, dtype=int)[labels]):
+        value = dm.angular_margin_loss(cosines.astype(np.float32), of, **options)
+        np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_without_margins_it_is_cross_entropy():
+    value = dm.angular_margin_loss(COSINES, LABELS, scale=5.0, angular_margin=0.0)
+    expected = dm.softmax_cross_entropy(5.0 * COSINES, LABELS)
+    chex.assert_trees_all_close(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.5, 1.5, 2.3])
+def test_loss_falls_with_the_true_cosine_also_beyond_pi(margin: float):
+    cosines = np.stack([np.linspace(-1, 1, 2001), np.zeros(2001)], -1).astype(np.float32)
+
+    def loss(c: Any) -> jax.Array:
+        return dm.angular_margin_loss(c, jnp.zeros(2001, int), scale=4.0, angular_margin=margin)
+
+    assert jnp.all(jnp.diff(loss(cosines)) <= 1e-6)
+    assert jnp.all(jax.grad(lambda c: loss(c).sum())(jnp.asarray(cosines))[:, 0] <= 0)
+
+
+def test_margins_make_it_harder():
+    without = dm.angular_margin_loss(COSINES, LABELS, angular_margin=0.0)
+    assert jnp.all(dm.angular_margin_loss(COSINES, LABELS) > without)
+    cosine = dm.angular_margin_loss(COSINES, LABELS, angular_margin=0.0, cosine_margin=0.35)
+    assert jnp.all(cosine > without)
+
+
+@pytest.mark.parametrize("options", [{}, {"angular_margin": 0.0, "cosine_margin": 0.35}])
+def test_angular_margin_is_finite_at_every_cosine(options: Any):
+    edges = np.array([0, 1, -1, 1 + 1e-7, 1 - 6e-8, -1 + 6e-8, -np.cos(0.5), 0.3, 1e4, MAX, -MAX])
+    cases = np.array(list(itertools.product(edges.astype(np.float32), repeat=3)))
+    label = 1 if options else np.array([0.0, 1.0, 0.0])
+    assert_derivatives_finite(lambda c: dm.angular_margin_loss(c, label, **options), cases)
+
+
+def test_gradient_at_the_ends_is_bounded_and_pulls():
+    for end in (1.0, 1.0 + 1e-7, -1.0):
+        cosines = jnp.array([end, 0.99])
+        gradient = jax.grad(lambda c: dm.angular_margin_loss(c, 0, scale=1.0))(cosines)
+        assert -1000 < gradient[0] < 0 < gradient[1]
+
+
+def test_an_id_of_no_class_costs_nothing():
+    labels = np.where(LABELS == 1, -1, LABELS)
+    value, gradient = jax.value_and_grad(lambda c: dm.angular_margin_loss(c, labels).sum())(
+        jnp.asarray(COSINES)
+    )
+    known = LABELS != 1
+    np.testing.assert_allclose(
+        value, dm.angular_margin_loss(COSINES[known], LABELS[known]).sum(), rtol=1e-6
+    )
+    assert jnp.all(gradient[~known] == 0)
+    assert dm.angular_margin_loss(COSINES[0], 4) == 0
+
+
+@pytest.mark.parametrize("wrong", [(6, 1), (1, 6), (5,), (6, 5), ()])
+def test_labels_must_fit_the_cosines(wrong: tuple[int, ...]):
+    with pytest.raises(ValueError, match="labels") as e:
+        dm.angular_margin_loss(COSINES, np.zeros(wrong, int))
+    assert str(wrong) in str(e.value)

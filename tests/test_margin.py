@@ -1,0 +1,338 @@
+"""What is special to the hinge family: its kinks, its limits, its relatives and its costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import diffmetrics as dm
+from tests import reference_margin as reference
+
+rng = np.random.default_rng(0)
+MAX = float(np.finfo(np.float32).max)
+MARGINS = np.concatenate([np.linspace(-4, 4, 65), [-1e4, 1e4]]).astype(np.float32)
+LOGITS, LABELS = (a.ravel() for a in np.meshgrid(MARGINS, np.array([0, 1])))
+Z = (2 * rng.normal(size=(40, 4))).astype(np.float32)
+IDS = rng.integers(0, 4, 40)
+# Predicting 3 when 0 is true costs most; the diagonal is not 0 on purpose.
+COST = rng.uniform(0.5, 6.0, (4, 4)).astype(np.float32)
+over_classes = pytest.mark.parametrize(
+    "loss", [dm.crammer_singer_loss, dm.weston_watkins_loss], ids=["crammer_singer", "weston"]
+)
+
+
+def slope(loss: Callable[..., jax.Array], logits: Any, labels: Any, **options: Any) -> jax.Array:
+    """The gradient of the loss, element by element or example by example."""
+    z = jnp.asarray(logits, jnp.float32)
+    return jax.grad(lambda z: loss(z, labels, **options).sum())(z)
+
+
+def by_loops(function: Callable[..., float], z: np.ndarray, y: np.ndarray, **options: Any) -> Any:
+    wide = z.astype(np.float64)
+    return np.array([function(wide[i].tolist(), int(y[i]), **options) for i in range(len(y))])
+
+
+# --- kinks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "kinks"),
+    [
+        (dm.hinge_loss, [1.0]),
+        (lambda z, y: dm.hinge_loss(z, y, margin=0.25), [0.25]),
+        (lambda z, y: dm.hinge_loss(z, y, margin=0.0), [0.0, -0.0]),
+        (lambda z, y: dm.smooth_hinge_loss(z, y, width=0.0), [1.0]),
+        (dm.perceptron_loss, [0.0, -0.0]),
+        (dm.ramp_loss, [0.0, -0.0, 1.0]),
+    ],
+    ids=["hinge", "hinge at 0.25", "hinge at 0", "smooth hinge of no width", "perceptron", "ramp"],
+)
+def test_at_a_kink_the_slope_is_that_of_the_side_that_pulls(loss: Any, kinks: list[float]):
+    chex.assert_trees_all_equal(slope(loss, kinks, np.ones(len(kinks), int)), -jnp.ones(len(kinks)))
+    negative = slope(loss, [-m for m in kinks], np.zeros(len(kinks), int))
+    chex.assert_trees_all_equal(negative, jnp.ones(len(kinks)))
+
+
+def test_a_slope_ends_right_beside_its_kink():
+    above, below = np.nextafter(np.float32(1), np.float32(2)), np.float32(-1e-30)
+    assert slope(dm.hinge_loss, above, 1) == 0
+    assert slope(dm.ramp_loss, above, 1) == 0
+    assert slope(dm.ramp_loss, below, 1) == 0
+    assert slope(dm.perceptron_loss, -below, 1) == 0
+
+
+@pytest.mark.parametrize("y", [0, 1])
+def test_zero_logits_learn_from_every_loss_of_the_family(y: int):
+    for loss in (
+        dm.hinge_loss, dm.squared_hinge_loss, dm.smooth_hinge_loss, dm.softplus_hinge_loss,
+        dm.modified_huber_loss, dm.ramp_loss, dm.exponential_loss, dm.perceptron_loss,
+    ):  # fmt: skip
+        assert slope(loss, 0.0, y) * (2 * y - 1) <= -0.5
+
+
+def test_a_wrong_class_exactly_at_its_margin_pulls():
+    z = jnp.array([[3.0, 2.0, 0.0]])
+    chex.assert_trees_all_equal(slope(dm.crammer_singer_loss, z, [0]), jnp.array([[-1.0, 1, 0]]))
+    chex.assert_trees_all_equal(slope(dm.weston_watkins_loss, z, [0]), jnp.array([[-1.0, 1, 0]]))
+    beyond = z.at[0, 0].set(3.001)
+    assert not slope(dm.crammer_singer_loss, beyond, [0]).any()
+    assert not slope(dm.weston_watkins_loss, beyond, [0]).any()
+
+
+@over_classes
+def test_zero_logits_learn_even_without_a_margin(loss: Any):
+    gradient = slope(loss, np.zeros((1, 4)), [2], cost=np.zeros((4, 4)))
+    share = 1 / 3 if loss is dm.crammer_singer_loss else 1.0
+    expected = share * jnp.array([[1.0, 1.0, -3.0, 1.0]])
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-6)
+
+
+def test_wrong_classes_that_tie_share_the_slope_evenly():
+    z = jnp.array([[0.0, 5.0, 5.0, 1.0]])
+    expected = jnp.array([[-1.0, 0.5, 0.5, 0.0]])
+    chex.assert_trees_all_equal(slope(dm.crammer_singer_loss, z, [0]), expected)
+    chex.assert_trees_all_equal(
+        slope(dm.weston_watkins_loss, z, [0]), jnp.array([[-3.0, 1.0, 1.0, 1.0]])
+    )
+
+
+# --- limits and relatives -------------------------------------------------------------------------
+
+
+def test_smooth_hinge_of_width_one_is_that_of_rennie_and_srebro():
+    expected = by_loops(reference.rennie_srebro, LOGITS, LABELS)
+    np.testing.assert_allclose(dm.smooth_hinge_loss(LOGITS, LABELS), expected, rtol=1e-6)
+
+
+def test_smooth_hinge_tends_to_the_hinge_as_it_narrows():
+    hinge = dm.hinge_loss(LOGITS, LABELS)
+    for width in (1.0, 0.1, 1e-3, 1e-9, 0.0):
+        loss = dm.smooth_hinge_loss(LOGITS, LABELS, width=width)
+        assert jnp.all((loss <= hinge) & (hinge <= loss + 0.51 * width))
+    chex.assert_trees_all_equal(
+        slope(dm.smooth_hinge_loss, LOGITS, LABELS, width=0.0), slope(dm.hinge_loss, LOGITS, LABELS)
+    )
+
+
+def test_softplus_hinge_tends_to_the_hinge_as_it_sharpens():
+    hinge = dm.hinge_loss(LOGITS, LABELS, margin=0.5)
+    for sharpness in (1.0, 10.0, 1e3, 1e9):
+        loss = dm.softplus_hinge_loss(LOGITS, LABELS, sharpness=sharpness, margin=0.5)
+        assert jnp.all((hinge <= loss) & (loss <= hinge + 0.6932 / sharpness))
+
+
+def test_softplus_hinge_without_a_margin_is_cross_entropy():
+    loss = dm.softplus_hinge_loss(LOGITS, LABELS, margin=0.0)
+    chex.assert_trees_all_close(loss, dm.sigmoid_cross_entropy(LOGITS, LABELS), atol=1e-6)
+
+
+def test_softplus_hinge_pulls_beyond_its_margin():
+    assert jnp.all(slope(dm.softplus_hinge_loss, [2.0, 10.0, 80.0], [1, 1, 1]) < 0)
+
+
+def test_extreme_sharpness_is_finite():
+    for z in (-MAX, -1.0, 1.0, MAX):
+        for sharpness in (1e-6, 1e6, 1e30):
+            options = {"sharpness": sharpness}
+            assert jnp.isfinite(dm.softplus_hinge_loss(jnp.float32(z), 1, **options))
+            assert jnp.isfinite(slope(dm.softplus_hinge_loss, z, 1, **options))
+
+
+def test_modified_huber_has_the_values_of_scikit_learn():
+    # sklearn.linear_model._sgd_fast.ModifiedHuber, of p for y = 1 and of -p for y = -1.
+    p = jnp.array([3.0, 1.0, 0.5, 0.0, -1.0, -1.5, -100.0])
+    expected = jnp.array([0.0, 0.0, 0.25, 1.0, 4.0, 6.0, 400.0])
+    slopes = jnp.array([0.0, 0.0, -1.0, -2.0, -4.0, -4.0, -4.0])
+    for labels, z, sign in ((np.ones(7, int), p, 1), (np.zeros(7, int), -p, -1)):
+        chex.assert_trees_all_equal(dm.modified_huber_loss(z, labels), expected)
+        chex.assert_trees_all_equal(slope(dm.modified_huber_loss, z, labels), sign * slopes)
+
+
+def test_modified_huber_is_four_smooth_hinges_of_width_two():
+    chex.assert_trees_all_close(
+        dm.modified_huber_loss(LOGITS, LABELS),
+        4 * dm.smooth_hinge_loss(LOGITS, LABELS, width=2.0), rtol=1e-6,
+    )  # fmt: skip
+
+
+def test_perceptron_is_a_hinge_without_a_margin():
+    chex.assert_trees_all_equal(
+        dm.perceptron_loss(LOGITS, LABELS), dm.hinge_loss(LOGITS, LABELS, margin=0.0)
+    )
+
+
+def test_every_surrogate_bounds_the_error():
+    wrong = (LOGITS > 0) != LABELS
+    decided = LOGITS != 0
+    for loss in (
+        dm.hinge_loss, dm.squared_hinge_loss, dm.modified_huber_loss, dm.ramp_loss,
+        dm.exponential_loss,
+    ):  # fmt: skip
+        assert np.all(np.asarray(loss(LOGITS, LABELS))[decided] >= wrong[decided])
+
+
+# --- the largest numbers --------------------------------------------------------------------------
+
+
+def test_losses_are_held_at_the_largest_number_and_still_pull():
+    z = jnp.array([-MAX, -1e20, -1e4], jnp.float32)
+    for loss, rtol in ((dm.exponential_loss, 0.0), (dm.squared_hinge_loss, 1e-7)):
+        last = 3 if loss is dm.exponential_loss else 2
+        np.testing.assert_allclose(loss(z[:last], np.ones(last, int)), MAX, rtol=rtol)
+        gradient = slope(loss, z, [1, 1, 1])
+        assert jnp.all(jnp.isfinite(gradient) & (gradient < 0))
+    assert dm.modified_huber_loss(jnp.float32(-MAX), 1) == MAX
+    assert slope(dm.modified_huber_loss, -MAX, 1) == -4
+
+
+def test_float16_gradients_are_held_at_the_largest_float16():
+    z = jnp.array([-65504.0, -12.0], jnp.float16)
+    for loss in (dm.exponential_loss, dm.squared_hinge_loss):
+        gradient = jax.grad(lambda z, loss=loss: loss(z, jnp.ones(2, int)).sum())(z)
+        assert gradient.dtype == jnp.float16
+        assert gradient[0] == -65504
+    chex.assert_trees_all_close(gradient[1], jnp.float16(-26))
+
+
+@over_classes
+def test_differences_beyond_the_largest_number_are_held(loss: Any):
+    z = jnp.array([[-MAX, MAX, 0.0], [MAX, -MAX, 0.0]], jnp.float32)
+    value, gradient = loss(z, np.zeros(2, int)), slope(loss, z, [0, 0])
+    chex.assert_trees_all_equal(value, jnp.array([MAX, 0.0], jnp.float32))
+    assert gradient[0, 0] < 0 < gradient[0, 1]
+    assert not gradient[1].any()
+
+
+@over_classes
+def test_costs_keep_their_digits_in_large_logits(loss: Any):
+    cost = np.full((2, 2), 0.3, np.float32)
+    value = loss(jnp.full((1, 2), 1e6, jnp.float32), [0], cost=cost)
+    np.testing.assert_allclose(value, 0.3, rtol=1e-6)
+
+
+# --- over classes ---------------------------------------------------------------------------------
+
+
+@over_classes
+def test_two_classes_are_the_binary_hinge_of_their_difference(loss: Any):
+    z, y = Z[:, :2], IDS % 2
+    chex.assert_trees_all_close(loss(z, y), dm.hinge_loss(z[:, 1] - z[:, 0], y), rtol=1e-6)
+    uneven = np.array([[0.0, 3.0], [0.5, 0.0]], np.float32)
+    of_label = np.array([3.0, 0.5], np.float32)[y]  # with two classes a cost is a margin per label
+    chex.assert_trees_all_close(
+        loss(z, y, cost=uneven), dm.hinge_loss(z[:, 1] - z[:, 0], y, margin=of_label), rtol=1e-6
+    )
+
+
+def test_weston_watkins_by_classes_is_what_pytorch_documents_as_multi_margin():
+    # loss(x, y) = sum over i != y of max(0, margin - x[y] + x[i]) / x.size(0); its own example.
+    x = jnp.array([[0.1, 0.2, 0.4, 0.8]])
+    np.testing.assert_allclose(dm.weston_watkins_loss(x, jnp.array([3])) / 4, 0.325, rtol=1e-5)
+
+
+def test_crammer_singer_is_the_largest_of_the_hinges_that_weston_watkins_sums():
+    one, total = dm.crammer_singer_loss(Z, IDS), dm.weston_watkins_loss(Z, IDS)
+    assert jnp.all((one <= total) & (total <= 3 * one + 1e-5))
+
+
+@over_classes
+def test_costs_are_margins(loss: Any):
+    definition = getattr(reference, loss.__name__)
+    expected = by_loops(definition, Z, IDS, cost=COST.tolist())
+    np.testing.assert_allclose(loss(Z, IDS, cost=COST), expected, rtol=1e-5, atol=1e-6)
+
+
+@over_classes
+def test_no_cost_is_a_cost_of_one(loss: Any):
+    ones = np.ones((4, 4), np.float32)
+    chex.assert_trees_all_equal(loss(Z, IDS), loss(Z, IDS, cost=ones))
+    chex.assert_trees_all_equal(slope(loss, Z, IDS), slope(loss, Z, IDS, cost=ones))
+
+
+@over_classes
+def test_costs_bound_the_cost_of_the_decision(loss: Any):
+    costs = np.where(np.eye(4), 0.0, COST)
+    paid = costs[IDS, Z.argmax(-1)]
+    assert np.all(np.asarray(loss(Z, IDS, cost=COST)) >= paid - 1e-5)
+
+
+@over_classes
+def test_the_diagonal_of_the_costs_is_ignored(loss: Any):
+    strange = np.where(np.eye(4), np.nan, COST).astype(np.float32)
+    chex.assert_trees_all_equal(loss(Z, IDS, cost=strange), loss(Z, IDS, cost=COST))
+    gradient = jax.grad(lambda c: loss(Z, IDS, cost=c).sum())(jnp.asarray(strange))
+    chex.assert_trees_all_equal(jnp.diagonal(gradient), jnp.zeros(4))
+
+
+@over_classes
+def test_derivative_in_the_costs_counts_who_pulls(loss: Any):
+    gradient = jax.grad(lambda c: loss(Z, IDS, cost=c).sum())(jnp.asarray(COST))
+    expected = np.zeros((4, 4))
+    for z, y in zip(Z, IDS, strict=True):
+        pulls = {j: COST[y, j] + z[j] - z[y] for j in range(4) if j != y}
+        worst = max(pulls.values())
+        for j, each in pulls.items():
+            last = each == worst if loss is dm.crammer_singer_loss else True
+            expected[y, j] += last and each >= 0
+    np.testing.assert_allclose(gradient, expected)
+
+
+@over_classes
+def test_one_hot_labels_are_ids(loss: Any):
+    hot = np.eye(4)[IDS]
+    chex.assert_trees_all_equal(loss(Z, hot, cost=COST), loss(Z, IDS, cost=COST))
+    chex.assert_trees_all_equal(slope(loss, Z, hot == 1), slope(loss, Z, IDS))
+    nothing = np.zeros_like(hot)
+    assert not loss(Z, nothing).any()
+    assert not slope(loss, Z, nothing).any()
+
+
+@over_classes
+@pytest.mark.parametrize("cost", [None, COST], ids=["without costs", "with costs"])
+def test_what_is_no_class_costs_and_moves_nothing(loss: Any, cost: Any):
+    ids = np.where(np.arange(40) % 2, IDS, np.resize([-1, 4, 255, -2_000_000_000], 40))
+    value, gradient = loss(Z, ids, cost=cost), slope(loss, Z, ids, cost=cost)
+    assert not value[::2].any()
+    assert not gradient[::2].any()
+    chex.assert_trees_all_equal(value[1::2], loss(Z[1::2], ids[1::2], cost=cost))
+    chex.assert_trees_all_equal(gradient[1::2], slope(loss, Z[1::2], ids[1::2], cost=cost))
+
+
+@over_classes
+def test_ids_of_eight_bits_name_some_of_many_classes(loss: Any):
+    z, ids = rng.normal(size=(5, 700)).astype(np.float32), np.array([0, 3, 44, 100, 127])
+    for dtype in (np.int8, np.uint8, np.int16):
+        chex.assert_trees_all_equal(loss(z, ids.astype(dtype)), loss(z, ids))
+        chex.assert_trees_all_equal(slope(loss, z, ids.astype(dtype)), slope(loss, z, ids))
+
+
+@over_classes
+def test_a_single_example_and_further_axes_are_accepted(loss: Any):
+    assert loss(Z[0], IDS[0]) == loss(Z, IDS)[0]
+    cube = loss(Z.reshape(5, 8, 4), IDS.reshape(5, 8), cost=COST)
+    chex.assert_trees_all_equal(cube, loss(Z, IDS, cost=COST).reshape(5, 8))
+
+
+@over_classes
+@pytest.mark.parametrize("shape", [(), (4,), (4, 3), (1, 4), (40, 4, 4)])
+def test_costs_of_another_shape_are_named(loss: Any, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"cost must have shape \(4, 4\)"):
+        loss(Z, IDS, cost=np.ones(shape, np.float32))
+
+
+def test_a_margin_of_another_shape_is_named():
+    with pytest.raises(ValueError, match="margin must broadcast to logits"):
+        dm.hinge_loss(Z, Z > 0, margin=np.ones(3))
+
+
+def test_a_margin_per_label_broadcasts():
+    margin = np.array([0.0, 0.5, 1.0, 2.0], np.float32)
+    loss = dm.hinge_loss(Z, Z > 0, margin=margin)
+    each = [dm.hinge_loss(Z[:, k], Z[:, k] > 0, margin=margin[k]) for k in range(4)]
+    chex.assert_trees_all_equal(loss, jnp.stack(each, -1))
