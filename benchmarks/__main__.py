@@ -1,0 +1,177 @@
+"""How fast is every loss, against memory speed and against other libraries?
+
+    python -m benchmarks                          every loss, workload and type; about an hour
+    python -m benchmarks --quick                  small arrays, a minute: does it run here?
+    python -m benchmarks --filter 'focal.*masks'  some rows, named loss/workload/type
+    python -m benchmarks --peers optax,torch      against these only; none needs nothing installed
+    python -m benchmarks --forward                values without gradients
+    python -m benchmarks scaling                  time and memory from 10³ to 10⁷ logits
+
+A row is first shown to be equal to its peer, value and gradient, and then timed. The yardstick of a
+row is the time of reading its arrays twice and writing one, measured between its runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import tyro
+from rich.console import Console
+
+from benchmarks import peers as peers_
+from benchmarks import report, scaling, work
+from benchmarks.losses import LOSSES, Loss
+from benchmarks.measure import Patience
+from benchmarks.run import choose, expression, run
+
+CONSOLE = Console()
+RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """Time every loss against memory speed and its peers."""
+
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Where to run; default: where JAX would."""
+    filter: str = ""
+    """Regular expression that is searched in loss/workload/type."""
+    quick: bool = False
+    """Small arrays, float32, few rounds. They fit in the cache, so the ratios are no judgement."""
+    forward: bool = False
+    """The value alone, without the gradient."""
+    peers: str = "all"
+    """all, none, or names with commas between: jnp, optax, keras, rax, torch, torch.compile,
+    torchvision, monai, smp."""
+    out: Path | None = None
+    """Folder for JSON and chart; default: benchmarks/results for a full run, else runs/benchmarks
+    (--quick, --filter, chosen peers)."""
+
+    def __call__(self) -> None:
+        device = use(self.device)
+        workloads = work.QUICK if self.quick else work.FULL
+        dtypes = ["float32"] if self.quick else list(work.DTYPES)
+        groups = choose(workloads, dtypes, self.filter)
+        peers = peers_.load(self.peers)
+        patience = Patience(0.1, 3, 5) if self.quick else Patience()
+        partial = bool(self.quick or self.filter or self.peers != "all")
+        where = place(self.out, device, partial, "-forward" if self.forward else "")
+        environment, options = report.environment(device), plain(self)
+
+        floors, rows, complete = [], [], False
+        try:
+            with CONSOLE.status("") as status:
+                measured = run(groups, peers, patience, forward=self.forward, told=status.update)
+                for floor, found in measured:
+                    floors, rows = [*floors, floor], [*rows, *found]
+                    report.print_group(CONSOLE, floor, found)
+            complete = True
+        finally:
+            if rows:
+                content = report.record(environment, options, floors, rows, complete=complete)
+                report.write_json(where.with_suffix(".json"), content)
+                report.draw(content, where.with_suffix(".png"))
+                report.print_end(CONSOLE, rows, peers.absent)
+                CONSOLE.print(f"{where}.json and .png", highlight=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Time and memory of every loss as the number of logits grows."""
+
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Where to run; default: where JAX would."""
+    filter: str = ""
+    """Regular expression that is searched in the loss's name."""
+    quick: bool = False
+    """Up to 10⁶ instead of 10⁷ logits, and fewer samples."""
+    out: Path | None = None
+    """Folder for JSON and chart; default: benchmarks/results for a full run, else
+    runs/benchmarks."""
+
+    def __call__(self) -> None:
+        device = use(self.device)
+        losses = named(self.filter)
+        sizes = [10**k for k in range(3, 7 if self.quick else 8)]
+        patience = Patience(0.3, 1, 3) if self.quick else Patience(2.0, 2, 9)
+        where = place(self.out, device, bool(self.quick or self.filter), "-scaling")
+        found: list[scaling.Growth] = []
+        try:
+            with CONSOLE.status("") as status:
+                for growth in scaling.grow(losses, sizes, patience, status.update):
+                    found.append(growth)
+        finally:
+            if found:
+                complete = len(found) == len(losses)
+                environment = report.environment(device)
+                content = scaling.record(environment, plain(self), found, complete=complete)
+                report.write_json(where.with_suffix(".json"), content)
+                scaling.draw(content, where.with_suffix(".png"))
+                scaling.print_growth(CONSOLE, found)
+                CONSOLE.print(f"{where}.json and .png", highlight=False)
+
+
+def use(name: str | None) -> Any:
+    """Make the named kind of device the default, and return it.
+
+    Raises:
+      ValueError: if there is none here.
+    """
+    if name is None:
+        return jax.devices()[0]
+    try:
+        device = jax.devices(name)[0]
+    except RuntimeError as error:
+        raise ValueError(f"JAX finds no {name} here: {error}") from error
+    jax.config.update("jax_default_device", device)
+    return device
+
+
+def named(pattern: str) -> list[Loss]:
+    """The losses whose names hold the regular expression. Raises `ValueError`."""
+    found = [loss for loss in LOSSES if expression(pattern).search(loss.label)]
+    if not found:
+        exist = ", ".join(loss.label for loss in LOSSES)
+        raise ValueError(f"--filter {pattern!r} matches no loss; there are: {exist}")
+    return found
+
+
+def place(out: Path | None, device: Any, partial: bool, suffix: str) -> Path:
+    """Where results go, without an ending; part of a run never replaces a recorded whole one."""
+    folder = out or (SCRATCH if partial else RECORDED)
+    kind = "-".join(device.device_kind.lower().split())
+    return folder / f"{kind}{suffix}"
+
+
+def plain(command: Any) -> dict[str, Any]:
+    """The options of a command as JSON knows them."""
+    options = dataclasses.asdict(command)
+    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; an error that a user can mend is one line, not a traceback."""
+    program, begun = "python -m benchmarks", time.perf_counter()
+    try:
+        if arguments[:1] == ["scaling"]:
+            command: Any = tyro.cli(Scaling, args=arguments[1:], prog=f"{program} scaling")
+        else:
+            command = tyro.cli(Benchmark, args=arguments, prog=program, description=__doc__)
+        command()
+    except KeyboardInterrupt:
+        CONSOLE.print("interrupted", style="yellow")
+        return 130
+    except (OSError, ValueError) as error:
+        CONSOLE.print(f"error: {error}", style="bold red", markup=False)
+        return 1
+    CONSOLE.print(f"{time.perf_counter() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,219 @@
+"""What was measured, as a table, as JSON, and as a chart that is drawn from the JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.peers import INSTALL
+from benchmarks.run import Floor, Row
+from benchmarks.torch_peers import cores
+from experiments.plots import BLUE, CYCLE, STYLE, save
+
+PACKAGES = (
+    "jax", "jaxlib", "numpy", "optax", "keras", "rax", "torch", "torchvision", "monai",
+    "segmentation-models-pytorch",
+)  # fmt: skip
+# A colour for each peer, the same in every chart.
+COLORS = dict(zip(INSTALL, [*CYCLE[1:], "#999999", "#882255"], strict=False))
+
+
+def environment(device: Any) -> dict[str, Any]:
+    """Device, versions and commit, to stand beside every figure."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": device.device_kind,
+        "platform": device.platform,
+        "cores": cores(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": _commit(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+# --- Table ----------------------------------------------------------------------------------------
+
+
+def print_group(console: Console, floor: Floor, rows: Sequence[Row]) -> None:
+    """One table of a group, under its yardstick, and who was not timed."""
+    parts = " + ".join(f"{name} {ms:.3g}" for name, ms in floor.ms.items())
+    shape = " x ".join(map(str, rows[0].shape)) if rows else ""
+    rate = floor.gigabytes / floor.pass_ms * 1e3
+    console.print(f"\n[bold]{floor.group}[/bold], {shape}", highlight=False)
+    console.print(f"floor {floor.pass_ms:.3g} ms, {rate:.1f} GB/s ({parts} ms)", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("loss", no_wrap=True)
+    for heading in ("ms [quartiles]", "x floor", "GB/s", "temp MiB", "compile s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("best peer", no_wrap=True)
+    table.add_column("goal missed", no_wrap=True)
+    for row in rows:
+        (middle, low, high), temp = row.ours.ms, row.ours.temp_mib
+        best = row.best
+        table.add_row(
+            f"{row.loss}{' (value)' if row.forward else ''}",
+            f"{middle:.3g} [{low:.3g}, {high:.3g}]",
+            f"{row.times_floor:.2f}",
+            f"{row.gigabytes / middle * 1e3:.1f}",
+            "?" if temp is None else f"{temp:.1f}",
+            f"{row.ours.compile_s:.2f}",
+            f"{best[0]} {best[1]:.2f}x" if best else "-",
+            "; ".join(row.missed()),
+            style="yellow" if row.missed() else None,
+        )
+    whole(console, table)
+    for row in rows:
+        for name, reason in row.unequal.items():
+            console.print(f"not timed: {name} {row.loss}: {reason}", style="dim", markup=False)
+
+
+def whole(console: Console, table: Table) -> None:
+    """Print `table` as wide as it is: a terminal that is narrower breaks lines, not figures."""
+    ample = Console(file=console.file, width=300)
+    needed = ample.measure(table).maximum
+    Console(file=console.file, width=max(console.width, needed)).print(table)
+
+
+def print_end(console: Console, rows: Sequence[Row], absent: Sequence[str]) -> None:
+    """How many rows reach their goals, and which peers were not there."""
+    judged = [row for row in rows if row.goal is not None or row.ahead]
+    short = sum(bool(row.missed()) for row in judged)
+    console.print(f"\n{len(judged) - short} of {len(judged)} rows reach their goals")
+    if absent:
+        console.print(f"peers absent: {', '.join(absent)}", markup=False, highlight=False)
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def record(
+    environment: Mapping[str, Any],
+    options: Mapping[str, Any],
+    floors: Sequence[Floor],
+    rows: Sequence[Row],
+    *,
+    complete: bool,
+) -> dict[str, Any]:
+    """Everything that a run found, in plain types."""
+    return {
+        "environment": dict(environment),
+        "options": dict(options),
+        "complete": complete,
+        "floors": [dataclasses.asdict(floor) for floor in floors],
+        "rows": [
+            {
+                **dataclasses.asdict(row),
+                "times_floor": row.times_floor,
+                "best": row.best,
+                "missed": row.missed(),
+            }
+            for row in rows
+        ],
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` at once or not at all: a run that is killed leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".partial")
+    scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+    scratch.replace(path)
+
+
+# --- Chart ----------------------------------------------------------------------------------------
+
+
+def draw(content: Mapping[str, Any], path: Path) -> None:
+    """Bars of the time over the floor, ours, with a mark for each peer.
+
+    A row of panels for each workload, a column for each type.
+    """
+    panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in content["rows"]:
+        panels.setdefault(row["workload"], {}).setdefault(row["dtype"], []).append(row)
+    dtypes = list(dict.fromkeys(row["dtype"] for row in content["rows"]))
+    longest = [max(map(len, of.values())) for of in panels.values()]
+    heights = [0.16 * rows + 0.5 for rows in longest]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.5 * len(dtypes), sum(heights) + 0.8), layout="constrained")
+        ratios = {"height_ratios": heights}
+        axes = figure.subplots(
+            len(panels), len(dtypes), squeeze=False, sharex=True, gridspec_kw=ratios
+        )
+        axes[0, 0].set_xscale("log")
+        axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes[0, 0].xaxis.set_major_formatter("{x:g}")
+        axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
+        seen: dict[str, Any] = {}
+        for line, (workload, of) in zip(axes, panels.items(), strict=True):
+            for panel, dtype in zip(line, dtypes, strict=True):
+                seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
+        figure.supxlabel("time over the floor; black lines: the goal", fontsize=9)
+        shown = [name for name in ("ours", *COLORS) if name in seen]
+        figure.legend(
+            [seen[name] for name in shown], shown, loc="outside upper center", ncols=len(shown)
+        )
+        save(figure, path)
+
+
+def _panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Draw one workload in one type; what its legend needs."""
+    places = np.arange(len(rows))
+    ours = [row["times_floor"] for row in rows]
+    seen: dict[str, Any] = {"ours": panel.barh(places, ours, 0.7, color=BLUE)}
+    for peer in COLORS:
+        timed = [(i, row) for i, row in enumerate(rows) if peer in row["peers"]]
+        if timed:
+            x = [row["peers"][peer]["ms"][0] / row["floor_ms"] for _, row in timed]
+            y = [i for i, _ in timed]
+            marks = {"s": 16, "color": COLORS[peer], "edgecolors": "white", "linewidths": 0.4}
+            seen[peer] = panel.scatter(x, y, zorder=3, **marks)
+    for place, row in zip(places, rows, strict=True):
+        if row["goal"]:
+            panel.vlines(row["goal"], place - 0.5, place + 0.5, color="#333333", linewidth=0.9)
+    panel.tick_params(axis="x", labelbottom=True, labelsize=7)
+    panel.set_yticks(places, [row["loss"] for row in rows], fontsize=7)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_title(title, loc="left")
+    return seen
