@@ -14,11 +14,14 @@ import jax
 import numpy as np
 
 import diffmetrics as dm
-from tests import reference_entropy, reference_margin
+from tests import reference_entropy as ref
+from tests import reference_margin
 
 rng = np.random.default_rng(0)
 BINARY = (rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, (12, 3)))
 CLASSES = (rng.normal(size=(12, 4)).astype(np.float32), np.tile(np.arange(4), 3))
+WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0], np.float32)
+FREE_DIAGONAL = (rng.uniform(0.5, 4.0, (4, 4)) * (1 - np.eye(4))).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +51,85 @@ class Row:
 
 
 ENTROPY = [
-    Row(dm.sigmoid_cross_entropy, reference_entropy.sigmoid_cross_entropy, soft_labels=True),
-    Row(
-        dm.softmax_cross_entropy, reference_entropy.softmax_cross_entropy, CLASSES, soft_labels=True
-    ),
+    Row(dm.sigmoid_cross_entropy, ref.sigmoid_cross_entropy, soft_labels=True),
+    Row(dm.softmax_cross_entropy, ref.softmax_cross_entropy, CLASSES, soft_labels=True),
     Row(
         dm.sigmoid_focal_loss,
-        reference_entropy.sigmoid_focal_loss,
+        ref.sigmoid_focal_loss,
         traced={"gamma": 2.0, "alpha": 0.25},
     ),
-    Row(dm.sigmoid_focal_loss, reference_entropy.sigmoid_focal_loss, traced={"gamma": 0.5}),
+    Row(dm.sigmoid_focal_loss, ref.sigmoid_focal_loss, traced={"gamma": 0.5}),
+    Row(dm.sigmoid_focal_loss, ref.sigmoid_focal_loss, traced={"gamma": 0.0}),
+    Row(dm.softmax_focal_loss, ref.softmax_focal_loss, CLASSES, {"gamma": 2.0, "alpha": WEIGHTS}),
+    Row(dm.softmax_focal_loss, ref.softmax_focal_loss, CLASSES, {"gamma": 0.5}),
+    Row(dm.softmax_focal_loss, ref.softmax_focal_loss, CLASSES, {"gamma": 0.0}),
+    Row(dm.sigmoid_poly_loss, ref.sigmoid_poly_loss, traced={"epsilon": 1.0}),
+    Row(dm.softmax_poly_loss, ref.softmax_poly_loss, CLASSES, {"epsilon": 1.0}),
+    Row(dm.generalized_cross_entropy, ref.generalized_cross_entropy, CLASSES, {"q": 0.7}),
+    Row(dm.generalized_cross_entropy, ref.generalized_cross_entropy, CLASSES, {"q": 0.0}),
 ]
-COST: list[Row] = []
-PROPER: list[Row] = []
+IMBALANCED = [
+    Row(
+        dm.weighted_sigmoid_cross_entropy,
+        ref.weighted_sigmoid_cross_entropy,
+        traced={"positive_weight": 3.0},
+        soft_labels=True,
+    ),
+    Row(
+        dm.weighted_softmax_cross_entropy,
+        ref.weighted_softmax_cross_entropy,
+        CLASSES,
+        {"class_weights": WEIGHTS},
+        True,
+    ),
+    Row(
+        dm.asymmetric_loss,
+        ref.asymmetric_loss,
+        traced={"gamma_positive": 1.0, "gamma_negative": 4.0, "shift": 0.05},
+    ),
+    Row(
+        dm.asymmetric_loss,
+        ref.asymmetric_loss,
+        traced={"gamma_positive": 0.0, "gamma_negative": 2.0, "shift": 0.0},
+    ),
+    Row(
+        dm.logit_adjusted_sigmoid_loss,
+        ref.logit_adjusted_sigmoid_loss,
+        traced={"prevalence": 0.1, "tau": 1.0},
+        soft_labels=True,
+    ),
+    Row(
+        dm.logit_adjusted_softmax_loss,
+        ref.logit_adjusted_softmax_loss,
+        CLASSES,
+        {"prevalence": WEIGHTS / 10, "tau": 1.0},
+        True,
+        arrays=1.0,
+    ),
+    Row(
+        dm.ldam_loss,
+        ref.ldam_loss,
+        CLASSES,
+        {"class_counts": 50 * WEIGHTS, "max_margin": 0.5, "scale": 30.0},
+        arrays=1.0,
+    ),
+]
+COST = [
+    Row(dm.expected_cost_loss, ref.expected_cost_loss, CLASSES, {"cost": FREE_DIAGONAL}, True),
+    Row(
+        dm.cost_sensitive_cross_entropy,
+        ref.cost_sensitive_cross_entropy,
+        CLASSES,
+        {"cost": FREE_DIAGONAL},
+    ),
+]
+PROPER = [
+    Row(dm.brier_loss, ref.brier_loss),
+    Row(dm.winkler_loss, ref.winkler_loss, traced={"center": 0.3}),
+    Row(dm.beta_family_loss, ref.beta_family_loss, traced={"alpha": 1.0, "beta": 3.0}),
+    Row(dm.beta_family_loss, ref.beta_family_loss, traced={"alpha": 0.0, "beta": 0.0}),
+    Row(dm.beta_family_loss, ref.beta_family_loss, traced={"alpha": -0.5, "beta": -0.5}),
+]
 PAIR_COSTS = rng.uniform(0.5, 4.0, (4, 4)).astype(np.float32)
 MARGIN = [
     Row(dm.hinge_loss, reference_margin.hinge_loss, traced={"margin": 1.0}),
@@ -91,4 +160,4 @@ MARGIN = [
         traced={"cost": PAIR_COSTS},
     ),
 ]
-ROWS = ENTROPY + COST + PROPER + MARGIN
+ROWS = ENTROPY + IMBALANCED + COST + PROPER + MARGIN

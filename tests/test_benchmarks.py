@@ -16,7 +16,7 @@ from rich.console import Console
 import diffmetrics as dm
 from benchmarks import __main__ as command
 from benchmarks import jax_peers, measure, peers, report, run, scaling, work
-from benchmarks.losses import LOSSES, TABLE, Loss
+from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Row, Timing, choose
 from benchmarks.work import ARGUMENTS, Workload
@@ -66,7 +66,7 @@ def test_every_row_has_its_own_name():
 
 
 def test_every_peer_belongs_to_a_row():
-    labels = {loss.label for loss in TABLE}
+    labels = {loss.label for loss in LOSSES}
     assert set(jax_peers.plain()) <= labels
     assert set(jax_peers.of_optax()) <= labels
 

@@ -16,6 +16,21 @@ The families:
   faces are `fbeta_loss`, `dice_loss`, `jaccard_loss`, `tversky_loss`, `focal_tversky_loss`,
   `mcc_loss`, `balanced_accuracy_loss`; their relatives `squared_dice_loss`,
   `generalized_dice_loss`, `lovasz_hinge_loss`, `lovasz_softmax_loss`.
+* **Losses of one value per element or example**, unreduced: `sigmoid_cross_entropy`,
+  `softmax_cross_entropy`, `sigmoid_focal_loss`, `softmax_focal_loss`, `sigmoid_poly_loss`,
+  `softmax_poly_loss`, `generalized_cross_entropy`; for classes of unequal size
+  `weighted_sigmoid_cross_entropy`, `weighted_softmax_cross_entropy`, `asymmetric_loss`,
+  `logit_adjusted_sigmoid_loss`, `logit_adjusted_softmax_loss`, `ldam_loss`; for errors of unequal
+  cost `expected_cost_loss`, `cost_sensitive_cross_entropy`; proper scoring rules `brier_loss`,
+  `beta_family_loss`, `winkler_loss`.
+* **Margins**: `hinge_loss`, `squared_hinge_loss`, `smooth_hinge_loss`, `softplus_hinge_loss`,
+  `modified_huber_loss`, `ramp_loss`, `exponential_loss`, `perceptron_loss`, `crammer_singer_loss`,
+  `weston_watkins_loss`.
+* **Divergences** of logits, `kl_divergence`, `symmetric_kl_divergence`, `js_divergence`, and of
+  probabilities, `..._from_probabilities`; identities from pairs `kl_hinge_loss`,
+  `pairwise_kl_hinge_loss`.
+* **Embeddings**: `contrastive_loss`, `triplet_loss`, `softplus_triplet_loss`,
+  `batch_hard_triplet_loss`, `angular_margin_loss`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;

@@ -38,8 +38,9 @@ def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.sigmoid_cross_entropy(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
-      [0.1269 0.3133 0.4741]
+      >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
+      >>> print(dm.sigmoid_cross_entropy(z, y).round(2))
+      [0.13 0.31 0.47]
 
     References:
       Cox, The regression analysis of binary sequences, 1958.
@@ -81,8 +82,8 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-      >>> print(dm.softmax_cross_entropy(z, jnp.array([0, 2])).round(4))
-      [0.1698 1.5514]
+      >>> print(dm.softmax_cross_entropy(z, jnp.array([0, 2])).round(2))
+      [0.17 1.55]
 
     References:
       Bridle, Training stochastic model recognition algorithms as networks, NIPS 1989.
@@ -121,8 +122,8 @@ def sigmoid_focal_loss(
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.sigmoid_focal_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
-      [0.0018 0.0227 0.0676]
+      >>> print(dm.sigmoid_focal_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(2))
+      [0.   0.02 0.07]
 
     References:
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
@@ -186,8 +187,8 @@ def softmax_focal_loss(
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-      >>> print(dm.softmax_focal_loss(z, jnp.array([0, 2])).round(4))
-      [0.0041 0.9646]
+      >>> print(dm.softmax_focal_loss(z, jnp.array([0, 2])).round(2))
+      [0.   0.96]
 
     References:
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
@@ -248,8 +249,8 @@ def sigmoid_poly_loss(
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.sigmoid_poly_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(4))
-      [0.2461 0.5822 0.8516]
+      >>> print(dm.sigmoid_poly_loss(jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, 1])).round(1))
+      [0.2 0.6 1.2]
 
     References:
       Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
@@ -299,8 +300,8 @@ def softmax_poly_loss(
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-      >>> print(dm.softmax_poly_loss(z, jnp.array([0, 2])).round(4))
-      [0.326  2.3395]
+      >>> print(dm.softmax_poly_loss(z, jnp.array([0, 2])).round(1))
+      [0.3 2.3]
 
     References:
       Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
@@ -341,8 +342,8 @@ def generalized_cross_entropy(
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-      >>> print(dm.generalized_cross_entropy(z, jnp.array([0, 2])).round(4))
-      [0.1601 0.9464]
+      >>> print(dm.generalized_cross_entropy(z, jnp.array([0, 2])).round(2))
+      [0.16 0.95]
 
     References:
       Zhang and Sabuncu, Generalized cross entropy loss for training deep neural networks with

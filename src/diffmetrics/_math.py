@@ -179,7 +179,7 @@ def with_slope(
 
             def of(*some: jax.Array) -> jax.Array:
                 filled = dict(zip(others, some, strict=True))
-                return value(*(as_float(filled.get(i, x)) for i, x in enumerate(primals)))
+                return value(*(as_float(filled[i] if i in filled else x) for i, x in enumerate(primals)))
 
             at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
             tangent += jax.jvp(of, at, along)[1]
