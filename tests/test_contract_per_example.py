@@ -123,7 +123,7 @@ def test_every_half_precision_logit_is_close_to_float64(row: Row, dtype: Any):
         top = float(ml_dtypes.finfo(dtype).max)
         np.testing.assert_allclose(
             np.clip(np.asarray(gradient, np.float64), -top, top),
-            np.clip(slope, -top, top), rtol=rtol, atol=1e-5,
+            np.clip(slope, -top, top), rtol=rtol, atol=row.atol,
         )  # fmt: skip
 
 
@@ -227,7 +227,7 @@ def test_right_beyond_doubt_costs_nothing(row: Row):
     best = row.loss(perfect, labels, **row.traced)
     worst = row.loss(-perfect, labels, **row.traced)
     chex.assert_trees_all_close(best, jnp.full_like(best, row.perfect), atol=1e-6)
-    assert jnp.all(worst > best + 0.1)
+    assert jnp.all(worst > best + 0.05)
 
 
 @over_all

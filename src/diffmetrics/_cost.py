@@ -122,7 +122,11 @@ def cost_sensitive_cross_entropy(
     return _weighted(cross_entropy(z, y), _expected(z, _costs(cost, z, y)))
 
 
-# The cap holds the value alone: a loss beyond the largest number still has to come down.
-_weighted = _math.with_slope(
-    lambda loss, weight: _math.capped(weight * loss), lambda loss, weight: weight
-)
+def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
+    # The weight moves by what the loss is, held far enough below the largest number for a
+    # product with a matrix of costs; the value is held at it.
+    moved = jnp.minimum(loss, 1e30) * (weight - jax.lax.stop_gradient(weight))
+    return _math.capped(jax.lax.stop_gradient(weight) * loss) + moved
+
+
+_weighted = _math.with_slope(_product, lambda loss, weight: weight)

@@ -178,8 +178,8 @@ def with_slope(
         if others:
 
             def of(*some: jax.Array) -> jax.Array:
-                filled = dict(zip(others, some, strict=True))
-                return value(*(as_float(filled[i] if i in filled else x) for i, x in enumerate(primals)))
+                filled: dict[int, Any] = dict(zip(others, some, strict=True))
+                return value(*(as_float(filled.get(i, x)) for i, x in enumerate(primals)))
 
             at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
             tangent += jax.jvp(of, at, along)[1]
