@@ -113,6 +113,7 @@ PAIRS = DIVERGENCES | {
     "triplet_loss",
     "softplus_triplet_loss",
     "batch_hard_triplet_loss",
+    "angular_margin_loss",  # of cosines, which have a range of their own
 }
 STATISTICS = {"Counts", "counts", "confusion", "one_vs_rest"}
 MODULES = {"testing"}

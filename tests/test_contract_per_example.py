@@ -98,7 +98,7 @@ def test_softmax_loss_and_derivatives_are_finite_at_every_finite_logit(row: Row)
         chex.assert_tree_all_finite(result)
 
 
-@over_all
+@over_functions
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["float16", "bfloat16"])
 def test_every_half_precision_logit_is_close_to_float64(row: Row, dtype: Any):
     every = np.arange(65_536, dtype=np.uint16).view(dtype)
@@ -132,7 +132,7 @@ def _value_and_gradient(row: Row, logits: jax.Array, labels: Any) -> tuple[jax.A
     return value, pull(jnp.ones_like(value))[0]
 
 
-@over_all
+@over_functions
 def test_derivatives_match_finite_differences(row: Row):
     testing.assert_gradient_matches_numerical(row.loss, *row.batch, **row.traced)
 
@@ -230,7 +230,7 @@ def test_right_beyond_doubt_costs_nothing(row: Row):
     assert jnp.all(worst > best + 0.05)
 
 
-@over_all
+@over_functions
 def test_hyper_parameters_are_traced_and_can_be_swept(row: Row):
     for name, value in row.traced.items():
         others = {k: v for k, v in row.traced.items() if k != name}

@@ -199,21 +199,17 @@ def _power(x: jax.Array, exponent: jax.Array) -> jax.Array:
 
 
 def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A negative's probability p_m less its free part, and -log(1 - p_m).
+    """A negative's probability p_m less its free part, and -log(1 - p_m), which is at least that.
 
-    1 - p_m is 1 - p + shift = exp(-of_zero) · (1 + shift · exp(of_zero)), which is right for no
-    shift too. Each form is used where it neither cancels nor overflows.
+    exp(-80) is about the smallest probability whose logarithm can be taken; beyond, 1 - p + shift
+    is that share of exp(-of_zero) or, with a shift, a constant. No `where`, in front of which XLA's
+    CPU backend would write everything to memory.
     """
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
-    near = excess < 0.5
-    ratio = shift * jnp.exp(jnp.minimum(of_zero, 80.0))
-    small = ratio <= 1.0
-    far = jnp.where(
-        small,
-        of_zero - jnp.log1p(jnp.where(small, ratio, 0.0)),
-        -jnp.log(jnp.where(small, 1.0, shift + jnp.exp(-of_zero))),
-    )
-    return excess, jnp.where(near, -jnp.log1p(-jnp.where(near, excess, 0.0)), far)
+    least = jnp.exp(-80.0)
+    beyond = jnp.maximum(of_zero - 80.0, 0.0) * (least / (least + shift))
+    loss = beyond - jnp.log(jnp.exp(-jnp.minimum(of_zero, 80.0)) + shift)
+    return excess, jnp.maximum(loss, excess)
 
 
 def _asymmetric(
@@ -232,7 +228,9 @@ def _asymmetric_slope(
     excess, loss = _shifted(z, of_zero, shift)
     of_positive = -jnp.exp(-positive * of_zero) * (positive * p * of_one + q)
     # exp(loss - of_zero) is (1 - p) / (1 - p_m), finite where both are 0.
-    change = p * jnp.exp(loss - of_zero) + negative * p * q * _math.divide(loss, excess)
+    change = p * jnp.exp(loss - of_zero) + negative * p * q * (
+        loss / jnp.maximum(excess, _math.NOTHING)
+    )
     of_negative = jnp.where(excess > 0.0, _power(excess, negative) * change, 0.0)
     return y * of_positive + (1.0 - y) * of_negative
 

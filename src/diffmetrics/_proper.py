@@ -118,8 +118,9 @@ def _winkler(
     z: jax.Array, y: jax.Array, center: jax.Array, above: jax.Array, below: jax.Array
 ) -> jax.Array:
     q = jax.nn.sigmoid(z)
-    scale = jnp.where(q >= center, above, below)
-    return 1.0 - (q - center) * (2.0 * y - q - center) * scale
+    # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+    gap = above * jnp.maximum(q - center, 0.0) + below * jnp.minimum(q - center, 0.0)
+    return 1.0 - gap * (2.0 * y - q - center)
 
 
 def _winkler_slope(
@@ -193,21 +194,24 @@ def _beta(
     The loss of 0 at q is that of 1 at 1 - q with α and β swapped. So the label that is the more
     probable has an integral from 0 to w/2, and the other one that from w/2 to ½ and then to 1.
     """
-    positive = z >= 0.0
-    decay = softpluses(jnp.abs(z))[0] - jnp.log(2.0)
+    positive = jnp.minimum(jnp.sign(z) + 1.0, 1.0)
+    decay = jnp.maximum(softpluses(jnp.abs(z))[0] - jnp.log(2.0), 0.0)
     w = jnp.exp(-decay)
     right_of_1, wrong_of_1 = _terms(beta + 1.0, alpha - 1.0, 0, z), _terms(alpha, beta, 1, z)
     right_of_0, wrong_of_0 = _terms(alpha + 1.0, beta - 1.0, 0, z), _terms(beta, alpha, 1, z)
 
+    def chosen(if_positive: jax.Array, if_negative: jax.Array) -> jax.Array:
+        # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+        return if_negative + (if_positive - if_negative) * positive
+
     def series(if_positive: jax.Array, if_negative: jax.Array) -> jax.Array:
         pairs = list(zip(if_positive, if_negative, strict=True))
         return functools.reduce(
-            lambda total, pair: total * w + jnp.where(positive, *pair), reversed(pairs), 0.0 * w
+            lambda total, pair: total * w + chosen(*pair), reversed(pairs), 0.0 * w
         )
 
-    exponent = jnp.where(positive, beta, alpha)
-    whole = jnp.where(
-        positive,
+    exponent = chosen(beta, alpha)
+    whole = chosen(
         jnp.sum(right_of_0, 0) + jnp.sum(wrong_of_0, 0),
         jnp.sum(right_of_1, 0) + jnp.sum(wrong_of_1, 0),
     )
@@ -215,7 +219,7 @@ def _beta(
     right = share * series(right_of_1, right_of_0)
     first = jnp.exp(-exponent * jnp.log(2.0)) * _decayed(decay, exponent)
     wrong = _math.capped(first + (whole - share * series(wrong_of_0, wrong_of_1)))
-    is_right = jnp.where(positive, y, 1.0 - y)
+    is_right = chosen(y, 1.0 - y)
     return is_right * right + (1.0 - is_right) * wrong
 
 
@@ -233,19 +237,15 @@ def _terms(s: jax.Array, r: jax.Array, first: int, like: jax.Array) -> jax.Array
 
 
 def _decayed(decay: jax.Array, s: jax.Array) -> jax.Array:
-    """The integral of exp(-s t) over t from 0 to `decay`; a series where s · decay is small.
+    """The integral of exp(-s t) over t from 0 to `decay`, for s of either sign and 0.
 
-    There the quotient has no derivative in s that survives rounding, and none at all at 0.
+    With x = s · decay it is decay · (1 - exp(-x)) / x, and for -x that times exp(x). A 64th of
+    each side of the quotient keeps it from underflow.
     """
     x = s * decay
-    small = jnp.abs(x) < 1e-3
-    near = jnp.where(small, x, 0.0)
-    top = jnp.log(jnp.finfo(x.dtype).max)
-    return jnp.where(
-        small,
-        decay * (1.0 - near / 2.0 + near * near / 6.0),
-        -jnp.expm1(-jnp.maximum(x, -top)) / jnp.where(small, 1.0, s),
-    )
+    size = jnp.maximum(jnp.abs(x), 1e-9)
+    growth = jnp.minimum(jnp.maximum(-x, 0.0), jnp.log(jnp.finfo(x.dtype).max))
+    return jnp.exp(growth) * ((decay / 64.0) * (-jnp.expm1(-size) / (size / 64.0)))
 
 
 def _beta_slope(
