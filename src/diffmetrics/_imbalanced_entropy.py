@@ -206,8 +206,7 @@ def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Ar
     CPU backend would write everything to memory.
     """
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
-    least = jnp.exp(-80.0)
-    beyond = jnp.maximum(of_zero - 80.0, 0.0) * (least / (least + shift))
+    beyond = jnp.maximum(of_zero - 80.0, 0.0) * (1.0 / (1.0 + shift * jnp.exp(80.0)))
     loss = beyond - jnp.log(jnp.exp(-jnp.minimum(of_zero, 80.0)) + shift)
     return excess, jnp.maximum(loss, excess)
 

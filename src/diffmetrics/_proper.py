@@ -194,7 +194,7 @@ def _beta(
     The loss of 0 at q is that of 1 at 1 - q with α and β swapped. So the label that is the more
     probable has an integral from 0 to w/2, and the other one that from w/2 to ½ and then to 1.
     """
-    positive = jnp.minimum(jnp.sign(z) + 1.0, 1.0)
+    positive = jnp.asarray(z >= 0.0, z.dtype)
     decay = jnp.maximum(softpluses(jnp.abs(z))[0] - jnp.log(2.0), 0.0)
     w = jnp.exp(-decay)
     right_of_1, wrong_of_1 = _terms(beta + 1.0, alpha - 1.0, 0, z), _terms(alpha, beta, 1, z)
@@ -239,13 +239,15 @@ def _terms(s: jax.Array, r: jax.Array, first: int, like: jax.Array) -> jax.Array
 def _decayed(decay: jax.Array, s: jax.Array) -> jax.Array:
     """The integral of exp(-s t) over t from 0 to `decay`, for s of either sign and 0.
 
-    With x = s · decay it is decay · (1 - exp(-x)) / x, and for -x that times exp(x). A 64th of
-    each side of the quotient keeps it from underflow.
+    With x = s · decay it is decay · (1 - exp(-x)) / x, and for -x that times exp(x). Numerator and
+    denominator are kept small, because the inverse of a large x would underflow.
     """
-    x = s * decay
-    size = jnp.maximum(jnp.abs(x), 1e-9)
-    growth = jnp.minimum(jnp.maximum(-x, 0.0), jnp.log(jnp.finfo(x.dtype).max))
-    return jnp.exp(growth) * ((decay / 64.0) * (-jnp.expm1(-size) / (size / 64.0)))
+    small = 2.0**-32
+    part = (small * s) * decay
+    size = jnp.maximum(jnp.abs(part), 1e-9 * small)
+    mean = (small * decay) * (-jnp.expm1(-size / small) / size)
+    top = jnp.log(jnp.finfo(decay.dtype).max)
+    return jnp.exp(jnp.minimum(jnp.maximum(-part / small, 0.0), top)) * mean
 
 
 def _beta_slope(
