@@ -53,11 +53,11 @@ def test_brier_of_a_soft_label_is_the_mixture_less_a_constant():
 
 @pytest.mark.parametrize("c", [0.01, 0.3, 0.9])
 def test_winkler_of_the_center_is_one(c: float):
-    at = np.log(c / (1 - c))
-    z = jnp.array([at - 1e-5, at, at + 1e-5])
-    for y in (0, 1):
-        value = dm.winkler_loss(z, jnp.full(3, y), center=c)
-        chex.assert_trees_all_close(value, jnp.ones(3), atol=1e-4)
+    at = np.log(c / (1 - c)) + np.array([-1e-9, 0.0, 1e-9])
+    with jax.enable_x64(True):
+        for y in (0, 1):
+            value = dm.winkler_loss(at, np.full(3, y), center=c)
+            chex.assert_trees_all_close(value, jnp.ones(3), atol=1e-6)
 
 
 def test_winkler_slope_jumps_at_the_center_by_the_ratio_of_the_scales():

@@ -201,14 +201,15 @@ def _power(x: jax.Array, exponent: jax.Array) -> jax.Array:
 def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A negative's probability p_m less its free part, and -log(1 - p_m), which is at least that.
 
-    exp(-80) is about the smallest probability whose logarithm can be taken; beyond, 1 - p + shift
-    is that share of exp(-of_zero) or, with a shift, a constant. No `where`, in front of which XLA's
-    CPU backend would write everything to memory.
+    exp(-80) is about the smallest probability whose logarithm can be taken. Beyond it the loss
+    grows on if there is no shift, and ends at -log(shift) if there is one. Nothing of the size of z
+    goes through a `where`, in front of which XLA's CPU backend would write everything to memory.
     """
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
-    beyond = jnp.maximum(of_zero - 80.0, 0.0) * (1.0 / (1.0 + shift * jnp.exp(80.0)))
-    loss = beyond - jnp.log(jnp.exp(-jnp.minimum(of_zero, 80.0)) + shift)
-    return excess, jnp.maximum(loss, excess)
+    has_end = shift > 0.0
+    end = jnp.where(has_end, -jnp.log(jnp.where(has_end, shift, 1.0)), jnp.finfo(z.dtype).max)
+    loss = -jnp.log(jnp.exp(-jnp.minimum(of_zero, 80.0)) + shift) + jnp.maximum(of_zero - 80.0, 0.0)
+    return excess, jnp.maximum(jnp.minimum(loss, end), excess)
 
 
 def _asymmetric(
