@@ -28,6 +28,7 @@ from benchmarks import report, scaling, work
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run
+from experiments import records
 
 CONSOLE = Console()
 RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")
@@ -74,7 +75,7 @@ class Benchmark:
         finally:
             if rows:
                 content = report.record(environment, options, floors, rows, complete=complete)
-                report.write_json(where.with_suffix(".json"), content)
+                records.write_json(where.with_suffix(".json"), content)
                 report.draw(content, where.with_suffix(".png"))
                 report.print_end(CONSOLE, rows, peers.absent)
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
@@ -110,7 +111,7 @@ class Scaling:
                 complete = len(found) == len(losses)
                 environment = report.environment(device)
                 content = scaling.record(environment, plain(self), found, complete=complete)
-                report.write_json(where.with_suffix(".json"), content)
+                records.write_json(where.with_suffix(".json"), content)
                 scaling.draw(content, where.with_suffix(".png"))
                 scaling.print_growth(CONSOLE, found)
                 CONSOLE.print(f"{where}.json and .png", highlight=False)

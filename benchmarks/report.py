@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import json
 import platform
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from rich.table import Table
 from benchmarks.peers import INSTALL
 from benchmarks.run import Floor, Row
 from benchmarks.torch_peers import cores
+from experiments import records
 from experiments.plots import BLUE, CYCLE, STYLE, save
 
 PACKAGES = (
@@ -34,7 +32,7 @@ COLORS = dict(zip(INSTALL, [*CYCLE[1:], "#999999", "#882255"], strict=False))
 
 
 def environment(device: Any) -> dict[str, Any]:
-    """Device, versions and commit, to stand beside every figure."""
+    """What stands beside every recorded figure, the peers' versions and the processor too."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -42,14 +40,11 @@ def environment(device: Any) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {
-        "device": device.device_kind,
-        "platform": device.platform,
+        **records.environment(device),
         "cores": cores(),
         "processor": _processor(),
         "python": platform.python_version(),
         "versions": versions,
-        "commit": _commit(),
-        "date": time.strftime("%Y-%m-%d"),
     }
 
 
@@ -60,16 +55,6 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def _commit() -> str | None:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()
 
 
 # --- Table ----------------------------------------------------------------------------------------
@@ -151,14 +136,6 @@ def record(
             for row in rows
         ],
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` at once or not at all: a run that is killed leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    scratch.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    scratch.replace(path)
 
 
 # --- Chart ----------------------------------------------------------------------------------------

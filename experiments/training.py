@@ -161,44 +161,6 @@ def use_every_core() -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` at once or not at all: a run that is killed leaves no half file.
-
-    NaN, which JSON does not know, becomes null.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".partial")
-    plain = _finite(json.loads(json.dumps(content, default=_plain)))
-    scratch.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")
-    scratch.replace(path)
-
-
-def environment() -> dict[str, Any]:
-    """Device and versions, to stand beside every recorded figure."""
-    device = jax.devices()[0]
-    return {
-        "device": device.device_kind,
-        "platform": device.platform,
-        "devices": jax.device_count(),
-        "jax": jax.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return np.asarray(value).tolist()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _checkpoints(directory: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(max_to_keep=2)
     return ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options)

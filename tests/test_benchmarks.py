@@ -20,6 +20,7 @@ from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Row, Timing, choose
 from benchmarks.work import ARGUMENTS, Workload
+from experiments import records
 
 TINY = (
     Workload("masks", ("binary",), (2, 4, 4)),
@@ -97,7 +98,7 @@ def test_a_run_is_printed_written_and_drawn(tmp_path: Path):
         floors, rows = [*floors, floor], [*rows, *found]
     report.print_end(console, rows, ["torch (pip install torch)"])
     content = report.record({"commit": None}, {}, floors, rows, complete=True)
-    report.write_json(tmp_path / "cpu.json", content)
+    records.write_json(tmp_path / "cpu.json", content)
     report.draw(json.loads((tmp_path / "cpu.json").read_text()), tmp_path / "cpu.png")
 
     written = json.loads((tmp_path / "cpu.json").read_text())["rows"]
@@ -259,7 +260,7 @@ def test_growth_is_measured_written_and_drawn(tmp_path: Path):
     console = Console(file=io.StringIO(), width=60)
     scaling.print_growth(console, found)
     content = scaling.record({}, {}, found, complete=True)
-    report.write_json(tmp_path / "cpu-scaling.json", content)
+    records.write_json(tmp_path / "cpu-scaling.json", content)
     scaling.draw(json.loads((tmp_path / "cpu-scaling.json").read_text()), tmp_path / "cpu.png")
     assert (tmp_path / "cpu.png").stat().st_size > 5_000
 

@@ -376,6 +376,7 @@ FLOORS = [
         "_imbalanced_entropy",
         "_cost",
         "_proper",
+        "_class_margin",
         "_margin",
         "_divergence",
         "_embedding",

@@ -14,6 +14,7 @@ import pytest
 
 import diffmetrics as dm
 from tests import reference_divergence as reference
+from tests.derivatives import assert_derivatives_finite, assert_derivatives_match_numerical
 
 rng = np.random.default_rng(0)
 P = rng.normal(size=(6, 5)).astype(np.float32)
@@ -54,33 +55,6 @@ def named(function: Callable[..., jax.Array], **options: Any) -> Callable[..., j
 
 def softmax(z: np.ndarray) -> list[list[float]]:
     return [reference.softmax(row) for row in np.asarray(z, np.float64)]
-
-
-def assert_derivatives_match_numerical(f: Callable[[jax.Array], jax.Array], x: Any) -> None:
-    """The first two derivatives along one random direction, in float64."""
-    with jax.enable_x64(True):
-        at, along = np.asarray(x, np.float64), rng.normal(size=np.shape(x))
-
-        @jax.jit
-        def everything(x: jax.Array) -> tuple[jax.Array, ...]:
-            gradient = jax.grad(lambda x: f(x).sum())
-            forward = jax.jvp(lambda x: f(x).sum(), (x,), (along,))
-            return *forward, *jax.jvp(gradient, (x,), (along,))
-
-        _, slope, gradient, bend = everything(at)
-        before, after = everything(at - 1e-5 * along), everything(at + 1e-5 * along)
-        np.testing.assert_allclose(slope, (after[0] - before[0]) / 2e-5, rtol=1e-6, atol=1e-7)
-        np.testing.assert_allclose(slope, np.sum(gradient * along), rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(bend, (after[2] - before[2]) / 2e-5, rtol=1e-6, atol=1e-7)
-
-
-def assert_derivatives_finite(f: Callable[[jax.Array], jax.Array], batch: Any) -> None:
-    """Value, gradient and second derivatives, of every example of the batch."""
-
-    def everything(x: jax.Array) -> Any:
-        return *jax.value_and_grad(f)(x), jax.hessian(f)(x)
-
-    chex.assert_tree_all_finite(jax.jit(jax.vmap(everything))(batch))
 
 
 KL_HINGES = [
@@ -216,7 +190,9 @@ def test_epsilon_is_not_normalised_again():
 @over([*FROM_LOGITS, *FROM_PROBABILITIES])
 def test_derivatives_of_divergences_match_numerical(function: Any):
     pair = (P, Q) if function in FROM_LOGITS else (softmax(P), softmax(Q))
-    assert_derivatives_match_numerical(lambda pair: function(pair[0], pair[1]), pair)
+    assert_derivatives_match_numerical(
+        lambda pair: function(pair[0], pair[1]), pair, step=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize(
@@ -351,7 +327,9 @@ def test_kl_hinge_and_derivatives_are_finite_at_every_logit(function: Any):
 @over(KL_HINGES)
 def test_derivatives_of_kl_hinge_match_numerical(function: Any):
     pair = np.stack([2 * P, 2 * Q])
-    assert_derivatives_match_numerical(lambda pair: function(pair[0], pair[1], SAME), pair)
+    assert_derivatives_match_numerical(
+        lambda pair: function(pair[0], pair[1], SAME), pair, step=1e-5, atol=1e-7
+    )
 
 
 def test_margin_and_sharpness_are_traced_and_may_differ_by_pair():
@@ -362,7 +340,7 @@ def test_margin_and_sharpness_are_traced_and_may_differ_by_pair():
     swept = jax.vmap(loss)(margins, sharpness)
     chex.assert_trees_all_close(swept[2], loss(margins[2], sharpness[2]), rtol=1e-6)
     chex.assert_trees_all_close(jnp.diagonal(swept), loss(margins, sharpness), rtol=1e-5)
-    assert_derivatives_match_numerical(lambda x: loss(x[0], x[1]), [2.0, 1.5])
+    assert_derivatives_match_numerical(lambda x: loss(x[0], x[1]), [2.0, 1.5], step=1e-5, atol=1e-7)
 
 
 @over(KL_HINGES)
@@ -493,7 +471,7 @@ def test_derivatives_of_pairwise_match_numerical(softplus: float | None):
     def loss(z: jax.Array) -> jax.Array:
         return dm.pairwise_kl_hinge_loss(z, IDS, margin=1.0, softplus=softplus)
 
-    assert_derivatives_match_numerical(loss, 2 * P)
+    assert_derivatives_match_numerical(loss, 2 * P, step=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(

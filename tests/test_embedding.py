@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -14,6 +13,7 @@ import pytest
 
 import diffmetrics as dm
 from tests import reference_divergence as reference
+from tests.derivatives import assert_derivatives_finite, assert_derivatives_match_numerical
 
 rng = np.random.default_rng(0)
 A, B, C = rng.normal(size=(3, 6, 5)).astype(np.float32)
@@ -23,33 +23,6 @@ MAX = float(np.finfo(np.float32).max)
 EXTREMES = np.array([0.0, 1.0, -1e-30, 1e-18, -1e4, 1e19, -1e38, MAX, -MAX], np.float32)
 COSINES = np.tanh(rng.normal(size=(6, 4))).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 1, 0])
-
-
-def assert_derivatives_match_numerical(f: Callable[[jax.Array], jax.Array], x: Any) -> None:
-    """The first two derivatives along one random direction, in float64."""
-    with jax.enable_x64(True):
-        at, along = np.asarray(x, np.float64), rng.normal(size=np.shape(x))
-
-        @jax.jit
-        def everything(x: jax.Array) -> tuple[jax.Array, ...]:
-            gradient = jax.grad(lambda x: f(x).sum())
-            forward = jax.jvp(lambda x: f(x).sum(), (x,), (along,))
-            return *forward, *jax.jvp(gradient, (x,), (along,))
-
-        _, slope, gradient, bend = everything(at)
-        before, after = everything(at - 1e-6 * along), everything(at + 1e-6 * along)
-        np.testing.assert_allclose(slope, (after[0] - before[0]) / 2e-6, rtol=1e-6, atol=1e-6)
-        np.testing.assert_allclose(slope, np.sum(gradient * along), rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(bend, (after[2] - before[2]) / 2e-6, rtol=1e-6, atol=1e-6)
-
-
-def assert_derivatives_finite(f: Callable[[jax.Array], jax.Array], batch: Any) -> None:
-    """Value, gradient and second derivatives, of every example of the batch."""
-
-    def everything(x: jax.Array) -> Any:
-        return *jax.value_and_grad(f)(x), jax.hessian(f)(x)
-
-    chex.assert_tree_all_finite(jax.jit(jax.vmap(everything))(batch))
 
 
 def contrastive(x: jax.Array, **options: Any) -> jax.Array:
@@ -89,11 +62,11 @@ over_all = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
 @over_all
 def test_derivatives_match_numerical(loss: Any):
     x, options = LOSSES[loss]
-    assert_derivatives_match_numerical(lambda x: loss(x, **options), x)
+    assert_derivatives_match_numerical(lambda x: loss(x, **options), x, step=1e-6, atol=1e-6)
 
 
 def test_derivatives_of_the_hinge_of_batch_hard_match_numerical():
-    assert_derivatives_match_numerical(lambda x: batch_hard(x, margin=4.0), A)
+    assert_derivatives_match_numerical(lambda x: batch_hard(x, margin=4.0), A, step=1e-6, atol=1e-6)
 
 
 @over_all
@@ -110,7 +83,7 @@ def test_hyper_parameters_are_traced_and_differentiable(loss: Any):
     each = jnp.linspace(numbers[0], numbers[1], 6).T
     chex.assert_trees_all_close(of(each)[0], of(numbers[0])[0], rtol=1e-5, atol=1e-6)
     chex.assert_trees_all_close(of(each)[5], of(numbers[1])[5], rtol=1e-5, atol=1e-6)
-    assert_derivatives_match_numerical(of, list(options.values()))
+    assert_derivatives_match_numerical(of, list(options.values()), step=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("loss", "dtype"), [

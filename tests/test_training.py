@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import plots, training
+from experiments import plots, records, training
 
 
 @jax.jit
@@ -112,7 +112,7 @@ def test_restore_names_what_is_missing(tmp_path: Path):
 
 def test_json_is_written_whole_and_plain(tmp_path: Path):
     path = tmp_path / "deep" / "result.json"
-    training.write_json(path, {"a": np.float32(0.5), "b": Path("x"), "c": jnp.arange(2)})
+    records.write_json(path, {"a": np.float32(0.5), "b": Path("x"), "c": jnp.arange(2)})
     assert json.loads(path.read_text()) == {"a": 0.5, "b": "x", "c": [0, 1]}
     assert [p.name for p in path.parent.iterdir()] == ["result.json"]
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import plots, training
+from experiments import plots, records, training
 from experiments.ships import pictures, run
 from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage
@@ -94,8 +94,8 @@ def evaluate(
 ) -> None:
     """Write and print what a trained model is worth, with curves and pictures."""
     result = judge(settings, images, seed, predict)
-    record = {"loss": loss, "seed": seed, **result, **training.environment()}
-    training.write_json(directory / "result.json", record)
+    record = {"loss": loss, "seed": seed, **result, **records.environment()}
+    records.write_json(directory / "result.json", record)
     plots.training_curves({loss: directory / "metrics.jsonl"}, directory / "curves.png")
     examples = pictures.choose(images, run.parts(settings, images, seed).test)
     masks = {loss: [predict(example.image) > 0 for example in examples]}

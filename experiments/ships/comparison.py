@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from experiments import plots, training
+from experiments import plots, records, training
 from experiments.ships import pictures, run
 from experiments.ships.losses import require_known
 from experiments.ships.measure import Predict, report
@@ -57,9 +57,9 @@ def compare_losses(
     rows = [summarize(loss, results[loss]) for loss in losses]
     minutes = sum(result.get("seconds", 0.0) for each in results.values() for result in each) / 60
     source = str(settings.data) if settings.data else "generated scenes"
-    where = training.environment()
+    where = records.environment()
     title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed(s), {where['device']}"
-    training.write_json(
+    records.write_json(
         out / "comparison.json",
         {
             "source": source,
@@ -106,8 +106,8 @@ def _one(
         console.print(str(error), style="yellow", markup=False)
         found = {"verdict": str(error)}
     seconds = time.perf_counter() - begun
-    result = {"loss": loss, "seed": seed, **found, "seconds": seconds, **training.environment()}
-    training.write_json(path, result)
+    result = {"loss": loss, "seed": seed, **found, "seconds": seconds, **records.environment()}
+    records.write_json(path, result)
     return result
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 import diffmetrics as dm
 
@@ -23,18 +22,18 @@ POSITIVE_WEIGHT = 30.0
 
 def bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Mean binary cross-entropy."""
-    return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
+    return dm.sigmoid_cross_entropy(logits, labels).mean()
 
 
 def weighted_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Cross-entropy with the weight where it belongs: on the ships."""
-    weights = jnp.where(labels > 0, POSITIVE_WEIGHT, 1.0)
-    return (weights * optax.sigmoid_binary_cross_entropy(logits, labels)).mean()
+    weighted = dm.weighted_sigmoid_cross_entropy(logits, labels, positive_weight=POSITIVE_WEIGHT)
+    return weighted.mean()
 
 
 def focal(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Focal loss with the constants of the paper (Lin et al., 2017, arXiv:1708.02002)."""
-    return optax.sigmoid_focal_loss(logits, labels, alpha=0.25, gamma=2.0).mean()
+    return dm.sigmoid_focal_loss(logits, labels, alpha=0.25, gamma=2.0).mean()
 
 
 def fbeta(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments import training
+from experiments import records, training
 from experiments.ships.images import ImageFolder, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict
@@ -285,7 +285,7 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
         if changed:
             what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
             raise ValueError(f"{directory} was made with other settings: {what}")
-    training.write_json(path, described)
+    records.write_json(path, described)
 
 
 def load(directory: Path) -> tuple[Settings, str, int, Predict]:

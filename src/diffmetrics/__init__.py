@@ -38,6 +38,8 @@ Every function takes logits (or predictions) first, labels second, and everythin
 """
 
 from diffmetrics import testing as testing
+from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
+from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._cost import cost_sensitive_cross_entropy as cost_sensitive_cross_entropy
 from diffmetrics._cost import expected_cost_loss as expected_cost_loss
 from diffmetrics._counts import Counts as Counts
@@ -86,7 +88,6 @@ from diffmetrics._imbalanced_entropy import (
 )
 from diffmetrics._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from diffmetrics._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
-from diffmetrics._margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._margin import exponential_loss as exponential_loss
 from diffmetrics._margin import hinge_loss as hinge_loss
 from diffmetrics._margin import modified_huber_loss as modified_huber_loss
@@ -95,7 +96,6 @@ from diffmetrics._margin import ramp_loss as ramp_loss
 from diffmetrics._margin import smooth_hinge_loss as smooth_hinge_loss
 from diffmetrics._margin import softplus_hinge_loss as softplus_hinge_loss
 from diffmetrics._margin import squared_hinge_loss as squared_hinge_loss
-from diffmetrics._margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._overlap import balanced_accuracy_loss as balanced_accuracy_loss
 from diffmetrics._overlap import dice_loss as dice_loss
 from diffmetrics._overlap import fbeta_loss as fbeta_loss

@@ -468,19 +468,4 @@ def _pull_or_push(
     divergence: jax.Array, same: jax.Array, margin: jax.Array, softplus: jax.Array | None
 ) -> jax.Array:
     """One direction of the loss."""
-    gap = margin - divergence
-    # `where` and not `maximum`, whose slope in the kink is a half.
-    push = jnp.where(gap >= 0.0, gap, 0.0) if softplus is None else _soft_hinge(gap, softplus)
-    return same * divergence + (1.0 - same) * push
-
-
-def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
-    """The product with `sharpness` stays out of the part that grows, where it would overflow."""
-    return jnp.maximum(gap, 0.0) + jnp.log1p(jnp.exp(-sharpness * jnp.abs(gap))) / sharpness
-
-
-def _softened_slope(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
-    return jax.nn.sigmoid(sharpness * gap)
-
-
-_soft_hinge = _math.with_slope(_softened, _softened_slope)
+    return same * divergence + (1.0 - same) * _math.hinge(margin - divergence, softplus)

@@ -116,7 +116,7 @@ def triplet_loss(
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
     margin = parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
-    return _hinge(_distance(a, p) - _distance(a, n) + margin)
+    return _math.hinge(_distance(a, p) - _distance(a, n) + margin)
 
 
 @_math.compiled()
@@ -157,7 +157,7 @@ def softplus_triplet_loss(
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
     sharpness = parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
-    return _hinge(_distance(a, p) - _distance(a, n), sharpness)
+    return _math.hinge(_distance(a, p) - _distance(a, n), sharpness)
 
 
 @_math.compiled()
@@ -235,7 +235,7 @@ def batch_hard_triplet_loss(
     gap = _distance(x, x[positive]) - _distance(x, x[negative]) + margin
     # Whatever stands in for a partner that is missing, its loss has a finite gradient.
     complete = jnp.any(pairs & same, 1) & jnp.any(pairs & ~same, 1)
-    return jnp.where(complete, _hinge(gap, softplus), 0.0)
+    return jnp.where(complete, _math.hinge(gap, softplus), 0.0)
 
 
 def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
@@ -315,10 +315,7 @@ def angular_margin_loss(
             ("cosine_margin", cosine_margin),
         )
     )
-    if jnp.issubdtype(labels.dtype, jnp.integer):
-        true = labels[..., None] == jnp.arange(cosines.shape[-1])
-    else:
-        true = labels > 0.5
+    true = per_example.is_true(labels, cosines.shape)
     # A masked sum, whose gradient is one more mask; that of an indexed read is a slow scatter.
     of_true = jnp.sum(jnp.where(true, cosines, 0.0), -1)
     of_true = _turned(of_true, angular_margin) - cosine_margin
@@ -384,23 +381,3 @@ def _difference(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     difference = jnp.clip(a - b, -limit, limit)
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(difference), -1))
     return largest, _math.divide(difference, largest[..., None])
-
-
-def _hinge(gap: jax.Array, softplus: jax.Array | None = None) -> jax.Array:
-    if softplus is not None:
-        return _soft_hinge(gap, softplus)
-    # `where` and not `maximum`, whose slope in the kink is a half.
-    return _math.capped(jnp.where(gap >= 0.0, gap, 0.0))
-
-
-def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
-    """The product with `sharpness` stays out of the part that grows, where it would overflow."""
-    log1p = jnp.log1p(jnp.exp(-sharpness * jnp.abs(gap)))
-    return _math.capped(jnp.maximum(gap, 0.0) + log1p / sharpness)
-
-
-def _softened_slope(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
-    return jax.nn.sigmoid(sharpness * gap)
-
-
-_soft_hinge = _math.with_slope(_softened, _softened_slope)

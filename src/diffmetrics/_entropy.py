@@ -205,7 +205,7 @@ def softmax_focal_loss(
 def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The missing probability 1 - exp(-loss), and its power, which is 1 for gamma 0 even at 0."""
     missing = -jnp.expm1(-loss)
-    return missing, jnp.exp(gamma * jnp.log(jnp.maximum(missing, _math.NOTHING)))
+    return missing, jnp.exp(gamma * _math.log(missing))
 
 
 def _of_cross_entropy(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:

@@ -193,11 +193,6 @@ def asymmetric_loss(
     )
 
 
-def _power(x: jax.Array, exponent: jax.Array) -> jax.Array:
-    """`x ** exponent` for x ≥ 0, which is 1 for exponent 0 even at 0."""
-    return jnp.exp(exponent * jnp.log(jnp.maximum(x, _math.NOTHING)))
-
-
 def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A negative's probability p_m less its free part, and -log(1 - p_m), which is at least that.
 
@@ -217,7 +212,8 @@ def _asymmetric(
 ) -> jax.Array:
     of_zero, of_one = softpluses(z)
     excess, loss = _shifted(z, of_zero, shift)
-    return y * jnp.exp(-positive * of_zero) * of_one + (1.0 - y) * _power(excess, negative) * loss
+    of_negative = jnp.exp(negative * _math.log(excess)) * loss
+    return y * jnp.exp(-positive * of_zero) * of_one + (1.0 - y) * of_negative
 
 
 def _asymmetric_slope(
@@ -231,7 +227,7 @@ def _asymmetric_slope(
     change = p * jnp.exp(loss - of_zero) + negative * p * q * (
         loss / jnp.maximum(excess, _math.NOTHING)
     )
-    of_negative = jnp.where(excess > 0.0, _power(excess, negative) * change, 0.0)
+    of_negative = jnp.where(excess > 0.0, jnp.exp(negative * _math.log(excess)) * change, 0.0)
     return y * of_positive + (1.0 - y) * of_negative
 
 
@@ -284,13 +280,8 @@ def logit_adjusted_sigmoid_loss(
     """
     z, y = per_example.binary(logits, labels)
     prior = parameter("prevalence", prevalence, z.shape)
-    log_odds = _log(prior) - _log(1.0 - prior)
+    log_odds = _math.log(prior) - _math.log(1.0 - prior)
     return _offset_sigmoid(z, y, parameter("tau", tau, z.shape) * log_odds)
-
-
-def _log(x: jax.Array) -> jax.Array:
-    """The logarithm, of 1e-18 where there is nothing."""
-    return jnp.log(jnp.maximum(x, _math.NOTHING))
 
 
 def _offset(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
@@ -347,7 +338,7 @@ def logit_adjusted_softmax_loss(
     z, y = per_example.classes(logits, labels)
     prior = _per_class("prevalence", prevalence, z)
     tau = parameter("tau", tau, z.shape[:-1], "the examples")
-    return cross_entropy(_math.as_float(z) + tau[..., None] * _log(prior), y)
+    return cross_entropy(_math.as_float(z) + tau[..., None] * _math.log(prior), y)
 
 
 # --- a margin -------------------------------------------------------------------------------------
@@ -405,18 +396,11 @@ def ldam_loss(
     seen = counts > 0.0
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
     margins = largest * _math.power(_math.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
-    z = _math.as_float(z) - _is_true(y, z.shape) * margins
+    z = _math.as_float(z) - per_example.is_true(y, z.shape) * margins
     # The softmax does not depend on where it is centred. Below the largest logit, scaling cannot
     # overflow to infinities that cancel.
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
     return cross_entropy(_stretched(z, top, scale), y)
-
-
-def _is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Ids as one-hot, without a table; one-hot as it is."""
-    if jnp.issubdtype(y.dtype, jnp.floating):
-        return y
-    return jax.lax.broadcasted_iota(y.dtype, shape, len(shape) - 1) == y[..., None]
 
 
 def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:

@@ -151,6 +151,15 @@ def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
     return jnp.where(empty, 0.0, jnp.exp(exponent * jnp.log(jnp.where(empty, 1.0, x))))
 
 
+def log(x: jax.Array) -> jax.Array:
+    """The logarithm of x ≥ 0, and of NOTHING where there is less.
+
+    So exp(exponent · log(x)) is a power that is 1 for exponent 0 even at 0, and a class that was
+    never seen has a prior that can be added to a logit.
+    """
+    return jnp.log(jnp.maximum(x, NOTHING))
+
+
 # --- closed-form derivatives ----------------------------------------------------------------------
 
 
@@ -232,6 +241,26 @@ def _(in_slope: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
 def capped(x: jax.Array) -> jax.Array:
     """`x`, held at the largest finite number where the true value exceeds it."""
     return jnp.minimum(x, jnp.finfo(x.dtype).max)
+
+
+def hinge(gap: jax.Array, sharpness: jax.Array | None = None) -> jax.Array:
+    """max(0, gap), whose slope at 0 is 1; with a sharpness b, log(1 + exp(b · gap)) / b."""
+    if sharpness is not None:
+        return _soft_hinge(gap, sharpness)
+    # `where` and not `maximum`, whose slope in the kink is a half.
+    return capped(jnp.where(gap >= 0.0, gap, 0.0))
+
+
+def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
+    """The product with `sharpness` stays out of the part that grows, where it would overflow."""
+    return capped(jnp.maximum(gap, 0.0) + jnp.log1p(jnp.exp(-sharpness * jnp.abs(gap))) / sharpness)
+
+
+def _softened_slope(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(sharpness * gap)
+
+
+_soft_hinge = with_slope(_softened, _softened_slope)
 
 
 # --- shapes, at trace time ------------------------------------------------------------------------

@@ -74,6 +74,16 @@ def is_class(ids: jax.Array, number: int) -> jax.Array:
     return (ids >= 0) & (ids < number)
 
 
+def is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Whether an entry of `shape` ``[..., C]`` is the one of its example's class.
+
+    An id outside has none; of labels ``[..., C]`` it is what exceeds ½.
+    """
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        return y > 0.5
+    return jax.lax.broadcasted_iota(y.dtype, shape, len(shape) - 1) == y[..., None]
+
+
 def of_class(x: jax.Array, y: jax.Array) -> jax.Array:
     """What `x` ``[..., C]`` or ``[C]`` holds for the class of each example; 0 for no class.
 
@@ -135,9 +145,8 @@ def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.
     p = jnp.exp(_math.as_float(z) - top[..., None]) * (1.0 / total)[..., None]
     if jnp.issubdtype(y.dtype, jnp.floating):
         return p * jnp.sum(y, -1, keepdims=True) - y
-    true = jax.lax.broadcasted_iota(y.dtype, p.shape, p.ndim - 1) == y[..., None]
     known = is_class(y, p.shape[-1])[..., None]
-    return jnp.where(known, jnp.where(true, p - 1.0, p), 0.0)
+    return jnp.where(known, jnp.where(is_true(y, p.shape), p - 1.0, p), 0.0)
 
 
 cross_entropy.defjvp(_rule, symbolic_zeros=True)

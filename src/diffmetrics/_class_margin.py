@@ -1,0 +1,217 @@
+r"""Hinges between classes of which one is right.
+
+What their arguments have in common is said in `_per_example`. At a kink the slope is that of the
+side that still pulls, as in `_margin`; where several wrong classes share the maximum, they share
+its slope evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics import _per_example as per_example
+
+
+@_math.compiled()
+def crammer_singer_loss(
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+) -> jax.Array:
+    r"""Hinge of every example against the wrong class that comes closest.
+
+    Use it when one class is right, only the decision counts, and some mistakes cost more: with
+    `cost` each wrong class must stay behind by what it costs (margin rescaling), and the loss
+    bounds the cost of the decision from above. Only one wrong class is taught at a time. It is not
+    consistent where no class has a probability above ½; cross-entropy is.
+
+    .. math:: \max_j (C_{yj} + z_j - z_y), \qquad C_{yy} = 0
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
+        without a positive one there is none.
+      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
+        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. Wrong classes that share the maximum share its slope evenly; a
+      wrong class that is exactly at its margin still pulls.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.crammer_singer_loss(z, jnp.array([0, 2])))
+      [0. 2.]
+      >>> print(dm.crammer_singer_loss(z, jnp.array([0, 2]), cost=5.0 * jnp.ones((3, 3))))
+      [3. 6.]
+
+    References:
+      Crammer and Singer, On the algorithmic implementation of multiclass kernel-based vector
+      machines, JMLR 2001; Tsochantaridis et al., Large margin methods for structured and
+      interdependent output variables, JMLR 2005 (margin rescaling).
+    """
+    return _crammer_singer(*_admit(logits, labels, cost))
+
+
+@_math.compiled()
+def weston_watkins_loss(
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+) -> jax.Array:
+    r"""Hinges of every example against all wrong classes, summed.
+
+    Use it like `crammer_singer_loss`, when all wrong classes within their margins should be taught
+    at once. It is not consistent with three or more classes either. PyTorch's ``MultiMarginLoss``
+    is this divided by C.
+
+    .. math:: \sum_{j \ne y} \max(0, C_{yj} + z_j - z_y)
+
+    Args:
+      logits: real scores ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
+        without a positive one there is none.
+      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
+        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``, in logits. A wrong class that is exactly at its margin still pulls.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+      >>> print(dm.weston_watkins_loss(z, jnp.array([0, 2])))
+      [0. 3.]
+
+    References:
+      Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999.
+    """
+    return _weston_watkins(*_admit(logits, labels, cost))
+
+
+def _admit(
+    logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checked logits, class ids, and costs ``[C, C]`` with diagonal 0, or ``[]``: one for all."""
+    z, y = per_example.classes(logits, labels)
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        y = jnp.where(jnp.max(y, -1) > 0, jnp.argmax(y, -1), -1)
+    if cost is None:
+        return z, y, jnp.ones((), _math.accumulator(z.dtype))
+    number, matrix = z.shape[-1], _math.as_float(cost)
+    if matrix.shape != (number, number):
+        raise ValueError(
+            f"cost must have shape {(number, number)}, one row per true and one column per "
+            f"predicted class of logits {z.shape}, got {matrix.shape}."
+        )
+    return z, y, jnp.where(jnp.eye(number, dtype=bool), 0.0, matrix)
+
+
+def _of_pairs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+    """``cost[y, j]`` for every example and class, 0 for its own."""
+    if cost.ndim == 0:
+        return jnp.where(per_example.is_true(ids, z.shape), 0.0, cost)
+    return cost.at[ids].get(mode="clip")
+
+
+def _against(
+    z: jax.Array, ids: jax.Array, cost: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Each class's violation and reach; the true logit; and which examples have a class.
+
+    The violation is by how much a class is within its margin of the true one, which itself has 0.
+    Subtracted first, because costs would lose their digits in large logits. The reach, to which
+    the true logit must be equal at least, is not subtracted, because a large true logit would make
+    different classes tie.
+    """
+    wide, costs = _math.as_float(z), _of_pairs(z, ids, cost)
+    true = per_example.of_class(wide, ids)
+    known = per_example.is_class(ids, z.shape[-1])
+    return (wide - true[..., None]) + costs, wide + costs, true, known
+
+
+# What a pass over the logits leaves of each example: the loss; the reach from which on a class
+# pulls; the slope of each that does; and minus that of the true class.
+_Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(z, ids, cost)
+    none = jnp.full((), -jnp.inf, reach.dtype)
+    operands = (violation, reach, jnp.ones_like(reach))
+    starts = (none, none, jnp.zeros_like(none))
+    loss, top, number = jax.lax.reduce(operands, starts, _of_two, (z.ndim - 1,))
+    # The true class has the largest reach itself if no other exceeds it.
+    sharing = number - (true == top)
+    pulls = known & (sharing > 0)
+    share = jnp.where(pulls, 1.0 / jnp.maximum(sharing, 1.0), 0.0)
+    return jnp.where(known, _math.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
+
+
+def _of_two(one: Any, other: Any) -> Any:
+    """The larger violation, the larger reach, and how many share the latter."""
+    top = jnp.maximum(one[1], other[1])
+    number = jnp.where(one[1] == top, one[2], 0.0) + jnp.where(other[1] == top, other[2], 0.0)
+    return jnp.maximum(one[0], other[0]), top, number
+
+
+def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(z, ids, cost)
+    pulling = (reach >= true[..., None]).astype(reach.dtype)
+    both = _math.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
+    # XLA would drop the count from the loss's own pass, and write what enters the lone sum.
+    loss, number = jax.lax.optimization_barrier(both)
+    share = known.astype(reach.dtype)
+    # The true class reaches itself, and is no wrong one.
+    return jnp.where(known, _math.capped(loss), 0.0), true, share, share * (number - 1.0)
+
+
+def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Array]:
+    """The loss of `parts(z, ids, cost)`, and its derivative in logits and pair costs alike.
+
+    That is constant between kinks, so nothing differentiates it further.
+    """
+
+    @jax.custom_jvp
+    def function(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+        return parts(z, ids, cost)[0]
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        (z, ids, cost), (dz, _, dcost) = primals, tangents
+        out = function(z, ids, cost)
+        tangent = jnp.zeros_like(out)
+        fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
+        slope = _math.apart(_slope, *fixed, *parts(*fixed)[1:])
+        if not isinstance(dz, SymbolicZero):
+            tangent += jnp.sum(slope * _math.as_float(dz), -1)
+        if not isinstance(dcost, SymbolicZero):
+            tangent += jnp.sum(slope * _of_pairs(z, ids, dcost), -1)
+        return out, tangent
+
+    function.defjvp(rule, symbolic_zeros=True)
+    return function
+
+
+def _slope(
+    z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
+) -> jax.Array:
+    """In each logit, from what `parts` left; `_math.apart` has put an axis before every one."""
+    reach = _math.as_float(z) + _of_pairs(z, ids, cost[0])
+    wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
+    return jnp.where(per_example.is_true(ids, z.shape), -own[..., None], wrong)
+
+
+_crammer_singer = _with_constant_slope(_crammer_singer_parts)
+_weston_watkins = _with_constant_slope(_weston_watkins_parts)
