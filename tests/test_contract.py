@@ -410,7 +410,7 @@ def test_arrows_go_down():
 
 def test_library_needs_only_jax_chex_and_numpy():
     allowed = {"jax", "chex", "numpy", "diffmetrics", "__future__"}
-    standard = {"collections", "dataclasses", "functools", "inspect", "operator", "typing"}
+    standard = {"collections", "dataclasses", "functools", "inspect", "math", "operator", "typing"}
     for path in ROOT.glob("*.py"):
         roots = {name.split(".")[0] for name in _imported(path.read_text())}
         assert roots <= allowed | standard, path.name

@@ -133,13 +133,7 @@ def _extension(
     if where is not None:
         errors, w, labels = (jnp.where(where, x, 0.0) for x in (errors, w, labels))
 
-    kept = [a for a in range(errors.ndim) if a not in axes]
-    rest = tuple(errors.shape[a] for a in kept)
-
-    def sets_last(x: jax.Array) -> jax.Array:
-        return jnp.transpose(x, (*kept, *axes)).reshape(*rest, -1)
-
-    e, y, w = (sets_last(x.astype(errors.dtype)) for x in (errors, labels, w))
+    e, y, w = (_math.sets_last(x.astype(errors.dtype), axes) for x in (errors, labels, w))
     slope = _slopes(jax.lax.stop_gradient(e), y, w, prior)
     # Every coefficient depends on the errors only through their order, so it is a constant
     # almost everywhere, and the gradient needs neither a gather nor a second sort.

@@ -6,6 +6,7 @@ A function here is used by at least one family above; nothing here knows what a 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -314,6 +315,13 @@ def normalize_axis(axis: Axis, ndim: int) -> tuple[int, ...]:
     if len(set(normalized)) != len(normalized):
         raise ValueError(f"axis names a dimension twice: {axis} of {ndim} dimensions.")
     return normalized
+
+
+def sets_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """`x` with the elements of a set, which lie along `axes`, flattened into a new last axis."""
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rest = tuple(x.shape[a] for a in kept)
+    return jnp.transpose(x, (*kept, *axes)).reshape(*rest, math.prod(x.shape[a] for a in axes))
 
 
 def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
