@@ -1,11 +1,13 @@
-"""Counts of microbatches and devices add up: value and gradient are those of the whole batch.
+"""Counts of parts add up, and a loss that sorts gets all logits: both are those of the whole.
 
-The batch is sorted by label, so that every part is unlike the whole.
+The batch is sorted by label, so that every part is unlike the whole. Two processes are in
+test_processes.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +25,7 @@ import diffmetrics as dm
 
 PARTS, DEVICES = 16, 8
 ROWS, FEATURES, HIDDEN, CLASSES = 2048, 16, 128, 4
+THRESHOLDS = np.linspace(-4, 4, 9, dtype=np.float32)
 Params = dict[str, jax.Array]
 Gradient = tuple[jax.Array, Params]
 Array = jax.Array | np.ndarray
@@ -32,12 +35,22 @@ def model(params: Params, x: Array) -> jax.Array:
     return jnp.tanh(jnp.asarray(x) @ params["in"]) @ params["out"]
 
 
+def soft_roc_area(c: dm.Counts) -> jax.Array:
+    """Area under the curve of soft counts with a thresholds axis, by trapezoids."""
+    recall, fallout = (
+        jnp.pad(rate, (1, 1), constant_values=(1, 0))
+        for rate in (dm.recall(c), 1 - dm.specificity(c))
+    )
+    return jnp.sum((fallout[:-1] - fallout[1:]) * (recall[:-1] + recall[1:]) / 2)
+
+
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """A score, and whether it is asked of one label or of exclusive classes."""
+    """A score, and whether it is asked of one label, of exclusive classes or of a curve."""
 
     score: Callable[[dm.Counts], jax.Array]
     exclusive: bool = False
+    curve: bool = False
 
     @property
     def params(self) -> Params:
@@ -59,8 +72,12 @@ class Problem:
         return x[order], labels[order] if self.exclusive else labels[order, None]
 
     def stats(self, params: Params, x: jax.Array, y: jax.Array, where: Any = None) -> dm.Counts:
+        logits = model(params, x)
+        if self.curve:
+            logits = 2 * (logits - THRESHOLDS)
+            y = jnp.broadcast_to(y, logits.shape)
         activation = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
-        return dm.counts(activation(model(params, x)), y, axis=0, where=where)
+        return dm.counts(activation(logits), y, axis=0, where=where)
 
     def loss(self, c: dm.Counts) -> jax.Array:
         return 1 - self.score(c).mean()
@@ -73,8 +90,17 @@ PROBLEMS = {
     "dice": Problem(dm.dice),
     "mcc": Problem(dm.mcc),
     "macro dice": Problem(dm.dice, exclusive=True),
+    "curve": Problem(soft_roc_area, curve=True),
 }
 over_problems = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
+
+# Losses of all logits at once: the first is one of counts, the others sort the set.
+Loss = Callable[[Any, Any], jax.Array]
+SET_LOSSES: dict[str, Loss] = {
+    "dice": dm.dice_loss,
+    "lovasz hinge": dm.lovasz_hinge_loss,
+}
+over_set_losses = pytest.mark.parametrize("loss", SET_LOSSES.values(), ids=SET_LOSSES)
 
 
 def gradient(f: Callable[..., jax.Array], problem: Problem, *batch: Any) -> Gradient:
@@ -87,10 +113,40 @@ def distance(ours: Gradient, theirs: Gradient) -> float:
     return float(jnp.linalg.norm(a - b) / jnp.linalg.norm(b))
 
 
-def assert_exact(ours: Gradient, problem: Problem) -> None:
-    theirs = gradient(problem.whole, problem)
+def assert_equal(ours: Gradient, theirs: Gradient) -> None:
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
     assert distance(ours, theirs) < 1e-5
+
+
+@functools.cache
+def truth(problem: Problem) -> Gradient:
+    return gradient(problem.whole, problem)
+
+
+def assert_exact(ours: Gradient, problem: Problem) -> None:
+    assert_equal(ours, truth(problem))
+
+
+def of_model(loss: Loss) -> Callable[..., jax.Array]:
+    """The loss of all logits of a batch."""
+    return lambda params, x, y: loss(model(params, x), y)
+
+
+@functools.cache
+def truth_of_model(loss: Loss) -> Gradient:
+    return gradient(of_model(loss), PROBLEMS["dice"])
+
+
+def assert_exact_of_model(ours: Gradient, loss: Loss) -> None:
+    assert_equal(ours, truth_of_model(loss))
+
+
+def temporary(f: Callable[..., jax.Array], problem: Problem) -> int:
+    """Bytes that value and gradient need besides what goes in and out."""
+    compiled = jax.jit(jax.value_and_grad(f)).lower(problem.params, *problem.batch).compile()
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
 
 
 def scan(add: Callable[..., Any], start: Any, *batch: Any) -> Any:
@@ -101,7 +157,7 @@ def scan(add: Callable[..., Any], start: Any, *batch: Any) -> Any:
 
 
 def zeros(problem: Problem) -> dm.Counts:
-    nothing = jnp.zeros(CLASSES if problem.exclusive else 1)
+    nothing = jnp.zeros(CLASSES if problem.exclusive else THRESHOLDS.size if problem.curve else 1)
     return dm.Counts(nothing, nothing, nothing, nothing)
 
 
@@ -138,7 +194,7 @@ def test_mean_of_microbatch_losses_is_another_quantity(problem: Problem):
 
         return scan(add, 0.0, x, y)
 
-    assert distance(gradient(averaged, problem), gradient(problem.whole, problem)) > 0.1
+    assert distance(gradient(averaged, problem), truth(problem)) > 0.1
 
 
 def test_scanned_counts_need_a_fraction_of_the_memory():
@@ -147,13 +203,7 @@ def test_scanned_counts_need_a_fraction_of_the_memory():
     def scanned(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
         return problem.loss(scan(lambda c, *p: c + problem.stats(params, *p), zeros(problem), x, y))
 
-    def temporary(f: Callable[..., jax.Array]) -> int:
-        compiled = jax.jit(jax.value_and_grad(f)).lower(problem.params, *problem.batch).compile()
-        analysis = compiled.memory_analysis()
-        assert analysis is not None
-        return analysis.temp_size_in_bytes
-
-    assert temporary(scanned) < temporary(problem.whole) / 4
+    assert temporary(scanned, problem) < temporary(problem.whole, problem) / 4
 
 
 def test_prior_is_added_once_after_summing():
@@ -202,6 +252,63 @@ def test_hard_counts_of_parts_are_exactly_those_of_the_whole():
     count = partial(dm.counts, axis=0)
     parts = jax.vmap(count)(*(a.reshape(PARTS, -1, CLASSES) for a in (predicted, one_hot)))
     chex.assert_trees_all_equal(jax.tree.map(lambda c: c.sum(0), parts), count(predicted, one_hot))
+
+
+# --- microbatches of a loss that needs all logits -------------------------------------------------
+
+
+def two_pass(loss: Loss) -> Callable[..., jax.Array]:
+    """Logits of all parts, without their activations; cotangents go back part by part."""
+
+    def f(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        parts = x.reshape(PARTS, -1, FEATURES)
+        logits = jax.lax.map(jax.checkpoint(partial(model, params)), parts)
+        return loss(logits.reshape(y.shape), y)
+
+    return f
+
+
+@over_set_losses
+def test_two_passes_over_microbatches_are_exact(loss: Loss):
+    assert_exact_of_model(gradient(two_pass(loss), PROBLEMS["dice"]), loss)
+
+
+@over_set_losses
+def test_optax_microbatching_of_logits_is_exact(loss: Loss):
+    logits = optax.microbatching.microbatch(
+        jax.checkpoint(model),
+        argnums=1,
+        microbatch_size=ROWS // PARTS,
+        accumulator=optax.microbatching.AccumulationType.CONCAT,
+    )
+    ours = gradient(lambda params, x, y: loss(logits(params, x), y), PROBLEMS["dice"])
+    assert_exact_of_model(ours, loss)
+
+
+@over_set_losses
+def test_two_passes_need_a_fraction_of_the_memory(loss: Loss):
+    problem = PROBLEMS["dice"]
+    assert temporary(two_pass(loss), problem) < temporary(of_model(loss), problem) / 4
+
+
+def test_two_passes_serve_a_last_part_that_is_shorter():
+    problem, loss = PROBLEMS["dice"], dm.lovasz_hinge_loss
+    x, y = (a[:-100] for a in problem.batch)
+
+    def f(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        row = jax.checkpoint(partial(model, params))
+        return loss(jax.lax.map(row, x, batch_size=ROWS // PARTS), y)
+
+    assert_equal(gradient(f, problem, x, y), gradient(of_model(loss), problem, x, y))
+
+
+@over_set_losses
+def test_mean_of_microbatch_losses_of_a_set_is_another_quantity(loss: Loss):
+    def averaged(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        return scan(lambda total, *part: total + of_model(loss)(params, *part) / PARTS, 0.0, x, y)
+
+    problem = PROBLEMS["dice"]
+    assert distance(gradient(averaged, problem), truth_of_model(loss)) > 0.1
 
 
 # --- devices --------------------------------------------------------------------------------------
@@ -263,7 +370,7 @@ def test_mean_of_device_losses_is_another_quantity(problem: Problem, mesh: jax.s
         return jax.lax.pmean(problem.whole(*a), "data")  # pyright: ignore[reportArgumentType]
 
     ours = over_devices(mesh, jax.value_and_grad(averaged))(problem.params, *problem.batch)
-    assert distance(ours, gradient(problem.whole, problem)) > 0.1
+    assert distance(ours, truth(problem)) > 0.1
 
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map without check_vma"])
@@ -287,3 +394,43 @@ def test_unchecked_devices_take_the_mean_of_gradients(how: str, mesh: jax.shardi
     assert_exact(run(jax.lax.pmean), problem)
     value, g = run(jax.lax.psum)
     assert_exact((value, jax.tree.map(lambda a: a / DEVICES, g)), problem)
+
+
+# --- devices, and a loss that needs all logits ----------------------------------------------------
+
+
+def gathered(loss: Loss) -> Callable[..., jax.Array]:
+    """Every device has the loss of all logits; the mean of equal values says that it is one."""
+
+    def f(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
+        every = partial(jax.lax.all_gather, axis_name="data", tiled=True)
+        value = loss(every(model(params, x)), every(y))
+        return jax.lax.pmean(value, "data")  # pyright: ignore[reportReturnType]
+
+    return f
+
+
+@over_set_losses
+def test_jit_of_a_set_loss_on_sharded_arrays_is_exact(loss: Loss, mesh: jax.sharding.Mesh):
+    problem = PROBLEMS["dice"]
+    batch = jax.device_put(problem.batch, NamedSharding(mesh, SPLIT))
+    assert_exact_of_model(gradient(of_model(loss), problem, *batch), loss)
+
+
+@over_set_losses
+def test_shard_map_with_gathered_logits_is_exact(loss: Loss, mesh: jax.sharding.Mesh):
+    problem = PROBLEMS["dice"]
+    outside = jax.value_and_grad(over_devices(mesh, gathered(loss)))
+    assert_exact_of_model(outside(problem.params, *problem.batch), loss)
+    inside = over_devices(mesh, jax.value_and_grad(gathered(loss)))
+    assert_exact_of_model(inside(problem.params, *problem.batch), loss)
+
+
+def test_unchecked_devices_take_the_mean_of_gradients_of_gathered_logits(mesh: jax.sharding.Mesh):
+    problem, loss = PROBLEMS["dice"], dm.lovasz_hinge_loss
+
+    def step(*a: Any) -> Gradient:
+        return jax.lax.pmean(jax.value_and_grad(gathered(loss))(*a), "data")  # pyright: ignore
+
+    ours = over_devices(mesh, step, check_vma=False)(problem.params, *problem.batch)
+    assert_exact_of_model(ours, loss)
