@@ -116,6 +116,27 @@ PAIRS = DIVERGENCES | {
     "angular_margin_loss",  # of cosines, which have a range of their own
 }
 STATISTICS = {"Counts", "counts", "confusion", "one_vs_rest"}
+# Read off counts with a thresholds axis, or off probabilities; test_curves.py.
+CURVES = {
+    "Curve",
+    "OperatingPoint",
+    "curve",
+    "threshold_counts",
+    "roc_curve",
+    "precision_recall_curve",
+    "detection_error_curve",
+    "roc_auc",
+    "partial_roc_auc",
+    "average_precision",
+    "recall_at_precision",
+    "precision_at_recall",
+    "tpr_at_fpr",
+    "best_fbeta",
+    "min_detection_cost",
+    "equal_error_rate",
+    "log_loss",
+    "top_k_accuracy",
+}
 MODULES = {"testing"}
 
 
@@ -134,7 +155,7 @@ def test_every_public_name_has_a_row():
     public = {name for name in vars(dm) if not name.startswith("_")}
     scores = set(SCORES) | set(MATRIX_SCORES)
     losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS
-    assert public == STATISTICS | MODULES | scores | losses
+    assert public == STATISTICS | CURVES | MODULES | scores | losses
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -368,7 +389,7 @@ FLOORS = [
     {"_math"},
     {"_counts"},
     {"_scores"},
-    {"_set_loss", "_per_example"},
+    {"_set_loss", "_per_example", "_curves"},
     {
         "_overlap",
         "_lovasz",
@@ -377,6 +398,7 @@ FLOORS = [
         "_cost",
         "_proper",
         "_class_margin",
+        "_classification",
         "_margin",
         "_divergence",
         "_embedding",

@@ -40,12 +40,30 @@ Every function takes logits (or predictions) first, labels second, and everythin
 from diffmetrics import testing as testing
 from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
+from diffmetrics._classification import log_loss as log_loss
+from diffmetrics._classification import top_k_accuracy as top_k_accuracy
 from diffmetrics._cost import cost_sensitive_cross_entropy as cost_sensitive_cross_entropy
 from diffmetrics._cost import expected_cost_loss as expected_cost_loss
 from diffmetrics._counts import Counts as Counts
 from diffmetrics._counts import confusion as confusion
 from diffmetrics._counts import counts as counts
 from diffmetrics._counts import one_vs_rest as one_vs_rest
+from diffmetrics._curves import Curve as Curve
+from diffmetrics._curves import OperatingPoint as OperatingPoint
+from diffmetrics._curves import average_precision as average_precision
+from diffmetrics._curves import best_fbeta as best_fbeta
+from diffmetrics._curves import curve as curve
+from diffmetrics._curves import detection_error_curve as detection_error_curve
+from diffmetrics._curves import equal_error_rate as equal_error_rate
+from diffmetrics._curves import min_detection_cost as min_detection_cost
+from diffmetrics._curves import partial_roc_auc as partial_roc_auc
+from diffmetrics._curves import precision_at_recall as precision_at_recall
+from diffmetrics._curves import precision_recall_curve as precision_recall_curve
+from diffmetrics._curves import recall_at_precision as recall_at_precision
+from diffmetrics._curves import roc_auc as roc_auc
+from diffmetrics._curves import roc_curve as roc_curve
+from diffmetrics._curves import threshold_counts as threshold_counts
+from diffmetrics._curves import tpr_at_fpr as tpr_at_fpr
 from diffmetrics._divergence import js_divergence as js_divergence
 from diffmetrics._divergence import (
     js_divergence_from_probabilities as js_divergence_from_probabilities,

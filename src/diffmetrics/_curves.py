@@ -1,0 +1,714 @@
+r"""Curves: counts with a thresholds axis, and what is read off them.
+
+A threshold turns scores into decisions, so a row of thresholds turns them into a row of `Counts`;
+and every number that people read off a ROC or a precision-recall curve is a function of that row:
+
+    roc_auc(curve(scores, labels))                          # exact: every score is a threshold
+    roc_auc(threshold_counts(scores, labels, thresholds))   # adds up over batches and hosts
+
+**A curve** has its thresholds on the last axis, falling. An element is predicted positive where its
+score is at least the threshold. The first threshold is inf, at which nothing is predicted.
+
+What needs a class that is not there is NaN: areas, and rates of it. So is a mean over labels of
+which one has no positives; take `jnp.nanmean` if that is what you want.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math, _scores
+from diffmetrics._counts import Counts, check_weights
+from diffmetrics._math import Axis
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Counts at falling thresholds: what `curve` and `threshold_counts` make.
+
+    A frozen pytree. Curves at the same given thresholds add up, over batches and hosts.
+
+    Attributes:
+      counts: `Counts` of shape ``[..., K]``.
+      thresholds: ``[..., K]``, falling; the first is inf.
+      fixed: whether the thresholds were given, so that curves add up. Static.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> first = dm.threshold_counts(jnp.array([2.0, -1.0]), jnp.array([1, 0]), jnp.array([0.0]))
+      >>> print((first + first).counts.tp, first.thresholds)
+      [0 2 2] [ inf   0. -inf]
+    """
+
+    counts: Counts
+    thresholds: ArrayLike
+    fixed: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    def __add__(self, other: Curve) -> Curve:
+        if not isinstance(other, Curve):
+            raise TypeError(f"a Curve adds up with a Curve, got {type(other).__name__}.")
+        if not (self.fixed and other.fixed):
+            raise TypeError(
+                "curves add up only at given thresholds, and these are every batch's own scores. "
+                "Use threshold_counts(scores, labels, thresholds)."
+            )
+        ours, theirs = jnp.shape(self.thresholds), jnp.shape(other.thresholds)
+        if ours != theirs:
+            raise ValueError(f"curves must have the same thresholds, got {ours} and {theirs}.")
+        return dataclasses.replace(self, counts=self.counts + other.counts)
+
+    def to_host(self) -> Curve:
+        """The same curve with counts in float64 NumPy, for totals over many batches.
+
+        Example:
+          >>> import diffmetrics as dm, numpy as np
+          >>> part = dm.threshold_counts(np.array([2.0, -1.0]), np.array([1, 0]), np.zeros(1))
+          >>> print((part.to_host() + part).counts.tp)
+          [0. 2. 2.]
+        """
+        return dataclasses.replace(self, counts=self.counts.to_host())
+
+
+class OperatingPoint(NamedTuple):
+    """A place on a curve: how good it is, and the least score that is still predicted positive."""
+
+    value: jax.Array
+    threshold: jax.Array
+
+
+# --- making a curve -------------------------------------------------------------------------------
+
+
+@_math.compiled("axis")
+def curve(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Curve:
+    r"""Counts at every threshold that there is: the exact curve of a set of scores.
+
+    One sort and two cumulative sums, O(n log n) in time and O(n) in memory, of static shape.
+    Scores that are equal are decided together: each of them holds the counts of all.
+
+    Args:
+      scores: ``[...]``, larger for the positive class; logits, probabilities or distances with a
+        minus. NaN counts as less than any other.
+      labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
+      axis: axes that form one set; the others remain. Default: all. ``axis=0`` of ``[n, L]`` is a
+        curve for every label. Static.
+      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
+      weights: factor ≥ 0 per element, broadcasts to `scores`.
+
+    Returns:
+      `Curve` of the shape of `scores` without `axis`, and n + 1 thresholds. Its counts are int32,
+      exact to 2³¹, for labels that are not floating and without weights; else float32.
+
+    Raises:
+      TypeError: if `scores` are complex or `where` is not boolean.
+      ValueError: if the shapes differ, do not broadcast, or an axis is out of range.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.4, 0.1]), jnp.array([1, 1, 0, 0]))
+      >>> print(c.thresholds, c.counts.tp, c.counts.fp)
+      [inf 0.9 0.4 0.4 0.1] [0 1 2 2 2] [0 0 1 1 2]
+
+    References:
+      Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27, 2006, algorithm 1.
+    """
+    s, positive, negative = _admit(scores, labels, axis, where, weights)
+    falling, *masses = jax.lax.sort((-s, positive, negative), num_keys=1)
+    last = jnp.concatenate(
+        [falling[..., 1:] != falling[..., :-1], jnp.ones_like(falling[..., :1], bool)], -1
+    )
+    tp, fp = (_of_ties(jnp.cumsum(mass, -1, dtype=mass.dtype), last) for mass in masses)
+    return Curve(_between_ends(tp, fp), _after(jnp.inf, -falling))
+
+
+def _admit(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checked scores, and the mass of positives and of negatives, with the set on the last axis."""
+    s, y = jnp.asarray(scores), jnp.asarray(labels)
+    if jnp.issubdtype(s.dtype, jnp.complexfloating):
+        raise TypeError(f"scores must be real, got {s.dtype} of shape {s.shape}.")
+    _math.require_shape("labels", y, s.shape, "scores")
+    mask = _math.select(where, s.shape, "scores")
+    w = check_weights(weights, s.shape, "scores")
+    axes = _math.normalize_axis(axis, s.ndim)
+    s = _math.as_float(scores)
+    hard = not jnp.issubdtype(y.dtype, jnp.floating) and w is None
+    positive = (y != 0).astype(jnp.int32) if hard else _as_share(y)
+    negative = 1 - positive
+    if w is not None:
+        positive, negative = (_math.as_float(w) * x for x in (positive, negative))
+    s = jnp.where(jnp.isnan(s), -jnp.inf, s)
+    if mask is not None:
+        s = jnp.where(mask, s, -jnp.inf)
+        positive, negative = (jnp.where(mask, x, jnp.zeros_like(x)) for x in (positive, negative))
+    s, positive, negative = (_math.sets_last(x, axes) for x in (s, positive, negative))
+    return s, positive, negative
+
+
+def _as_share(y: jax.Array) -> jax.Array:
+    return _math.as_float(y if jnp.issubdtype(y.dtype, jnp.floating) else y != 0)
+
+
+def _of_ties(total: jax.Array, last: jax.Array) -> jax.Array:
+    """A running total, which at equal scores is that of the last of them."""
+    integer = jnp.issubdtype(total.dtype, jnp.integer)
+    most = jnp.iinfo(total.dtype).max if integer else jnp.inf
+    axis = total.ndim - 1
+    return jax.lax.cummin(jnp.where(last, total, most), axis=axis, reverse=True)
+
+
+def _between_ends(tp: jax.Array, fp: jax.Array) -> Counts:
+    """Counts of falling thresholds, after the one at which nothing is predicted."""
+    tp, fp = _after(0, tp), _after(0, fp)
+    return Counts(tp=tp, fp=fp, fn=tp[..., -1:] - tp, tn=fp[..., -1:] - fp)
+
+
+def _after(first: float, x: jax.Array) -> jax.Array:
+    return jnp.concatenate([jnp.full_like(x, first, shape=(*x.shape[:-1], 1)), x], -1)
+
+
+@_math.compiled("axis")
+def threshold_counts(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    thresholds: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Curve:
+    r"""Counts at given thresholds, which add up over batches, devices and hosts.
+
+    Use it where the scores of a whole data set never lie in one place. What is read off is exact at
+    the thresholds; areas take every interval between two of them for a tie. So thresholds must lie
+    where the *positives* are. For probabilities of a rare class that is not an even grid on [0, 1]:
+    take logits and ``jnp.linspace(-12, 12, 1000)``, or the quantiles of the positives in a sample,
+    ``jnp.quantile(sample, jnp.linspace(0, 1, 1000))``.
+
+    One binary search per score and a histogram: O(n log K).
+
+    Args:
+      scores: ``[...]``, larger for the positive class.
+      labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
+      thresholds: ``[K]``, in any order; the same in every batch. inf and -inf are added.
+      axis: axes that form one set; the others remain. Default: all. Static.
+      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
+      weights: factor ≥ 0 per element, broadcasts to `scores`.
+
+    Returns:
+      `Curve` of the shape of `scores` without `axis`, and K + 2 thresholds. Its counts are int32
+      for labels that are not floating and without weights; for totals beyond 2³¹ add them on the
+      host (`Curve.to_host`).
+
+    Raises:
+      TypeError: if `scores` are complex or `where` is not boolean.
+      ValueError: if `thresholds` are not a vector, or the other shapes differ or do not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> t = jnp.array([-1.0, 0.0, 1.0])
+      >>> total = dm.threshold_counts(jnp.array([2.0, 0.5]), jnp.array([1, 0]), t)
+      >>> total += dm.threshold_counts(jnp.array([0.0, -3.0]), jnp.array([1, 0]), t)
+      >>> print(total.thresholds, total.counts.tp, total.counts.fp)
+      [ inf   1.   0.  -1. -inf] [0 1 2 2 2] [0 0 1 1 2]
+      >>> print(dm.roc_auc(total))
+      0.875
+    """
+    s, positive, negative = _admit(scores, labels, axis, where, weights)
+    t = _math.as_float(thresholds)
+    if t.ndim != 1:
+        raise ValueError(f"thresholds must be a vector, got shape {t.shape}.")
+    rising = jnp.sort(t)
+    # The first of the falling thresholds (after inf) that the score reaches.
+    place = t.size - jnp.searchsorted(rising, s, side="right")
+    tp, fp = (_histogram(place, mass, t.size + 1) for mass in (positive, negative))
+    ends = _after(jnp.inf, jnp.append(rising[::-1], -jnp.inf))
+    tp, fp = (jnp.cumsum(mass, -1, dtype=mass.dtype) for mass in (tp, fp))
+    thresholds = jnp.broadcast_to(ends, (*tp.shape[:-1], t.size + 2))
+    return Curve(_between_ends(tp, fp), thresholds, fixed=True)
+
+
+def _histogram(place: jax.Array, mass: jax.Array, length: int) -> jax.Array:
+    def of_one(place: jax.Array, mass: jax.Array) -> jax.Array:
+        return jnp.zeros(length, mass.dtype).at[place].add(mass)
+
+    return jnp.vectorize(of_one, signature="(n),(n)->(k)")(place, mass)
+
+
+# --- curves to draw -------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""False and true positive rates to draw, from (0, 0) to (1, 1).
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> fpr, tpr, thresholds = dm.roc_curve(c)
+      >>> print(fpr, tpr)
+      [0.  0.  0.5 0.5 1. ] [0.  0.5 0.5 1.  1. ]
+    """
+    c = _counts_of(curve)
+    return _ratio(c.fp, c.tn), _ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
+
+
+@_math.compiled()
+def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""Precision and recall to draw, from recall 0 to recall 1.
+
+    Where nothing is predicted, precision is taken as 1. Do not join the points by straight lines
+    to take an area, which is too large: use `average_precision`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> precision, recall, thresholds = dm.precision_recall_curve(c)
+      >>> print(precision[:3], recall)
+      [1.  1.  0.5] [0.  0.5 0.5 1.  1. ]
+
+    References:
+      Davis and Goadrich, The relationship between precision-recall and ROC curves, ICML 2006.
+    """
+    c = _counts_of(curve)
+    return _precision(c), _ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
+
+
+@_math.compiled()
+def detection_error_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
+    r"""False alarm and miss rates to draw, usually on axes of normal deviates (a DET plot).
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> fpr, fnr, thresholds = dm.detection_error_curve(c)
+      >>> print(fpr, fnr)
+      [0.  0.  0.5 0.5 1. ] [1.  0.5 0.5 0.  0. ]
+
+    References:
+      Martin et al., The DET curve in assessment of detection task performance, Eurospeech 1997.
+    """
+    c = _counts_of(curve)
+    return _ratio(c.fp, c.tn), _ratio(c.fn, c.tp), jnp.asarray(curve.thresholds)
+
+
+def _counts_of(curve: Curve) -> Counts:
+    if not isinstance(curve, Curve):
+        raise TypeError(
+            f"expected a Curve, got {type(curve).__name__}: call it on curve(scores, labels), or "
+            "on threshold_counts(scores, labels, thresholds)."
+        )
+    return jax.tree.map(jnp.asarray, curve.counts)
+
+
+def _ratio(part: ArrayLike, rest: ArrayLike) -> jax.Array:
+    """`part` of both; NaN where there is neither."""
+    part, rest = _math.as_float(part), _math.as_float(rest)
+    return part / (part + rest)
+
+
+def _precision(c: Counts) -> jax.Array:
+    tp, fp = _math.as_float(c.tp), _math.as_float(c.fp)
+    predicted = tp + fp
+    return jnp.where(predicted > 0.0, _math.divide(tp, predicted), 1.0)
+
+
+# --- areas ----------------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def roc_auc(curve: Curve) -> jax.Array:
+    r"""Area under the ROC curve: how often a positive scores higher than a negative.
+
+    Ties count one half. It does not depend on the prevalence, and so says little about precision
+    where positives are rare: look at `average_precision` too.
+
+    Args:
+      curve: of `curve`, for the exact area, or of `threshold_counts`.
+
+    Returns:
+      The area in [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.roc_auc(dm.curve(jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([1, 0, 1, 0]))))
+      0.75
+
+    References:
+      Hanley and McNeil, The meaning and use of the area under a ROC curve, Radiology 143, 1982.
+    """
+    c = _counts_of(curve)
+    recall = _ratio(c.tp, c.fn)
+    return _total(_steps(c.fp) * 0.5 * (recall[..., 1:] + recall[..., :-1])) / _all(c.fp, c.tn)
+
+
+@_math.compiled()
+def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
+    r"""Area under the part of the ROC curve with few false alarms, standardised by McClish.
+
+    Use it when nobody will run the detector at more than `max_fpr`. Standardised, ½ is chance and 1
+    is perfect, whatever `max_fpr` is. The area A itself is
+    ``(2 * s - 1) * (max_fpr - max_fpr ** 2 / 2) + max_fpr ** 2 / 2``.
+
+    .. math:: s = \tfrac12 \Bigl( 1 + \frac{A - m^2/2}{m - m^2/2} \Bigr), \quad
+       A = \int_0^m \mathrm{TPR}\; d\,\mathrm{FPR}
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      max_fpr: m, in (0, 1]. Traced.
+
+    Returns:
+      The standardised area in [0, 1]; NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([3.0, 2.0, 1.0, 0.0, -1.0]), jnp.array([1, 0, 1, 0, 0]))
+      >>> print(dm.partial_roc_auc(c, max_fpr=0.5))
+      0.7778
+
+    References:
+      McClish, Analyzing a portion of the ROC curve, Medical Decision Making 9, 1989.
+    """
+    c = _counts_of(curve)
+    fpr, recall = _ratio(c.fp, c.tn), _ratio(c.tp, c.fn)
+    width = _steps(c.fp) / _all(c.fp, c.tn)[..., None]
+    taken = jnp.clip(_math.as_float(max_fpr) - fpr[..., :-1], 0.0, width)
+    # Along the straight line between two points, as far as it is taken.
+    rise = jnp.diff(recall, axis=-1) * _math.divide(taken, width)
+    area = _total(taken * (recall[..., :-1] + 0.5 * rise))
+    least = 0.5 * max_fpr**2
+    return 0.5 * (1.0 + (area - least) / (max_fpr - least))
+
+
+@_math.compiled()
+def average_precision(curve: Curve) -> jax.Array:
+    r"""Mean over the positives of the precision at which each is found: area under the PR curve.
+
+    Use it where positives are rare. Its chance level is the prevalence, so values of different data
+    sets do not compare. The sum is a step function, as in scikit-learn: straight lines between
+    points of a precision-recall curve would promise too much.
+
+    .. math:: \sum_k (R_k - R_{k-1}) P_k
+
+    Args:
+      curve: of `curve`, for the exact value, or of `threshold_counts`.
+
+    Returns:
+      In [0, 1], of the curve's shape without thresholds; NaN if there is no positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([1, 0, 1, 0]))
+      >>> print(dm.average_precision(c))
+      0.8333
+
+    References:
+      Manning, Raghavan and Schütze, Introduction to information retrieval, 2008, chapter 8.
+    """
+    c = _counts_of(curve)
+    return _total(_steps(c.tp) * _precision(c)[..., 1:]) / _all(c.tp, c.fn)
+
+
+def _steps(cell: ArrayLike) -> jax.Array:
+    """By how much it grows: exact for integers, of which a float total would not be."""
+    return _math.as_float(jnp.diff(jnp.asarray(cell), axis=-1))
+
+
+def _total(terms: jax.Array) -> jax.Array:
+    return _math.sums((terms,), (terms.ndim - 1,))[0]
+
+
+def _all(part: ArrayLike, rest: ArrayLike) -> jax.Array:
+    """The whole of a class, which is the same at every threshold."""
+    return (_math.as_float(part) + _math.as_float(rest))[..., -1]
+
+
+# --- operating points -----------------------------------------------------------------------------
+
+
+@_math.compiled()
+def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
+    r"""The largest recall at a precision of at least `precision`, and its threshold.
+
+    Use it when false alarms have a budget per alarm that is raised. Measured on the set on which
+    the threshold is chosen it is optimistic, the more so the fewer the positives.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      precision: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds. If no prediction is that precise,
+      recall 0 at threshold inf; the value is NaN if there is no positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.recall_at_precision(c, precision=0.6)
+      >>> print(value, threshold)
+      1.0 0.3
+    """
+    c = _counts_of(curve)
+    return _best(curve, _ratio(c.tp, c.fn), _precision(c) >= precision)
+
+
+@_math.compiled()
+def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
+    r"""The largest precision at a recall of at least `recall`, and its threshold.
+
+    Use it when no more than so many positives may be missed, as in screening.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      recall: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds; NaN if there is no positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.precision_at_recall(c, recall=0.9)
+      >>> print(value.round(3), threshold)
+      0.667 0.3
+    """
+    c = _counts_of(curve)
+    reached = _ratio(c.tp, c.fn)
+    value = jnp.where(jnp.isnan(reached), jnp.nan, _precision(c))
+    return _best(curve, value, reached >= recall)
+
+
+@_math.compiled()
+def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
+    r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
+
+    Use it when false alarms have a budget per negative, as in monitoring. Nothing is interpolated:
+    the point can be had by thresholding.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      fpr: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds; NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.tpr_at_fpr(c, fpr=0.2)
+      >>> print(value, threshold)
+      0.5 0.9
+    """
+    c = _counts_of(curve)
+    alarms = _ratio(c.fp, c.tn)
+    value = jnp.where(jnp.isnan(alarms), jnp.nan, _ratio(c.tp, c.fn))
+    return _best(curve, value, alarms <= fpr)
+
+
+@_math.compiled()
+def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
+    r"""The largest F-beta over all thresholds, and the threshold that has it.
+
+    Use it to choose the threshold on *validation* data; on the data that it was chosen on its value
+    is optimistic. `fit_threshold` does the same for any score.
+
+    Args:
+      curve: of `curve`, for all thresholds, or of `threshold_counts`.
+      beta: how many times recall matters more than precision. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds. Without a positive the value is 0,
+      as `fbeta` is, at threshold inf.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.best_fbeta(c)
+      >>> print(value, threshold)
+      0.8 0.3
+    """
+    c = _counts_of(curve)
+    return _best(curve, _scores.fbeta(c, beta), jnp.ones_like(c.tp, bool))
+
+
+def _best(curve: Curve, value: jax.Array, allowed: jax.Array) -> OperatingPoint:
+    """The largest `value` where it is allowed; of equals, that of the largest threshold."""
+    undefined = jnp.all(jnp.isnan(value), -1)
+    place = jnp.argmax(jnp.where(allowed & ~jnp.isnan(value), value, -jnp.inf), -1)
+    thresholds = jnp.broadcast_to(jnp.asarray(curve.thresholds), value.shape)
+    found, threshold = (_at(x, place) for x in (value, thresholds))
+    return OperatingPoint(*(jnp.where(undefined, jnp.nan, x) for x in (found, threshold)))
+
+
+def _at(x: jax.Array, place: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, place[..., None], -1)[..., 0]
+
+
+@_math.compiled("normalized")
+def min_detection_cost(
+    curve: Curve,
+    *,
+    target_prior: ArrayLike,
+    miss_cost: ArrayLike = 1.0,
+    false_alarm_cost: ArrayLike = 1.0,
+    normalized: bool = True,
+) -> OperatingPoint:
+    r"""The least expected cost of misses and false alarms over all thresholds, and where it is.
+
+    Use it to compare detectors of speakers, faces or intrusions at the prior and the costs of the
+    application, which need not be those of the test set.
+
+    .. math:: \min_t\; C_{miss}\, \pi\, \mathrm{FNR}(t) + C_{fa} (1 - \pi)\, \mathrm{FPR}(t)
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      target_prior: π, how often the target is there in use, in (0, 1). NIST's evaluations used
+        0.01 and 0.005, VoxSRC 0.05. Traced.
+      miss_cost: of not finding a target. Traced.
+      false_alarm_cost: of finding what is none. Traced.
+      normalized: divide by the cost of the better of "always" and "never". Static.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds: the cost, normalised in [0, 1], and
+      its threshold. NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.min_detection_cost(c, target_prior=0.2)
+      >>> print(value, threshold)
+      0.5 0.9
+
+    References:
+      NIST, The 2016 speaker recognition evaluation plan, section 3.
+    """
+    fpr, fnr, _ = detection_error_curve(curve)
+    of_miss, of_alarm = miss_cost * target_prior, false_alarm_cost * (1.0 - target_prior)
+    cost = of_miss * fnr + of_alarm * fpr
+    if normalized:
+        cost /= jnp.minimum(of_miss, of_alarm)
+    value, threshold = _best(curve, -jnp.asarray(cost), jnp.ones_like(cost, bool))
+    return OperatingPoint(-value, threshold)
+
+
+EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
+
+
+@_math.compiled("method")
+def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
+    r"""The rate at which false alarms and misses are equally frequent.
+
+    Use it to compare detectors whatever the prior, as is usual for speakers. With few trials no
+    threshold has exactly equal rates, and the methods differ by up to a step of the rarer class:
+
+    * "interpolate": on the straight line between the two neighbouring points of the ROC curve.
+    * "nearest": the mean of both rates where they differ least.
+    * "convex_hull": on the convex hull of the ROC curve, which does not move with how ties and
+      noise dent it, and is never larger than the first.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      method: one of the three. Static.
+
+    Returns:
+      In [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
+
+    Raises:
+      ValueError: for another method.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([4.0, 3.0, 2.0, 1.0, 0.0]), jnp.array([1, 0, 1, 0, 0]))
+      >>> for method in ("interpolate", "nearest", "convex_hull"):
+      ...     print(dm.equal_error_rate(c, method=method))
+      0.33333
+      0.41667
+      0.2000
+
+    References:
+      Brümmer and de Villiers, The BOSARIS toolkit, 2013, arXiv:1304.2865 (convex hull).
+    """
+    found: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+        "interpolate": _interpolated,
+        "nearest": _nearest,
+        "convex_hull": _on_hull,
+    }
+    if method not in found:
+        raise ValueError(f"method must be one of {', '.join(found)}, got {method!r}.")
+    fpr, fnr, _ = detection_error_curve(curve)
+    value = jnp.vectorize(found[method], signature="(k),(k)->()")(fpr, fnr)
+    return jnp.where(jnp.isnan(fpr + fnr).any(-1), jnp.nan, value)
+
+
+def _interpolated(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    after = jnp.maximum(jnp.argmax(fpr >= fnr), 1)
+    return _crossing(_Segment(fpr[after - 1], fnr[after - 1], fpr[after], fnr[after]))
+
+
+def _nearest(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    place = jnp.argmin(jnp.abs(fpr - fnr))
+    return 0.5 * (fpr[place] + fnr[place])
+
+
+class _Segment(NamedTuple):
+    """From a point with more misses to one with more false alarms."""
+
+    fpr: jax.Array
+    fnr: jax.Array
+    to_fpr: jax.Array
+    to_fnr: jax.Array
+
+
+def _crossing(s: _Segment) -> jax.Array:
+    """Where false alarms and misses are equal on a straight line."""
+    before, after = s.fnr - s.fpr, s.to_fpr - s.to_fnr
+    share = _math.divide(before, before + after)
+    return s.fpr + share * (s.to_fpr - s.fpr)
+
+
+def _on_hull(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    """Pull a chord towards the curve until nothing lies below it.
+
+    The two ends of the chord that crosses the diagonal end as neighbours on the hull, after some
+    ten passes over the curve, with neither a sort nor a stack.
+    """
+
+    def pull(state: tuple[_Segment, jax.Array]) -> tuple[_Segment, jax.Array]:
+        s, _ = state
+        alarm, miss = s.fnr - s.to_fnr, s.to_fpr - s.fpr
+        cost = alarm * fpr + miss * fnr
+        lowest = jnp.argmin(cost)
+        below = cost[lowest] < (alarm * s.fpr + miss * s.fnr) * (1.0 - 1e-6)
+        x, y = fpr[lowest], fnr[lowest]
+        first = x < y
+        nearer = _Segment(
+            jnp.where(first, x, s.fpr),
+            jnp.where(first, y, s.fnr),
+            jnp.where(first, s.to_fpr, x),
+            jnp.where(first, s.to_fnr, y),
+        )
+        return jax.tree.map(lambda new, old: jnp.where(below, new, old), nearer, s), below
+
+    zero, one = jnp.zeros_like(fpr[0]), jnp.ones_like(fpr[0])
+    start: Any = (_Segment(zero, one, one, zero), jnp.array(True))
+    chord, _ = jax.lax.while_loop(lambda state: state[1], pull, start)
+    return _crossing(chord)
