@@ -6,6 +6,7 @@
     python -m benchmarks --peers optax,torch      against these only; none needs nothing installed
     python -m benchmarks --forward                values without gradients
     python -m benchmarks scaling                  time and memory from 10³ to 10⁷ logits
+    python -m benchmarks microbatch               gradients of a batch in parts: exact, or a mean
 
 A row is first shown to be equal to its peer, value and gradient, and then timed. The yardstick of a
 row is the time of reading its arrays twice and writing one, measured between its runs.
@@ -23,8 +24,8 @@ import jax
 import tyro
 from rich.console import Console
 
+from benchmarks import microbatch, report, scaling, work
 from benchmarks import peers as peers_
-from benchmarks import report, scaling, work
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run
@@ -117,6 +118,42 @@ class Scaling:
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Microbatch:
+    """Time, memory and gradient error of a batch in parts, against the whole."""
+
+    device: Literal["cpu", "gpu", "tpu"] | None = None
+    """Where to run; default: where JAX would."""
+    quick: bool = False
+    """A small batch and few samples: does it run here?"""
+    out: Path | None = None
+    """Folder for JSON and chart; default: benchmarks/results for a full run, else
+    runs/benchmarks."""
+
+    def __call__(self) -> None:
+        device = use(self.device)
+        size = microbatch.QUICK if self.quick else microbatch.FULL
+        patience = Patience(0.3, 1, 3) if self.quick else Patience()
+        where = place(self.out, device, self.quick, "-microbatch")
+        found: list[microbatch.Row] = []
+        complete = False
+        try:
+            with CONSOLE.status("") as status:
+                for rows in microbatch.compare(size, patience, status.update):
+                    found += rows
+            complete = True
+        finally:
+            if found:
+                environment = report.environment(device)
+                content = microbatch.record(
+                    environment, plain(self), size, found, complete=complete
+                )
+                records.write_json(where.with_suffix(".json"), content)
+                microbatch.draw(content, where.with_suffix(".png"))
+                microbatch.print_rows(CONSOLE, size, found)
+                CONSOLE.print(f"{where}.json and .png", highlight=False)
+
+
 def use(name: str | None) -> Any:
     """Make the named kind of device the default, and return it.
 
@@ -155,12 +192,15 @@ def plain(command: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
 
 
+OTHERS: dict[str, type[Any]] = {"scaling": Scaling, "microbatch": Microbatch}
+
+
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
     program, begun = "python -m benchmarks", time.perf_counter()
     try:
-        if arguments[:1] == ["scaling"]:
-            command: Any = tyro.cli(Scaling, args=arguments[1:], prog=f"{program} scaling")
+        if arguments and (other := OTHERS.get(arguments[0])):
+            command: Any = tyro.cli(other, args=arguments[1:], prog=f"{program} {arguments[0]}")
         else:
             command = tyro.cli(Benchmark, args=arguments, prog=program, description=__doc__)
         command()
