@@ -137,6 +137,22 @@ CURVES = {
     "log_loss",
     "top_k_accuracy",
 }
+# test_imbalance.py, test_decision.py and test_batches.py.
+DECISIONS = {
+    "balanced_class_weights",
+    "effective_number_weights",
+    "correct_prior",
+    "correct_class_priors",
+    "estimate_prior",
+    "estimate_class_priors",
+    "fit_threshold",
+    "bootstrap_threshold",
+    "bayes_threshold",
+    "expected_fbeta",
+    "maximize_expected_fbeta",
+    "balanced_batches",
+    "stratified_batches",
+}
 MODULES = {"testing"}
 
 
@@ -155,7 +171,7 @@ def test_every_public_name_has_a_row():
     public = {name for name in vars(dm) if not name.startswith("_")}
     scores = set(SCORES) | set(MATRIX_SCORES)
     losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS
-    assert public == STATISTICS | CURVES | MODULES | scores | losses
+    assert public == STATISTICS | CURVES | DECISIONS | MODULES | scores | losses
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -402,6 +418,9 @@ FLOORS = [
         "_margin",
         "_divergence",
         "_embedding",
+        "_imbalance",
+        "_decision",
+        "_batches",
     },
     {"testing"},
     {"__init__"},

@@ -31,6 +31,10 @@ The families:
   `pairwise_kl_hinge_loss`.
 * **Embeddings**: `contrastive_loss`, `triplet_loss`, `softplus_triplet_loss`,
   `batch_hard_triplet_loss`, `angular_margin_loss`.
+* **Decisions**: `fit_threshold`, `bootstrap_threshold`, `bayes_threshold`, `expected_fbeta`,
+  `maximize_expected_fbeta`; other class frequencies `correct_prior`, `correct_class_priors`,
+  `estimate_prior`, `estimate_class_priors`, `balanced_class_weights`, `effective_number_weights`;
+  batches with given ones `balanced_batches`, `stratified_batches`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
@@ -38,6 +42,8 @@ Every function takes logits (or predictions) first, labels second, and everythin
 """
 
 from diffmetrics import testing as testing
+from diffmetrics._batches import balanced_batches as balanced_batches
+from diffmetrics._batches import stratified_batches as stratified_batches
 from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._classification import log_loss as log_loss
@@ -64,6 +70,11 @@ from diffmetrics._curves import roc_auc as roc_auc
 from diffmetrics._curves import roc_curve as roc_curve
 from diffmetrics._curves import threshold_counts as threshold_counts
 from diffmetrics._curves import tpr_at_fpr as tpr_at_fpr
+from diffmetrics._decision import bayes_threshold as bayes_threshold
+from diffmetrics._decision import bootstrap_threshold as bootstrap_threshold
+from diffmetrics._decision import expected_fbeta as expected_fbeta
+from diffmetrics._decision import fit_threshold as fit_threshold
+from diffmetrics._decision import maximize_expected_fbeta as maximize_expected_fbeta
 from diffmetrics._divergence import js_divergence as js_divergence
 from diffmetrics._divergence import (
     js_divergence_from_probabilities as js_divergence_from_probabilities,
@@ -90,6 +101,12 @@ from diffmetrics._entropy import sigmoid_poly_loss as sigmoid_poly_loss
 from diffmetrics._entropy import softmax_cross_entropy as softmax_cross_entropy
 from diffmetrics._entropy import softmax_focal_loss as softmax_focal_loss
 from diffmetrics._entropy import softmax_poly_loss as softmax_poly_loss
+from diffmetrics._imbalance import balanced_class_weights as balanced_class_weights
+from diffmetrics._imbalance import correct_class_priors as correct_class_priors
+from diffmetrics._imbalance import correct_prior as correct_prior
+from diffmetrics._imbalance import effective_number_weights as effective_number_weights
+from diffmetrics._imbalance import estimate_class_priors as estimate_class_priors
+from diffmetrics._imbalance import estimate_prior as estimate_prior
 from diffmetrics._imbalanced_entropy import asymmetric_loss as asymmetric_loss
 from diffmetrics._imbalanced_entropy import ldam_loss as ldam_loss
 from diffmetrics._imbalanced_entropy import (

@@ -1,0 +1,366 @@
+"""What class frequencies tell: weights of classes, and logits for another prior.
+
+Before any of this, try the threshold (`fit_threshold`): on tabular data it usually does for a
+decision what a weight or a resampled batch does, and leaves the probabilities alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._counts import check_weights
+from diffmetrics._math import Axis
+from diffmetrics._per_example import parameter
+
+# --- weights --------------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
+    r"""Class weights with which every class counts alike, however many examples it has.
+
+    Use them in `weighted_softmax_cross_entropy`. They are scikit-learn's `class_weight="balanced"`:
+    the mean weight of an example is 1, so the learning rate need not change. The weight of ten
+    examples in a million makes the gradient noisy; `effective_number_weights` stop earlier.
+
+    .. math:: w_c = \frac{n}{C\, n_c}
+
+    Args:
+      class_counts: examples of each class ``[..., C]``, for instance
+        ``jnp.bincount(labels, length=C)``.
+
+    Returns:
+      Weights ``[..., C]``. A class without examples gets 0 and is none of the C.
+
+    Raises:
+      ValueError: if `class_counts` have no axis of classes.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(*dm.balanced_class_weights(jnp.array([90, 10])))
+      0.556 5.0
+
+    References:
+      King and Zeng, Logistic regression in rare events data, Political Analysis 9, 2001.
+    """
+    n = _class_counts(class_counts)
+    return _mean_one(_math.divide(1.0, n), n)
+
+
+@_math.compiled()
+def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
+    r"""Class weights by the effective number of examples, which grows ever more slowly.
+
+    Use them where weights of one over the count are too large: `beta` leads from equal weights at
+    0 to those of `balanced_class_weights`, up to a factor, at 1. The weight falls with the count
+    up to about 1 / (1 - beta) examples, and is level beyond.
+
+    .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C
+
+    Args:
+      class_counts: examples of each class ``[..., C]``.
+      beta: in [0, 1]. Traced. float32 cannot tell 1 - 1e-8 from 1, where the limit 1 / n holds.
+
+    Returns:
+      Weights ``[..., C]`` whose mean is 1. A class without examples gets 0 and is none of the C.
+
+    Raises:
+      ValueError: if `class_counts` have no axis of classes, or `beta` does not broadcast to them.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(*dm.effective_number_weights(jnp.array([9000, 100]), beta=0.999))
+      0.174 1.826
+
+    References:
+      Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019,
+      arXiv:1901.05555, equation 3.
+    """
+    n = _class_counts(class_counts)
+    rate = -_math.log(parameter("beta", beta, n.shape, of="class_counts"))
+    weight = _math.divide(_over_saturation(rate * n), n)
+    return _mean_one(weight, (n > 0).astype(n.dtype))
+
+
+def _class_counts(class_counts: ArrayLike) -> jax.Array:
+    n = _math.as_float(class_counts)
+    if n.ndim == 0:
+        raise ValueError("class_counts must have a last axis of classes, got shape ().")
+    return n
+
+
+def _mean_one(weight: jax.Array, frequency: jax.Array) -> jax.Array:
+    """`weight` times what makes its mean 1 where classes occur as often as `frequency` says."""
+    mean = _math.divide(jnp.sum(weight * frequency, -1), jnp.sum(frequency, -1))
+    return _math.divide(weight, mean[..., None])
+
+
+def _over_saturation(x: jax.Array) -> jax.Array:
+    """X / (1 - exp(-x)) for x ≥ 0, by its series where both are nearly 0."""
+    small = x < 1e-2
+    large = jnp.where(small, 1.0, x)
+    return jnp.where(small, 1.0 + x / 2 + x**2 / 12, large / -jnp.expm1(-large))
+
+
+# --- priors ---------------------------------------------------------------------------------------
+
+
+@_math.compiled()
+def correct_prior(
+    logits: ArrayLike, *, trained_prior: ArrayLike, true_prior: ArrayLike
+) -> jax.Array:
+    r"""Binary logits of a model that was trained where positives are more, or less, frequent.
+
+    Use it after over- or undersampling, class-weighted cross-entropy, or for another population: if
+    the classes look the same and only their frequencies differ, this makes the probabilities right
+    again. A ranking does not change, so neither do ROC AUC and average precision.
+
+    .. math:: z' = z + \log\frac{\pi'}{1 - \pi'} - \log\frac{\pi}{1 - \pi}
+
+    All of these are this shift. *Undersampling*, which keeps a share b of the negatives, trains on
+    :math:`\pi = \pi' / (\pi' + b (1 - \pi'))`, which makes it :math:`\log b`; in probabilities it
+    is :math:`b p / (b p - p + 1)` (Dal Pozzolo). *Weights* w for the positives shift by
+    :math:`-\log w`. *King and Zeng's* correction of the intercept, with the population's share τ
+    and the sample's ȳ, has ``true_prior=τ`` and ``trained_prior=ȳ``.
+
+    Args:
+      logits: real scores ``[...]`` that are calibrated where the model was trained.
+      trained_prior: π, the share of positives there, in (0, 1); broadcasts to `logits`. Traced.
+      true_prior: π', the share of positives where it is used; see `estimate_prior`. Traced.
+
+    Returns:
+      Logits ``[...]``. A prior of 0 or 1 is taken as 1e-18 away.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if a prior does not broadcast to `logits`.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> z = jnp.array([0.0, 2.0])  # of a model trained on balanced batches
+      >>> z = dm.correct_prior(z, trained_prior=0.5, true_prior=0.01)
+      >>> print(*jax.nn.sigmoid(z))
+      0.01 0.069
+
+    References:
+      Elkan, The foundations of cost-sensitive learning, IJCAI 2001; King and Zeng, Logistic
+      regression in rare events data, Political Analysis 9, 2001; Dal Pozzolo et al., Calibrating
+      probability with undersampling for unbalanced classification, SSCI 2015.
+    """
+    z = _logits(logits)
+    trained = parameter("trained_prior", trained_prior, z.shape)
+    true = parameter("true_prior", true_prior, z.shape)
+    return z + _log_odds(true) - _log_odds(trained)
+
+
+@_math.compiled()
+def correct_class_priors(
+    logits: ArrayLike, *, trained_priors: ArrayLike, true_priors: ArrayLike
+) -> jax.Array:
+    r"""Softmax logits of a model that was trained where the classes have other frequencies.
+
+    What `correct_prior` does for two classes. With uniform `true_priors` it is post-hoc logit
+    adjustment: the largest corrected logit has the best balanced accuracy.
+
+    .. math:: z'_c = z_c + \log \pi'_c - \log \pi_c
+
+    Args:
+      logits: real scores ``[..., C]`` that are calibrated where the model was trained.
+      trained_priors: π, how frequent the classes are there, ``[C]``; broadcasts to `logits`. They
+        need not sum to 1, because the softmax does not change by a factor: counts serve. Traced.
+      true_priors: π', how frequent they are where it is used; see `estimate_class_priors`. Traced.
+
+    Returns:
+      Logits ``[..., C]``. A prior of 0 is taken as 1e-18.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if they have no axis of classes, or priors do not broadcast to them.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([1.0, 0.0, -1.0])
+      >>> print(*dm.correct_class_priors(z, trained_priors=[90, 9, 1], true_priors=[1, 1, 1]))
+      -3.50 -2.20 -1.0
+
+    References:
+      Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
+      Computation 14, 2002, equation 2.4; Menon et al., Long-tail learning via logit adjustment,
+      ICLR 2021, arXiv:2007.07314.
+    """
+    z = _logits(logits)
+    _require_classes(z)
+    trained = parameter("trained_priors", trained_priors, z.shape)
+    true = parameter("true_priors", true_priors, z.shape)
+    return z + _math.log(true) - _math.log(trained)
+
+
+@_math.compiled("axis", "steps")
+def estimate_prior(
+    logits: ArrayLike,
+    *,
+    trained_prior: ArrayLike,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    steps: int = 100,
+) -> jax.Array:
+    r"""The share of positives in data without labels, from a model that was trained elsewhere.
+
+    Use it where the share drifts, and `correct_prior` with what it finds. It is expectation
+    maximisation for the most likely prior: the mean corrected probability is the next prior.
+
+    .. math:: \pi' \leftarrow \frac{1}{n} \sum_i \sigma\Big(z_i + \log\frac{\pi'}{1 - \pi'}
+       - \log\frac{\pi}{1 - \pi}\Big)
+
+    It stands on two things that it cannot check: the classes look as they did in training, and the
+    logits are calibrated there (an overconfident network is not; fit its temperature first). The
+    likelihood is concave, so what it finds is the maximum. The less the logits tell, the flatter it
+    is: among logits that are all alike nothing can be estimated, and it stays at `trained_prior`.
+    Some thousands of examples are needed where the classes overlap, and more steps.
+
+    Args:
+      logits: real scores ``[...]`` of the new data.
+      trained_prior: π in (0, 1), the share of positives where the model was trained, from which
+        the search starts; broadcasts to the result. Traced.
+      axis: axes that form one set; ``axis=0`` of ``[n, L]`` is a prior for every label. Default:
+        all. Static.
+      where: boolean, broadcasts to `logits`. False leaves an element out, even a NaN.
+      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      steps: of expectation maximisation, each a pass over the logits. Static.
+
+    Returns:
+      Prior in [0, 1], of the shape of `logits` without `axis`; of no examples `trained_prior`.
+
+    Raises:
+      TypeError: if `logits` are not floating or `where` is not boolean.
+      ValueError: if shapes do not broadcast, or an axis is out of range.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = jnp.array([-3.0, -2.5, -4.0, -3.0, 2.0])  # of a model trained on balanced batches
+      >>> print(dm.estimate_prior(z, trained_prior=0.5).round(3))
+      0.085
+
+    References:
+      Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
+      Computation 14, 2002, equation 2.9.
+    """
+    z = _logits(logits)
+    axes = _math.normalize_axis(axis, z.ndim)
+    z, w = _set(z, where, weights, z, axes)
+    trained = parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
+    trained = jnp.broadcast_to(trained, z.shape[:-1])
+
+    def posterior(prior: jax.Array) -> jax.Array:
+        return jax.nn.sigmoid(z + (_log_odds(prior) - _log_odds(trained))[..., None])
+
+    return _expectation_maximisation(posterior, trained, w, steps)
+
+
+@_math.compiled("axis", "steps")
+def estimate_class_priors(
+    logits: ArrayLike,
+    *,
+    trained_priors: ArrayLike,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    steps: int = 100,
+) -> jax.Array:
+    r"""How frequent the classes are in data without labels, from a model trained elsewhere.
+
+    What `estimate_prior` is for two classes; what is said there of its assumptions holds here. It
+    is not identifiable, either, where one class looks like a mixture of others.
+
+    .. math:: \pi'_c \leftarrow \frac{1}{n} \sum_i \mathrm{softmax}(z_i + \log \pi' - \log \pi)_c
+
+    Args:
+      logits: real scores ``[..., C]`` of the new data.
+      trained_priors: π, frequencies where the model was trained, from which the search starts:
+        ``[C]``, or broadcasting to the result. They are divided by their sum. Traced.
+      axis: axes that form one set, without the last. Default: all but the last. Static.
+      where: boolean, broadcasts to the examples ``[...]``. False leaves one out, even a NaN.
+      weights: factor ≥ 0, broadcasts to the examples.
+      steps: of expectation maximisation, each a pass over the logits. Static.
+
+    Returns:
+      Priors that sum to 1, of the shape of `logits` without `axis`; of no examples
+      `trained_priors`.
+
+    Raises:
+      TypeError: if `logits` are not floating or `where` is not boolean.
+      ValueError: if shapes do not broadcast, or an axis is out of range or names the last.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> z = 4.0 * jnp.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
+      >>> print(*dm.estimate_class_priors(z, trained_priors=[1, 1, 1]).round(2))
+      0.76 0.00 0.24
+
+    References:
+      Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
+      Computation 14, 2002, equation 2.9.
+    """
+    z = _logits(logits)
+    axes = _math.class_axes(axis, z.shape)
+    z, w = _set(z, where, weights, z[..., 0], axes)  # [..., C, n] and [..., n]
+    trained = parameter("trained_priors", trained_priors, z.shape[:-1], of="the sets' classes")
+    trained = jnp.broadcast_to(trained / jnp.sum(trained, -1, keepdims=True), z.shape[:-1])
+
+    def posterior(priors: jax.Array) -> jax.Array:
+        return jax.nn.softmax(z + (_math.log(priors) - _math.log(trained))[..., None], -2)
+
+    return _expectation_maximisation(posterior, trained, w[..., None, :], steps)
+
+
+def _logits(logits: ArrayLike) -> jax.Array:
+    z = jnp.asarray(logits)
+    _math.require_float("logits", z, "Priors shift raw scores, not decisions.")
+    return _math.as_float(z)
+
+
+def _require_classes(z: jax.Array) -> None:
+    if z.ndim == 0:
+        raise ValueError("logits must have a last axis of classes, got shape ().")
+
+
+def _log_odds(probability: jax.Array) -> jax.Array:
+    return _math.log(probability) - _math.log(1.0 - probability)
+
+
+def _set(
+    z: jax.Array,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
+    examples: jax.Array,
+    axes: tuple[int, ...],
+) -> tuple[jax.Array, jax.Array]:
+    """Logits and weights with each set's examples on a new last axis; what is left out is 0."""
+    mask = _math.select(where, examples.shape, "the examples")
+    factors = check_weights(weights, examples.shape, "the examples")
+    w = jnp.ones_like(examples) if factors is None else _math.as_float(factors)
+    w = jnp.broadcast_to(w, examples.shape)
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, examples.shape)
+        w = jnp.where(mask, w, 0.0)
+        z = jnp.where(mask if z.ndim == mask.ndim else mask[..., None], z, 0.0)
+    return _math.sets_last(z, axes), _math.sets_last(w, axes)
+
+
+def _expectation_maximisation(
+    posterior: Callable[[jax.Array], jax.Array], start: jax.Array, w: jax.Array, steps: int
+) -> jax.Array:
+    """The prior that is the mean of the posteriors that it gives, from `start` on."""
+    total = jnp.sum(w, -1)
+
+    def step(_: int, prior: jax.Array) -> jax.Array:
+        mean = _math.divide(jnp.sum(w * posterior(prior), -1), total)
+        return jnp.where(total > 0, mean, start)
+
+    return jax.lax.fori_loop(0, steps, step, start)
