@@ -127,6 +127,29 @@ def admit(
     return z, y, mask, check_weights(weights, z.shape, "logits")
 
 
+def two_classes(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    axis: Axis,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What `admit` lets in, sets on the last axis: logits, mass of positives, mass of negatives.
+
+    An element is of one class here: floating labels are positive above ½.
+    """
+    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
+    axes = _math.normalize_axis(axis, z.ndim)
+    w = jnp.ones((), z.dtype) if w is None else _math.as_float(w).astype(z.dtype)
+    kept = jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0.0), z.shape)
+    positive = y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
+    if mask is not None:
+        z = jnp.where(mask, z, 0.0)
+    masses = (jnp.where(positive, kept, 0.0), jnp.where(positive, 0.0, kept))
+    z, one, other = (_math.sets_last(x, axes) for x in (z, *masses))
+    return z, one, other
+
+
 def activate(
     logits: ArrayLike,
     labels: ArrayLike,
