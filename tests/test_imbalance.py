@@ -36,7 +36,7 @@ def test_a_class_without_examples_weighs_nothing_and_changes_no_other_weight():
 
 
 def effective(counts: list[int], beta: float) -> np.ndarray:
-    """Equation 3 of the paper, by the sum that (1 - beta^n) / (1 - beta) stands for."""
+    """The formula of the paper, by the sum that (1 - beta^n) / (1 - beta) stands for."""
     number = [sum(beta**i for i in range(n)) for n in counts]
     weights = np.array([1 / e for e in number])
     return weights / weights.sum() * len(counts)

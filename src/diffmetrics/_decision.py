@@ -1,8 +1,7 @@
 r"""Decisions: the threshold, or the set, that is best for the score by which one is judged.
 
 A trained model gives scores. What is done with them is a separate choice, which costs no training
-and often gains more than another loss: on the eleven small imbalanced data sets of our comparison a
-fitted threshold made sixteen losses nearly equal in F1.
+and on imbalanced data often gains as much as another loss does.
 
 Choose on *validation* data. On the data on which it was chosen the value is optimistic, and where
 positives are few the threshold is a guess: `bootstrap_threshold` says how much of one.
@@ -132,9 +131,9 @@ def bootstrap_threshold(
 ) -> tuple[OperatingPoint, OperatingPoint]:
     r"""`fit_threshold`, and how much its value and threshold vary from sample to sample.
 
-    Use it before a threshold is put to use: with thirty positives the standard error of the
-    threshold is often larger than what it gains. Examples are drawn with replacement, as many as
-    there are, and the threshold is fitted anew, `resamples` times.
+    Use it before a threshold is put to use: where positives are few, samples of the same population
+    have widely different best thresholds. Examples are drawn with replacement, as many as there
+    are, and the threshold is fitted anew, `resamples` times.
 
     One sort serves all resamples, each of which is a count of draws, a cumulative sum and a search;
     they come one after the other, so memory stays O(n).
@@ -241,7 +240,7 @@ def bayes_threshold(cost: ArrayLike) -> jax.Array:
       0.1
 
     References:
-      Elkan, The foundations of cost-sensitive learning, IJCAI 2001, equation 2.
+      Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
     c = _math.as_float(cost)
     if c.shape[-2:] != (2, 2):
@@ -365,7 +364,7 @@ def maximize_expected_fbeta(
 
     References:
       Lewis, Evaluating and optimizing autonomous text classification systems, SIGIR 1995; Ye et
-      al., Optimizing F-measures: a tale of two approaches, ICML 2012, arXiv:1206.4625, theorem 3.
+      al., Optimizing F-measures: a tale of two approaches, ICML 2012, arXiv:1206.4625.
     """
     p = _probabilities(probabilities, where)
     axes = _math.normalize_axis(axis, p.ndim)
@@ -396,7 +395,8 @@ def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Arr
 def _miss_share(beta: ArrayLike, sets: jax.Array) -> jax.Array:
     """What a miss weighs against a false alarm, beta² / (1 + beta²), of sets ``[..., n]``."""
     squared = parameter("beta", beta, sets.shape[:-1], of="the sets") ** 2
-    return jnp.broadcast_to(squared / (1.0 + squared), sets.shape[:-1])[..., None]
+    share = (squared / (1.0 + squared)).astype(sets.dtype)
+    return jnp.broadcast_to(share, sets.shape[:-1])[..., None]
 
 
 def _expectation(

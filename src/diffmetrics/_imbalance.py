@@ -79,7 +79,7 @@ def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999
 
     References:
       Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019,
-      arXiv:1901.05555, equation 3.
+      arXiv:1901.05555.
     """
     n = _class_counts(class_counts)
     rate = -_math.log(parameter("beta", beta, n.shape, of="class_counts"))
@@ -190,7 +190,7 @@ def correct_class_priors(
 
     References:
       Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
-      Computation 14, 2002, equation 2.4; Menon et al., Long-tail learning via logit adjustment,
+      Computation 14, 2002; Menon et al., Long-tail learning via logit adjustment,
       ICLR 2021, arXiv:2007.07314.
     """
     z = _logits(logits)
@@ -249,7 +249,7 @@ def estimate_prior(
 
     References:
       Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
-      Computation 14, 2002, equation 2.9.
+      Computation 14, 2002.
     """
     z = _logits(logits)
     axes = _math.normalize_axis(axis, z.ndim)
@@ -305,7 +305,7 @@ def estimate_class_priors(
 
     References:
       Saerens et al., Adjusting the outputs of a classifier to new a priori probabilities, Neural
-      Computation 14, 2002, equation 2.9.
+      Computation 14, 2002.
     """
     z = _logits(logits)
     axes = _math.class_axes(axis, z.shape)
