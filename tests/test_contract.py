@@ -115,6 +115,18 @@ PAIRS = DIVERGENCES | {
     "batch_hard_triplet_loss",
     "angular_margin_loss",  # of cosines, which have a range of their own
 }
+# Losses that have a target, and of the second form a state; test_constrained.py.
+OPERATING_POINTS = {
+    f"{name}_{form}"
+    for name in (
+        "precision_at_recall",
+        "recall_at_precision",
+        "tpr_at_fpr",
+        "fpr_at_tpr",
+        "pr_auc",
+    )
+    for form in ("loss", "lagrangian")
+} | {"Constraint", "dual_update"}
 STATISTICS = {"Counts", "counts", "confusion", "one_vs_rest"}
 # Read off counts with a thresholds axis, or off probabilities; test_curves.py.
 CURVES = {
@@ -170,7 +182,7 @@ over_scores = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 def test_every_public_name_has_a_row():
     public = {name for name in vars(dm) if not name.startswith("_")}
     scores = set(SCORES) | set(MATRIX_SCORES)
-    losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS
+    losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS | OPERATING_POINTS
     assert public == STATISTICS | CURVES | DECISIONS | MODULES | scores | losses
 
 
@@ -406,6 +418,7 @@ FLOORS = [
     {"_counts"},
     {"_scores"},
     {"_set_loss", "_per_example", "_curves"},
+    {"_operating_points"},
     {
         "_overlap",
         "_lovasz",
@@ -413,6 +426,7 @@ FLOORS = [
         "_imbalanced_entropy",
         "_cost",
         "_proper",
+        "_ranking",
         "_class_margin",
         "_classification",
         "_margin",
@@ -421,6 +435,8 @@ FLOORS = [
         "_imbalance",
         "_decision",
         "_batches",
+        "_constrained",
+        "_lagrangian",
     },
     {"testing"},
     {"__init__"},

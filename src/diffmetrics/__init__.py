@@ -35,6 +35,9 @@ The families:
   `maximize_expected_fbeta`; other class frequencies `correct_prior`, `correct_class_priors`,
   `estimate_prior`, `estimate_class_priors`, `balanced_class_weights`, `effective_number_weights`;
   batches with given ones `balanced_batches`, `stratified_batches`.
+* **Operating points**, stateless with the threshold at a quantile: `precision_at_recall_loss`,
+  `recall_at_precision_loss`, `tpr_at_fpr_loss`, `fpr_at_tpr_loss`, `pr_auc_loss`; with multipliers
+  and the threshold at logit 0: the same names with `..._lagrangian`, `Constraint`, `dual_update`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
@@ -48,6 +51,11 @@ from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._classification import log_loss as log_loss
 from diffmetrics._classification import top_k_accuracy as top_k_accuracy
+from diffmetrics._constrained import fpr_at_tpr_loss as fpr_at_tpr_loss
+from diffmetrics._constrained import pr_auc_loss as pr_auc_loss
+from diffmetrics._constrained import precision_at_recall_loss as precision_at_recall_loss
+from diffmetrics._constrained import recall_at_precision_loss as recall_at_precision_loss
+from diffmetrics._constrained import tpr_at_fpr_loss as tpr_at_fpr_loss
 from diffmetrics._cost import cost_sensitive_cross_entropy as cost_sensitive_cross_entropy
 from diffmetrics._cost import expected_cost_loss as expected_cost_loss
 from diffmetrics._counts import Counts as Counts
@@ -121,6 +129,13 @@ from diffmetrics._imbalanced_entropy import (
 from diffmetrics._imbalanced_entropy import (
     weighted_softmax_cross_entropy as weighted_softmax_cross_entropy,
 )
+from diffmetrics._lagrangian import Constraint as Constraint
+from diffmetrics._lagrangian import dual_update as dual_update
+from diffmetrics._lagrangian import fpr_at_tpr_lagrangian as fpr_at_tpr_lagrangian
+from diffmetrics._lagrangian import pr_auc_lagrangian as pr_auc_lagrangian
+from diffmetrics._lagrangian import precision_at_recall_lagrangian as precision_at_recall_lagrangian
+from diffmetrics._lagrangian import recall_at_precision_lagrangian as recall_at_precision_lagrangian
+from diffmetrics._lagrangian import tpr_at_fpr_lagrangian as tpr_at_fpr_lagrangian
 from diffmetrics._lovasz import lovasz_hinge_loss as lovasz_hinge_loss
 from diffmetrics._lovasz import lovasz_softmax_loss as lovasz_softmax_loss
 from diffmetrics._margin import exponential_loss as exponential_loss
@@ -143,6 +158,11 @@ from diffmetrics._overlap import tversky_loss as tversky_loss
 from diffmetrics._proper import beta_family_loss as beta_family_loss
 from diffmetrics._proper import brier_loss as brier_loss
 from diffmetrics._proper import winkler_loss as winkler_loss
+from diffmetrics._ranking import aucm_loss as aucm_loss
+from diffmetrics._ranking import aum_loss as aum_loss
+from diffmetrics._ranking import average_precision_loss as average_precision_loss
+from diffmetrics._ranking import partial_roc_auc_loss as partial_roc_auc_loss
+from diffmetrics._ranking import roc_auc_loss as roc_auc_loss
 from diffmetrics._scores import accuracy as accuracy
 from diffmetrics._scores import balanced_accuracy as balanced_accuracy
 from diffmetrics._scores import cohen_kappa as cohen_kappa

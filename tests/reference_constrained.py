@@ -1,0 +1,248 @@
+"""Losses at an operating point once more: one list of elements, as a reader would define them.
+
+Plain floats and loops: thresholds are found by trying every element, and nothing is imported from
+`diffmetrics`. The losses have the library's keywords; the Lagrangian ones return lists of numbers,
+(loss, true positives at least, false positives at most, violation).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from tests.along_axes import Array, Axis, along, chosen, identity, per_element, set_loss
+
+Floats = Sequence[float] | Array
+
+# --- the surrogates -------------------------------------------------------------------------------
+
+UNIT = {"logistic": math.log(2), "hinge": 1.0}  # the surrogate of 0
+
+
+def cost(x: float, surrogate: str) -> float:
+    """What an example costs that is x beyond the threshold, on the wrong side."""
+    if surrogate == "hinge":
+        return max(0.0, 1 + x)
+    return x + math.log(1 + math.exp(-x)) if x > 0 else math.log(1 + math.exp(x))
+
+
+def total(y: Floats, w: Floats, label: int) -> float:
+    """How much there is of a class."""
+    return sum(w[i] for i in range(len(y)) if y[i] == label)
+
+
+# --- the quantile form ----------------------------------------------------------------------------
+
+ROUNDING = 1e-12
+
+
+def threshold_of_recall(z: Floats, y: Floats, w: Floats, recall: float) -> float:
+    """The highest positive at which enough positives are found."""
+    positives = [i for i in range(len(z)) if y[i] == 1 and w[i] > 0]
+    enough = recall * total(y, w, 1) - ROUNDING
+    return max(z[i] for i in positives if sum(w[j] for j in positives if z[j] >= z[i]) >= enough)
+
+
+def threshold_of_alarms(z: Floats, y: Floats, w: Floats, alarms: float) -> float:
+    """The lowest negative above which there are at most so many."""
+    negatives = [i for i in range(len(z)) if y[i] == 0 and w[i] > 0]
+    return min(
+        z[i] for i in negatives if sum(w[j] for j in negatives if z[j] > z[i]) <= alarms + ROUNDING
+    )
+
+
+def false_alarms(z: Floats, y: Floats, w: Floats, recall: float, surrogate: str) -> float:
+    """The bound on the negatives at or above the threshold of a recall."""
+    q = threshold_of_recall(z, y, w, recall)
+    costs = [w[i] * cost(z[i] - q, surrogate) for i in range(len(z)) if y[i] == 0]
+    return sum(costs) / UNIT[surrogate]
+
+
+def misses(z: Floats, y: Floats, w: Floats, alarms: float, surrogate: str) -> float:
+    """The bound on the positives at or below the threshold that lets so many negatives pass."""
+    q = threshold_of_alarms(z, y, w, alarms)
+    costs = [w[i] * cost(q - z[i], surrogate) for i in range(len(z)) if y[i] == 1]
+    return sum(costs) / UNIT[surrogate]
+
+
+def precision_at_recall(
+    z: Floats, y: Floats, w: Floats, target_recall: float, surrogate: str = "logistic"
+) -> float:
+    """False alarms per positive."""
+    if total(y, w, 1) == 0:
+        return 0.0
+    return false_alarms(z, y, w, target_recall, surrogate) / total(y, w, 1)
+
+
+def fpr_at_tpr(
+    z: Floats, y: Floats, w: Floats, target_tpr: float, surrogate: str = "logistic"
+) -> float:
+    """False alarms per negative."""
+    if total(y, w, 1) == 0 or total(y, w, 0) == 0:
+        return 0.0
+    return false_alarms(z, y, w, target_tpr, surrogate) / total(y, w, 0)
+
+
+def tpr_at_fpr(
+    z: Floats, y: Floats, w: Floats, target_fpr: float, surrogate: str = "logistic"
+) -> float:
+    """Misses per positive."""
+    if total(y, w, 1) == 0 or total(y, w, 0) == 0:
+        return 0.0
+    return misses(z, y, w, target_fpr * total(y, w, 0), surrogate) / total(y, w, 1)
+
+
+def recall_at_precision(
+    z: Floats, y: Floats, w: Floats, target_precision: float, surrogate: str = "logistic"
+) -> float:
+    """Misses per positive, with the false alarms that the precision allows beside all positives."""
+    if total(y, w, 1) == 0 or total(y, w, 0) == 0:
+        return 0.0
+    allowed = total(y, w, 1) * (1 - target_precision) / target_precision
+    return misses(z, y, w, allowed, surrogate) / total(y, w, 1)
+
+
+def pr_auc(
+    z: Floats, y: Floats, w: Floats, num_anchors: int = 20, surrogate: str = "logistic"
+) -> float:
+    """One minus the mean of the least precisions, in the middle of K ranges of recall."""
+    if total(y, w, 1) == 0:
+        return 0.0
+    worst = []
+    for k in range(num_anchors):
+        recall = (k + 0.5) / num_anchors
+        alarms = precision_at_recall(z, y, w, recall, surrogate)
+        worst.append(recall / (recall + alarms))
+    return 1 - sum(worst) / num_anchors
+
+
+precision_at_recall_loss = set_loss(precision_at_recall, activation=identity)
+fpr_at_tpr_loss = set_loss(fpr_at_tpr, activation=identity)
+tpr_at_fpr_loss = set_loss(tpr_at_fpr, activation=identity)
+recall_at_precision_loss = set_loss(recall_at_precision, activation=identity)
+pr_auc_loss = set_loss(pr_auc, activation=identity)
+
+
+# --- the Lagrangian form --------------------------------------------------------------------------
+
+
+def weighted(
+    z: Floats, y: Floats, w: Floats, on_positive: float, on_negative: float, surrogate: str
+) -> float:
+    """The mean surrogate, with a factor on each class."""
+    costs = 0.0
+    for i in range(len(z)):
+        if y[i] == 1:
+            costs += w[i] * on_positive * cost(-z[i], surrogate)
+        else:
+            costs += w[i] * on_negative * cost(z[i], surrogate)
+    return costs / sum(w)
+
+
+def bounds(z: Floats, y: Floats, w: Floats, surrogate: str) -> tuple[float, float]:
+    """True positives at least, and false positives at most."""
+    tp = fp = 0.0
+    for i in range(len(z)):
+        if y[i] == 1:
+            tp += w[i] * (1 - cost(-z[i], surrogate) / UNIT[surrogate])
+        else:
+            fp += w[i] * cost(z[i], surrogate) / UNIT[surrogate]
+    return tp, fp
+
+
+def above(z: Floats, y: Floats, w: Floats, label: int) -> float:
+    """How much of a class has a logit above 0."""
+    return sum(w[i] for i in range(len(z)) if y[i] == label and z[i] > 0)
+
+
+def precision_at_recall_terms(
+    z: Floats,
+    y: Floats,
+    w: Floats,
+    multiplier: float,
+    target_recall: float,
+    prevalence: float | None = None,
+    surrogate: str = "logistic",
+) -> list[float]:
+    """Fewest false positives while TP ≥ recall · positives."""
+    share = total(y, w, 1) / sum(w) if prevalence is None else prevalence
+    slack = multiplier * share * (target_recall - 1) * UNIT[surrogate]
+    loss = weighted(z, y, w, multiplier, 1.0, surrogate) + slack
+    n = total(y, w, 1)
+    violation = target_recall - above(z, y, w, 1) / n if n > 0 else 0.0
+    return [loss, *bounds(z, y, w, surrogate), violation]
+
+
+def tpr_at_fpr_terms(
+    z: Floats,
+    y: Floats,
+    w: Floats,
+    multiplier: float,
+    target_fpr: float,
+    prevalence: float | None = None,
+    surrogate: str = "logistic",
+) -> list[float]:
+    """Most true positives while FP ≤ rate · negatives."""
+    share = total(y, w, 0) / sum(w) if prevalence is None else 1 - prevalence
+    slack = multiplier * target_fpr * share * UNIT[surrogate]
+    loss = weighted(z, y, w, 1.0, multiplier, surrogate) - slack
+    n = total(y, w, 0)
+    violation = above(z, y, w, 0) / n - target_fpr if n > 0 else 0.0
+    return [loss, *bounds(z, y, w, surrogate), violation]
+
+
+def recall_at_precision_terms(
+    z: Floats,
+    y: Floats,
+    w: Floats,
+    multiplier: float,
+    target_precision: float,
+    prevalence: float | None = None,
+    surrogate: str = "logistic",
+) -> list[float]:
+    """Most true positives while TP ≥ precision · (TP + FP)."""
+    share = total(y, w, 1) / sum(w) if prevalence is None else prevalence
+    slack = multiplier * (1 - target_precision) * share * UNIT[surrogate]
+    on_positive = 1 + multiplier * (1 - target_precision)
+    loss = weighted(z, y, w, on_positive, multiplier * target_precision, surrogate) - slack
+    tp, fp = above(z, y, w, 1), above(z, y, w, 0)
+    precision = tp / (tp + fp) if tp + fp > 0 else 1.0
+    violation = target_precision - precision if total(y, w, 1) > 0 else 0.0
+    return [loss, *bounds(z, y, w, surrogate), violation]
+
+
+def lagrangian(terms: Callable[..., list[float]]) -> Callable[..., list[Array]]:
+    """Give `terms(z, y, w, multiplier, **options)` of one set the signature of the library.
+
+    Multipliers and targets are one number for all sets.
+    """
+
+    def loss(
+        logits: ArrayLike,
+        labels: ArrayLike,
+        multiplier: float,
+        *,
+        axis: Axis = None,
+        where: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        **options: Any,
+    ) -> list[Array]:
+        z, y = np.asarray(logits, float), np.asarray(labels, float)
+        arrays = (z, y, per_element(weights, 1.0, z), per_element(where, True, z))
+
+        def term(number: int) -> Array:
+            def of_set(*arrays: Array) -> float:
+                return terms(*chosen(*arrays), multiplier, **options)[number]
+
+            return along(of_set, axis, *arrays)
+
+        return [term(number) for number in range(4)]
+
+    return loss
+
+
+precision_at_recall_lagrangian = lagrangian(precision_at_recall_terms)
+tpr_at_fpr_lagrangian = lagrangian(tpr_at_fpr_terms)
+recall_at_precision_lagrangian = lagrangian(recall_at_precision_terms)

@@ -1,0 +1,640 @@
+"""Losses at an operating point: against the loops, the identities of their source, its example."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score
+
+import diffmetrics as dm
+from diffmetrics import testing
+from tests import reference_constrained as reference
+from tests.reference_constrained import UNIT, cost
+
+Loss = Callable[..., jax.Array]
+rng = np.random.default_rng(0)
+SHAPE = (2, 9, 4)
+LOGITS = rng.normal(scale=2.0, size=SHAPE)
+LABELS = rng.integers(0, 2, SHAPE)
+KEEP = rng.random(SHAPE) < 0.7
+FACTORS = rng.uniform(0.5, 2.0, SHAPE)
+SURROGATES = ("logistic", "hinge")
+
+QUANTILE: dict[str, dict[str, float]] = {
+    "precision_at_recall_loss": {"target_recall": 0.7},
+    "recall_at_precision_loss": {"target_precision": 0.8},
+    "tpr_at_fpr_loss": {"target_fpr": 0.2},
+    "fpr_at_tpr_loss": {"target_tpr": 0.7},
+    "pr_auc_loss": {},
+}
+LAGRANGIAN: dict[str, dict[str, float]] = {
+    "precision_at_recall_lagrangian": {"target_recall": 0.7},
+    "recall_at_precision_lagrangian": {"target_precision": 0.8},
+    "tpr_at_fpr_lagrangian": {"target_fpr": 0.2},
+}
+# Those of one target, under its name.
+TARGETS = [(name, *options) for name, options in (QUANTILE | LAGRANGIAN).items() if options]
+
+CASES: dict[str, dict[str, Any]] = {
+    "one set": {},
+    "sets": {"axis": (-2, 0)},
+    "masked and weighted": {"axis": 1, "where": KEEP[:, :, :1], "weights": FACTORS[0]},
+    "hinge": {"axis": 1, "surrogate": "hinge", "weights": FACTORS},
+}
+over_surrogates = pytest.mark.parametrize("surrogate", SURROGATES)
+
+
+def over(names: Any) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("name", names)
+
+
+def as_loss(name: str, **options: Any) -> Loss:
+    """Any of them as a plain loss, so that one test serves both forms; multipliers are 1.5."""
+    function = getattr(dm, name)
+    if name in QUANTILE:
+        return partial(function, **QUANTILE[name], **options)
+    if name == "pr_auc_lagrangian":
+
+        def anchored(logits: Any, labels: Any, **more: Any) -> jax.Array:
+            return function(
+                logits, labels, jnp.full(3, 1.5), biases=jnp.linspace(-1, 1, 3), **more, **options
+            )[0]
+
+        return anchored
+
+    def loss(logits: Any, labels: Any, **more: Any) -> jax.Array:
+        targets = {"target_tpr": 0.7} if name == "fpr_at_tpr_lagrangian" else LAGRANGIAN[name]
+        return function(logits, labels, 1.5, **{**targets, **options, **more})[0]
+
+    return loss
+
+
+ALL = [*QUANTILE, *LAGRANGIAN, "fpr_at_tpr_lagrangian", "pr_auc_lagrangian"]
+
+
+# --- the definitions ------------------------------------------------------------------------------
+
+
+def assert_gradient_is_numerical(
+    loss: Callable[[Any], jax.Array], plain: Callable[[Any], np.ndarray], z: np.ndarray
+) -> None:
+    """Sets are told apart by their own factor, so that one gradient checks them all."""
+    expected = plain(z)
+    factor = np.linspace(1.0, 2.0, expected.size).reshape(expected.shape)
+    gradient = jax.grad(lambda z: jnp.sum(factor * loss(z)))(jnp.asarray(z))
+    along, step = rng.normal(size=z.shape), 1e-6
+    ahead, behind = (np.sum(factor * plain(z + s * along)) for s in (step, -step))
+    slope = (ahead - behind) / (2 * step)
+    np.testing.assert_allclose(np.sum(gradient * along), slope, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+@over(QUANTILE)
+def test_quantile_form_matches_the_loops(name: str, case: str):
+    options = {**CASES[case], **QUANTILE[name]}
+    loss, plain = (partial(getattr(m, name), labels=LABELS, **options) for m in (dm, reference))
+    np.testing.assert_allclose(loss(LOGITS), plain(LOGITS), rtol=1e-5)
+    assert_gradient_is_numerical(loss, plain, LOGITS)
+
+
+@pytest.mark.parametrize("prevalence", [None, 0.3])
+@pytest.mark.parametrize("case", CASES)
+@over(LAGRANGIAN)
+def test_lagrangian_form_matches_the_loops(name: str, case: str, prevalence: float | None):
+    options = {**CASES[case], **LAGRANGIAN[name], "prevalence": prevalence}
+    value, constraint = getattr(dm, name)(LOGITS, LABELS, 1.5, **options)
+    plain = getattr(reference, name)
+    ours = (value, constraint.tp_lower, constraint.fp_upper, constraint.violation)
+    for own, expected in zip(ours, plain(LOGITS, LABELS, 1.5, **options), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=1e-6)
+    assert_gradient_is_numerical(
+        lambda z: getattr(dm, name)(z, LABELS, 1.5, **options)[0],
+        lambda z: plain(z, LABELS, 1.5, **options)[0],
+        LOGITS,
+    )
+
+
+@over(QUANTILE)
+def test_quantile_form_matches_the_loops_where_logits_are_tied(name: str):
+    tied = np.round(LOGITS)
+    options = {**QUANTILE[name], "axis": (0, 1)}
+    np.testing.assert_allclose(
+        getattr(dm, name)(tied, LABELS, **options),
+        getattr(reference, name)(tied, LABELS, **options),
+        rtol=1e-5,
+    )
+
+
+# --- the contract ---------------------------------------------------------------------------------
+
+BATCH = (LOGITS[0].astype(np.float32), LABELS[0])
+CONTRACT = {
+    "finite": testing.assert_gradient_finite,
+    "derivatives": testing.assert_gradient_matches_numerical,
+    "jit and vmap": testing.assert_jit_and_vmap_agree,
+    "order": testing.assert_order_invariant,
+    "shapes": testing.assert_shapes_checked,
+    "where": testing.assert_where_selects,
+    "weights": testing.assert_weights_count,
+    "float32": testing.assert_accumulates_in_float32,
+}
+
+
+@pytest.mark.parametrize("promise", CONTRACT)
+@over(ALL)
+def test_contract(name: str, promise: str):
+    CONTRACT[promise](as_loss(name), *BATCH)
+
+
+@over(ALL)
+def test_contract_of_the_hinge(name: str):
+    loss = as_loss(name, surrogate="hinge")
+    testing.assert_gradient_finite(loss, *BATCH)
+    testing.assert_gradient_matches_numerical(loss, *BATCH)
+
+
+@over(ALL)
+def test_options_are_keyword_only_and_errors_name_them(name: str):
+    loss, (z, y) = as_loss(name), BATCH
+    with pytest.raises(TypeError, match="logits must be floating"):
+        loss(z.astype(int), y)
+    with pytest.raises(TypeError, match="where must be boolean"):
+        loss(z, y, where=np.ones(z.shape))
+    with pytest.raises(ValueError, match="weights must broadcast to logits"):
+        loss(z, y, weights=np.ones(5))
+    with pytest.raises(ValueError, match="axis must lie in"):
+        loss(z, y, axis=7)
+    with pytest.raises(ValueError, match="labels must have the shape of logits"):
+        loss(z, y[:, :1])
+    with pytest.raises(ValueError, match='surrogate must be "logistic" or "hinge", got \'xent\''):
+        as_loss(name, surrogate="xent")(z, y)
+
+
+@pytest.mark.parametrize(("name", "target"), TARGETS)
+def test_targets_are_one_per_loss_and_traced(name: str, target: str):
+    function, (z, y) = getattr(dm, name), BATCH
+    state = () if name in QUANTILE else (1.5,)
+    several = np.array([0.2, 0.5, 0.7, 0.9], np.float32)
+    together = function(z, y, *state, axis=0, **{target: several})
+    alone = [
+        function(z[:, c], y[:, c], *state, **{target: t}) for c, t in enumerate(several.tolist())
+    ]
+    chex.assert_trees_all_close(together, jax.tree.map(lambda *x: jnp.stack(x), *alone), rtol=1e-5)
+    swept = jax.vmap(lambda t: function(z, y, *state, **{target: t}))(several)
+    each = [function(z, y, *state, **{target: t}) for t in several.tolist()]
+    chex.assert_trees_all_close(swept, jax.tree.map(lambda *x: jnp.stack(x), *each), rtol=1e-5)
+    with pytest.raises(ValueError, match=rf"{target} must broadcast to the loss: .* is \(4,\)"):
+        function(z, y, *state, **{target: several})
+
+
+# --- the quantile form ----------------------------------------------------------------------------
+
+
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    labels = draw.random(60) < 0.3
+    logits = draw.normal(size=60) + labels
+    return np.round(logits, 1 if seed % 2 else 6).astype(np.float32), labels.astype(int)
+
+
+@over_surrogates
+@pytest.mark.parametrize("seed", range(6))
+def test_quantile_form_bounds_the_exact_errors(seed: int, surrogate: Any):
+    z, y = drawn(seed)
+    positives, negatives = z[y == 1], z[y == 0]
+    for rate in (0.05, 0.3, 0.7, 1.0):
+        q = reference.threshold_of_recall(z.tolist(), y.tolist(), [1.0] * 60, rate)
+        alarms = float(np.sum(negatives >= q))
+        fpr = dm.fpr_at_tpr_loss(z, y, target_tpr=rate, surrogate=surrogate)
+        assert fpr >= alarms / len(negatives) - 1e-6
+        assert np.mean(positives >= q) >= rate - 1e-6
+        per_positive = dm.precision_at_recall_loss(z, y, target_recall=rate, surrogate=surrogate)
+        precision = np.sum(positives >= q) / (np.sum(positives >= q) + alarms)
+        assert precision >= rate / (rate + per_positive) - 1e-6
+
+        q = reference.threshold_of_alarms(z.tolist(), y.tolist(), [1.0] * 60, rate * len(negatives))
+        missed = dm.tpr_at_fpr_loss(z, y, target_fpr=rate, surrogate=surrogate)
+        assert missed >= 1 - np.mean(positives > q) - 1e-6
+
+
+@over_surrogates
+@pytest.mark.parametrize("seed", range(6))
+def test_pr_auc_bounds_one_minus_average_precision(seed: int, surrogate: Any):
+    z, y = drawn(seed)
+    loss = dm.pr_auc_loss(z, y, num_anchors=int(y.sum()), surrogate=surrogate)
+    assert 1 - average_precision_score(y, z) - 1e-6 <= loss <= 1
+
+
+def test_a_perfect_ranking_costs_nothing_and_the_worst_much():
+    perfect = jnp.where(LABELS == 1, 100.0, -100.0)
+    for name in QUANTILE:
+        loss = as_loss(name)
+        np.testing.assert_allclose(loss(perfect, LABELS), 0, atol=1e-6)
+        assert loss(-perfect, LABELS) > 0.45
+
+
+def test_false_alarms_are_counted_per_positive_or_per_negative():
+    n_positive, n_negative = np.sum(LABELS == 1), np.sum(LABELS == 0)
+    assert n_positive != n_negative
+    per_positive = dm.precision_at_recall_loss(LOGITS, LABELS, target_recall=0.9)
+    per_negative = dm.fpr_at_tpr_loss(LOGITS, LABELS, target_tpr=0.9)
+    np.testing.assert_allclose(per_negative, per_positive * n_positive / n_negative, rtol=1e-6)
+
+
+def test_either_class_may_be_the_positive_one():
+    missed = dm.tpr_at_fpr_loss(LOGITS, LABELS, target_fpr=0.25)
+    mirrored = dm.fpr_at_tpr_loss(-LOGITS, 1 - LABELS, target_tpr=0.75)
+    np.testing.assert_allclose(missed, mirrored, rtol=1e-6)
+
+
+def test_recall_at_precision_is_tpr_at_the_fpr_that_full_recall_allows():
+    z, y = drawn(0)
+    fpr = 0.2 / 0.8 * np.sum(y == 1) / np.sum(y == 0)
+    np.testing.assert_allclose(
+        dm.recall_at_precision_loss(z, y, target_precision=0.8),
+        dm.tpr_at_fpr_loss(z, y, target_fpr=fpr),
+        rtol=1e-6,
+    )
+
+
+@over(QUANTILE)
+def test_quantile_form_only_ranks(name: str):
+    loss = as_loss(name)
+    moved = loss(LOGITS + 3.0, LABELS)
+    np.testing.assert_allclose(moved, loss(LOGITS, LABELS), rtol=1e-5)
+    np.testing.assert_allclose(jnp.sum(jax.grad(loss)(LOGITS, LABELS)), 0, atol=1e-6)
+
+
+@over(QUANTILE)
+def test_quantile_form_is_silent_where_the_constrained_class_is_absent(name: str):
+    absent = [0] if name in ("precision_at_recall_loss", "pr_auc_loss") else [0, 1]
+    for label in absent:
+        loss = as_loss(name)
+        value, gradient = jax.value_and_grad(loss)(LOGITS, np.full(SHAPE, label))
+        assert value == 0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("n", [50, 100, 550, 5000, 100_000])
+def test_a_quantile_is_not_missed_by_rounding(n: int):
+    """2 % of 550 are 11 positives below the threshold; (1 - 0.98) · 550 is 10.99999 in float32."""
+    z = np.arange(2 * n, dtype=np.float32)
+    y = np.arange(2 * n) % 2
+    gradient = np.asarray(jax.grad(dm.precision_at_recall_loss)(z, y, target_recall=0.98))
+    assert np.argmin(gradient) == 2 * round(0.02 * n) + 1
+    gradient = np.asarray(jax.grad(dm.tpr_at_fpr_loss)(z, y, target_fpr=0.02))
+    assert np.argmax(gradient) == 2 * (n - 1 - round(0.02 * n))
+
+
+@over(QUANTILE)
+def test_tied_elements_share_the_gradient(name: str):
+    z = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0], np.float32)
+    y = np.array([1, 1, 0, 1, 0, 0, 0])
+    order = np.array([6, 3, 5, 1, 4, 0, 2])
+    gradient = jax.grad(as_loss(name))
+    np.testing.assert_allclose(gradient(z, y)[order], gradient(z[order], y[order]), atol=1e-7)
+
+
+# --- the Lagrangian form: the identities of global_objectives -------------------------------------
+
+
+def mean_cost(
+    positive: float, negative: float, surrogate: str, labels: np.ndarray = LABELS
+) -> float:
+    costs = [
+        positive * cost(-z, surrogate) if y == 1 else negative * cost(z, surrogate)
+        for z, y in zip(LOGITS.ravel(), labels.ravel(), strict=True)
+    ]
+    return float(np.mean(costs))
+
+
+@over_surrogates
+def test_at_the_strictest_target_and_multiplier_one_it_is_the_surrogate_itself(surrogate: Any):
+    for name, target in (
+        ("recall_at_precision", "target_precision"),
+        ("precision_at_recall", "target_recall"),
+        ("fpr_at_tpr", "target_tpr"),
+    ):
+        loss, _ = getattr(dm, f"{name}_lagrangian")(
+            LOGITS, LABELS, 1.0, prevalence=0.34, surrogate=surrogate, **{target: 1.0}
+        )
+        np.testing.assert_allclose(loss, mean_cost(1, 1, surrogate), rtol=1e-5)
+
+
+@over_surrogates
+def test_without_a_multiplier_one_class_is_left(surrogate: Any):
+    options = {"prevalence": 0.45, "surrogate": surrogate}
+    positives, negatives = mean_cost(1, 0, surrogate), mean_cost(0, 1, surrogate)
+    for name, target, expected in (
+        ("recall_at_precision", {"target_precision": 1.0}, positives),
+        ("precision_at_recall", {"target_recall": 0.61828}, negatives),
+        ("fpr_at_tpr", {"target_tpr": 0.6}, negatives),
+        ("tpr_at_fpr", {"target_fpr": 0.4}, positives),
+    ):
+        loss, _ = getattr(dm, f"{name}_lagrangian")(LOGITS, LABELS, 0.0, **target, **options)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@over_surrogates
+def test_of_one_class_it_is_the_surrogate_less_the_slack(surrogate: Any):
+    none, every = np.zeros(SHAPE, int), np.ones(SHAPE, int)
+    prior, rate, options = 0.3, 0.4, {"prevalence": 0.3, "surrogate": surrogate}
+    loss, _ = dm.tpr_at_fpr_lagrangian(LOGITS, none, 1.0, target_fpr=rate, **options)
+    slack = rate * (1 - prior) * UNIT[surrogate]
+    np.testing.assert_allclose(loss, mean_cost(1, 1, surrogate, none) - slack, rtol=1e-5)
+    loss, _ = dm.fpr_at_tpr_lagrangian(LOGITS, every, 1.0, target_tpr=1.0, **options)
+    np.testing.assert_allclose(loss, mean_cost(1, 1, surrogate, every), rtol=1e-5)
+
+
+def at_anchors(number: int, **options: Any) -> jax.Array:
+    ones = jnp.ones(number)
+    return dm.pr_auc_lagrangian(LOGITS, LABELS, ones, biases=0 * ones, **options)[0]
+
+
+@over_surrogates
+def test_one_anchor_is_recall_at_that_precision(surrogate: Any):
+    for precision in (0.5, 0.7):
+        near = (precision - 0.01, precision + 0.01)
+        point, _ = dm.recall_at_precision_lagrangian(
+            LOGITS, LABELS, 1.0, target_precision=precision, surrogate=surrogate
+        )
+        one = at_anchors(1, precision_range=near, surrogate=surrogate)
+        np.testing.assert_allclose(one, point, rtol=1e-6)
+
+
+@over_surrogates
+def test_anchors_are_points_of_their_own(surrogate: Any):
+    multipliers, biases = jnp.array([0.5, 1.0, 2.0]), jnp.array([-0.5, 0.2, 1.0])
+    loss, constraint = (
+        dm.pr_auc_lagrangian(
+            LOGITS, LABELS, multipliers, biases=biases, axis=1, surrogate=surrogate
+        )
+        if False
+        else dm.pr_auc_lagrangian(
+            LOGITS[0],
+            LABELS[0],
+            multipliers,
+            biases=biases,
+            surrogate=surrogate,
+            weights=FACTORS[0],
+        )
+    )
+    points = [
+        dm.recall_at_precision_lagrangian(
+            LOGITS[0] + bias,
+            LABELS[0],
+            multiplier,
+            target_precision=precision,
+            surrogate=surrogate,
+            weights=FACTORS[0],
+        )
+        for multiplier, bias, precision in zip(multipliers, biases, (0.25, 0.5, 0.75), strict=True)
+    ]
+    losses, constraints = zip(*points, strict=True)
+    np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *constraints)
+    chex.assert_trees_all_close(constraint, stacked, rtol=1e-5, atol=1e-6)
+
+
+# Every distance from 0 is such that the surrogate is 1, 0 or (`TWO`) 2 errors.
+TARGET = np.repeat([[1, 1], [0, 0]], 3, axis=0)
+FIRST = np.array([[0, 15], [16, 0], [14, 0], [-17, 0], [-15, 0], [0, -101]], np.float32)
+TWO = {"hinge": 1.0, "logistic": float(np.log(3))}
+
+
+def second(surrogate: str) -> tuple[np.ndarray, np.ndarray]:
+    two = TWO[surrogate]
+    positives = [[0, 13], [12, 0], [15, 0], [0, 30], [13, 0], [18, 0]]
+    negatives = [[-16, two], [-15, two], [two, -111], [-133, -14], [-14, -16], [-19.9, -101]]
+    return np.array([*positives, *negatives], np.float32), np.repeat([[1, 1], [0, 0]], 6, axis=0)
+
+
+LIKE = {"axis": 0, "target_recall": 0.5}
+
+
+@over_surrogates
+def test_bounds_are_those_of_the_source(surrogate: Any):
+    def bounds(z: np.ndarray, y: np.ndarray, **weights: Any) -> list[list[float]]:
+        _, c = dm.precision_at_recall_lagrangian(
+            z, y, jnp.ones(2), surrogate=surrogate, **LIKE, **weights
+        )
+        return [c.tp_lower.tolist(), c.fp_upper.tolist()]
+
+    def weighted(*weights: float) -> dict[str, np.ndarray]:
+        return {"weights": np.array(weights)[:, None]}
+
+    close = partial(np.testing.assert_allclose, atol=1e-5)
+    close(bounds(FIRST, TARGET), [[2, 1], [1, 2]])
+    close(bounds(*second(surrogate)), [[4, 2], [2, 4]])
+    close(bounds(FIRST, TARGET, **weighted(0, 2, 0.5, 1, 2, 3))[0], [2.5, 0])
+    close(bounds(FIRST, TARGET, **weighted(1, 2, 3, 4, 5, 6))[0], [5, 1])
+    close(bounds(FIRST, TARGET, **weighted(3, 2, 1, 0, 1, 2))[1], [2, 1])
+    close(bounds(FIRST, TARGET, **weighted(13, 12, 11, 0.5, 0, 0.5))[1], [0.5, 0.5])
+
+
+@over([*LAGRANGIAN, "fpr_at_tpr_lagrangian"])
+def test_multiplier_falls_where_the_constraint_holds_and_rises_where_not(name: str):
+    """Label 0 of the source's batch keeps its constraint, and label 1 violates it."""
+    target = "target_tpr" if name == "fpr_at_tpr_lagrangian" else next(iter(LAGRANGIAN[name]))
+    z = FIRST + 1e-3 * (1 - 2 * TARGET)  # just on the wrong side, which is where it is counted
+    for rate in (0.35, 0.65):
+        _, constraint = getattr(dm, name)(z, TARGET, jnp.ones(2), axis=0, **{target: rate})
+        after = dm.dual_update(jnp.ones(2), constraint.violation, 0.1)
+        assert after[0] < 1 < after[1]
+
+
+@over_surrogates
+@over([*LAGRANGIAN, "pr_auc_lagrangian"])
+def test_doubled_and_dropped_duplicates_change_nothing(name: str, surrogate: Any):
+    z = np.array([1, -0.5, 3, -0.5, 1, -1, -1, -0.5, 1], np.float32)
+    y = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0])
+    weights = np.array([1, 1, 1, 0, 0, 0, 2, 2, 2])
+    if name == "pr_auc_lagrangian":
+        loss = partial(dm.pr_auc_lagrangian, biases=jnp.zeros(2), surrogate=surrogate)
+        multipliers = jnp.ones(2)
+    else:
+        loss = partial(getattr(dm, name), **LAGRANGIAN[name], surrogate=surrogate)
+        multipliers = jnp.ones(())
+
+    def everything(**options: Any) -> Any:
+        (value, constraint), gradient = jax.value_and_grad(loss, has_aux=True)(
+            z, y, multipliers, **options
+        )
+        updated = dm.dual_update(multipliers, constraint.violation, 1.0)
+        return value, constraint, gradient @ z, updated
+
+    chex.assert_trees_all_close(everything(), everything(weights=weights), rtol=1e-5)
+
+
+# --- multipliers ----------------------------------------------------------------------------------
+
+
+def test_dual_step_of_the_source():
+    """½ (x - y)² at x = 2 and y = 1, ascended in y at rate 0.3."""
+    np.testing.assert_allclose(dm.dual_update(1.0, 1.0 - 2.0, 0.3), 0.7, rtol=1e-6)
+
+
+def test_dual_update_takes_trees_and_stays_above_zero():
+    multipliers = {"recall": jnp.ones(2), "fpr": jnp.zeros(())}
+    violation = {"recall": jnp.array([0.5, -3.0]), "fpr": jnp.array(0.25)}
+    after = jax.jit(dm.dual_update)(multipliers, violation, 2.0)
+    chex.assert_trees_all_close(after, {"recall": jnp.array([2.0, 0.0]), "fpr": jnp.array(0.5)})
+    with pytest.raises(ValueError, match=r"violation must have the shape of multipliers"):
+        dm.dual_update(jnp.ones(()), jnp.ones(3), 1.0)
+
+
+@over([*LAGRANGIAN, "pr_auc_lagrangian"])
+def test_no_gradient_reaches_the_multipliers_or_leaves_the_constraint(name: str):
+    anchored = name == "pr_auc_lagrangian"
+    options = {"biases": jnp.zeros(2)} if anchored else LAGRANGIAN[name]
+    multipliers = jnp.ones(2) if anchored else jnp.ones(())
+    loss = partial(getattr(dm, name), **options)
+    assert not jnp.any(jax.grad(lambda m: loss(LOGITS, LABELS, m)[0])(multipliers))
+
+    def logged(z: Any) -> jax.Array:
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(loss(z, LABELS, multipliers)[1]))
+
+    assert not jnp.any(jax.grad(logged)(jnp.asarray(LOGITS)))
+
+
+def test_biases_are_trained():
+    gradient = jax.grad(lambda b: dm.pr_auc_lagrangian(LOGITS, LABELS, jnp.ones(2), biases=b)[0])(
+        jnp.zeros(2)
+    )
+    assert jnp.all(gradient != 0)
+
+
+def test_violations_are_those_of_the_exact_counts_and_of_no_unit():
+    for repeats in (1, 3):
+        z, y = np.tile(LOGITS, (repeats, 1, 1)), np.tile(LABELS, (repeats, 1, 1))
+        exact = dm.counts(z > 0, y)
+        for name, expected in (
+            ("precision_at_recall_lagrangian", 0.7 - dm.recall(exact)),
+            ("recall_at_precision_lagrangian", 0.8 - dm.precision(exact)),
+            ("tpr_at_fpr_lagrangian", 1 - dm.specificity(exact) - 0.2),
+        ):
+            _, constraint = getattr(dm, name)(z, y, 1.0, **LAGRANGIAN[name])
+            np.testing.assert_allclose(constraint.violation, expected, rtol=1e-5)
+
+
+def test_flagging_nothing_relaxes_a_precision():
+    _, constraint = dm.recall_at_precision_lagrangian(
+        -np.ones(4, np.float32), np.array([1, 0, 0, 0]), 1.0, target_precision=0.9
+    )
+    np.testing.assert_allclose(constraint.violation, -0.1, rtol=1e-5)
+
+
+@over(LAGRANGIAN)
+def test_an_absent_class_violates_nothing(name: str):
+    label = 1 if name == "tpr_at_fpr_lagrangian" else 0
+    same = np.full(SHAPE, label)
+    _, constraint = getattr(dm, name)(LOGITS, same, 1.0, **LAGRANGIAN[name])
+    assert constraint.violation == 0
+    hidden, _ = getattr(dm, name)(LOGITS, LABELS, 1.0, where=False * KEEP, **LAGRANGIAN[name])
+    assert hidden == 0
+
+
+def test_state_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"multipliers must broadcast to the loss"):
+        dm.tpr_at_fpr_lagrangian(LOGITS, LABELS, jnp.ones(3), target_fpr=0.1)
+    with pytest.raises(ValueError, match=r"last axis of anchors: the loss is \(\), .* are \(\)"):
+        dm.pr_auc_lagrangian(LOGITS, LABELS, 1.0, biases=0.0)
+    with pytest.raises(ValueError, match=r"biases must have the shape of multipliers"):
+        dm.pr_auc_lagrangian(LOGITS, LABELS, jnp.ones(3), biases=jnp.zeros(2))
+
+
+# --- the example of the source --------------------------------------------------------------------
+
+# Two clouds of each class: centre, spread, number, label. One line separates almost all of both
+# classes, but not the line of least cross-entropy, which gives up the few positives at (1, -½).
+# Data and training are those of tensorflow/models, research/global_objectives/
+# loss_layers_example.py (its "variances" multiply unit normals).
+CLOUDS = [
+    ((0.0, -0.5), 0.15, 3000, 0),
+    ((0.0, 1.0), 0.15, 500, 1),
+    ((1.0, -0.5), 0.1, 50, 1),
+    ((1.0, 1.0), 0.1, 100, 0),
+]
+RECALL = 0.98
+STEPS = 151
+EXAMPLE: dict[str, Callable[..., tuple[jax.Array, Any]]] = {
+    "cross-entropy": lambda z, y, _: (dm.sigmoid_cross_entropy(z, y).mean(), 0.0),
+    "quantile": lambda z, y, _: (dm.precision_at_recall_loss(z, y, target_recall=RECALL), 0.0),
+    "lagrangian": lambda z, y, multiplier: dm.precision_at_recall_lagrangian(
+        z, y, multiplier, target_recall=RECALL
+    ),
+}
+
+
+def clouds(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    points = [centre + spread * draw.normal(size=(n, 2)) for centre, spread, n, _ in CLOUDS]
+    labels = np.repeat([label for *_, label in CLOUDS], [n for _, _, n, _ in CLOUDS])
+    return np.concatenate(points).astype(np.float32), labels
+
+
+@partial(jax.jit, static_argnums=0)
+def fit_line(name: str, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradient descent with a rate that falls linearly from 1, and a dual step after each."""
+
+    def step(state: Any, progress: jax.Array) -> tuple[Any, None]:
+        (w, b), multiplier = state
+        loss = lambda w, b: EXAMPLE[name](x @ w + b, y, multiplier)  # noqa: E731
+        _, pullback, constraint = jax.vjp(loss, w, b, has_aux=True)
+        dw, db = pullback(jnp.ones(()))
+        rate = 1.0 - progress * (1.0 - 1.0 / (STEPS - 1))
+        if name == "lagrangian":
+            multiplier = dm.dual_update(multiplier, constraint.violation, 2.0)
+        return ((w - rate * dw, b - rate * db), multiplier), None
+
+    start = (jnp.array([-1.0, -1.0]), jnp.zeros(())), jnp.ones(())
+    ((w, b), multiplier), _ = jax.lax.scan(step, start, jnp.linspace(0.0, 1.0, STEPS))
+    return w, b, multiplier
+
+
+def precision_at_recall(scores: np.ndarray, labels: np.ndarray) -> float:
+    flagged = scores >= np.percentile(scores[labels == 1], 100 - 100 * RECALL)
+    return float(np.mean(labels[flagged]))
+
+
+def example(name: str, seed: int) -> float:
+    """Precision at the recall on new data of the same clouds."""
+    w, b, _ = fit_line(name, *clouds(2 * seed))
+    x, y = clouds(2 * seed + 1)
+    return precision_at_recall(x @ w + b, y)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"), [("cross-entropy", 0.15), ("quantile", 0.84), ("lagrangian", 0.84)]
+)
+def test_example_of_the_source(name: str, precision: float):
+    for seed in range(2):
+        np.testing.assert_allclose(example(name, seed), precision, atol=0.01)
+
+
+def test_lagrangian_keeps_the_recall_at_logit_zero():
+    x, y = clouds(0)
+    w, b, multiplier = fit_line("lagrangian", x, y)
+    exact = dm.counts(x @ w + b > 0, y)
+    assert dm.recall(exact) >= RECALL - 0.01
+    assert dm.precision(exact) > 0.8
+    assert multiplier > 1
+
+
+def test_a_target_out_of_reach_lets_its_multiplier_grow_and_a_cap_holds_it():
+    z, y = jnp.array([-1.0, 1.0]), jnp.array([1, 0])
+    free = held = jnp.ones(())
+    for _ in range(20):
+        _, constraint = dm.precision_at_recall_lagrangian(z, y, free, target_recall=0.9)
+        free = dm.dual_update(free, constraint.violation, 1.0)
+        held = jnp.minimum(dm.dual_update(held, constraint.violation, 1.0), 5.0)
+    assert free > 15
+    assert held == 5.0
