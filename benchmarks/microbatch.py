@@ -38,7 +38,7 @@ BETA = 2.0
 LOSSES: dict[str, Callable[[Any, Any], jax.Array]] = {
     "dice_loss": dm.dice_loss,
     "fbeta_loss": partial(dm.fbeta_loss, beta=BETA),
-    "lovasz_hinge_loss": dm.lovasz_hinge_loss,
+    "average_precision_loss": dm.average_precision_loss,
 }
 # The scores of those that are functions of counts.
 SCORES: dict[str, Callable[[dm.Counts], jax.Array]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ import diffmetrics as dm
 
 PARTS, DEVICES = 16, 8
 ROWS, FEATURES, HIDDEN, CLASSES = 2048, 16, 128, 4
-THRESHOLDS = np.linspace(-4, 4, 9, dtype=np.float32)
+THRESHOLDS = np.array([np.inf, *np.linspace(4, -4, 9), -np.inf], np.float32)
 Params = dict[str, jax.Array]
 Gradient = tuple[jax.Array, Params]
 Array = jax.Array | np.ndarray
@@ -35,13 +36,8 @@ def model(params: Params, x: Array) -> jax.Array:
     return jnp.tanh(jnp.asarray(x) @ params["in"]) @ params["out"]
 
 
-def soft_roc_area(c: dm.Counts) -> jax.Array:
-    """Area under the curve of soft counts with a thresholds axis, by trapezoids."""
-    recall, fallout = (
-        jnp.pad(rate, (1, 1), constant_values=(1, 0))
-        for rate in (dm.recall(c), 1 - dm.specificity(c))
-    )
-    return jnp.sum((fallout[:-1] - fallout[1:]) * (recall[:-1] + recall[1:]) / 2)
+def soft_roc_auc(c: dm.Counts) -> jax.Array:
+    return dm.roc_auc(dm.Curve(c, THRESHOLDS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +86,7 @@ PROBLEMS = {
     "dice": Problem(dm.dice),
     "mcc": Problem(dm.mcc),
     "macro dice": Problem(dm.dice, exclusive=True),
-    "curve": Problem(soft_roc_area, curve=True),
+    "curve": Problem(soft_roc_auc, curve=True),
 }
 over_problems = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 
@@ -99,6 +95,8 @@ Loss = Callable[[Any, Any], jax.Array]
 SET_LOSSES: dict[str, Loss] = {
     "dice": dm.dice_loss,
     "lovasz hinge": dm.lovasz_hinge_loss,
+    "roc auc": dm.roc_auc_loss,
+    "average precision": dm.average_precision_loss,
 }
 over_set_losses = pytest.mark.parametrize("loss", SET_LOSSES.values(), ids=SET_LOSSES)
 
@@ -194,7 +192,8 @@ def test_mean_of_microbatch_losses_is_another_quantity(problem: Problem):
 
         return scan(add, 0.0, x, y)
 
-    assert distance(gradient(averaged, problem), truth(problem)) > 0.1
+    # A curve of a part without positives is NaN.
+    assert not distance(gradient(averaged, problem), truth(problem)) < 0.1
 
 
 def test_scanned_counts_need_a_fraction_of_the_memory():
@@ -252,6 +251,16 @@ def test_hard_counts_of_parts_are_exactly_those_of_the_whole():
     count = partial(dm.counts, axis=0)
     parts = jax.vmap(count)(*(a.reshape(PARTS, -1, CLASSES) for a in (predicted, one_hot)))
     chex.assert_trees_all_equal(jax.tree.map(lambda c: c.sum(0), parts), count(predicted, one_hot))
+
+
+def test_hard_curves_of_parts_are_exactly_those_of_the_whole():
+    problem = PROBLEMS["dice"]
+    x, y = problem.batch
+    curve = partial(dm.threshold_counts, thresholds=THRESHOLDS[1:-1])
+    logits = model(problem.params, x)
+    parts = [curve(*part) for part in zip(*(np.split(a, PARTS) for a in (logits, y)), strict=True)]
+    total = functools.reduce(operator.add, parts)
+    chex.assert_trees_all_equal(total, curve(logits, y))
 
 
 # --- microbatches of a loss that needs all logits -------------------------------------------------
@@ -370,7 +379,7 @@ def test_mean_of_device_losses_is_another_quantity(problem: Problem, mesh: jax.s
         return jax.lax.pmean(problem.whole(*a), "data")  # pyright: ignore[reportArgumentType]
 
     ours = over_devices(mesh, jax.value_and_grad(averaged))(problem.params, *problem.batch)
-    assert distance(ours, truth(problem)) > 0.1
+    assert not distance(ours, truth(problem)) < 0.1
 
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map without check_vma"])
@@ -418,7 +427,12 @@ def test_jit_of_a_set_loss_on_sharded_arrays_is_exact(loss: Loss, mesh: jax.shar
 
 
 @over_set_losses
-def test_shard_map_with_gathered_logits_is_exact(loss: Loss, mesh: jax.sharding.Mesh):
+def test_shard_map_with_gathered_logits_is_exact(
+    loss: Loss, mesh: jax.sharding.Mesh, request: pytest.FixtureRequest
+):
+    if loss is dm.average_precision_loss:
+        reason = "its scan starts from zeros that do not vary over devices"
+        request.applymarker(pytest.mark.xfail(raises=TypeError, reason=reason))
     problem = PROBLEMS["dice"]
     outside = jax.value_and_grad(over_devices(mesh, gathered(loss)))
     assert_exact_of_model(outside(problem.params, *problem.batch), loss)
@@ -429,8 +443,15 @@ def test_shard_map_with_gathered_logits_is_exact(loss: Loss, mesh: jax.sharding.
 def test_unchecked_devices_take_the_mean_of_gradients_of_gathered_logits(mesh: jax.sharding.Mesh):
     problem, loss = PROBLEMS["dice"], dm.lovasz_hinge_loss
 
-    def step(*a: Any) -> Gradient:
-        return jax.lax.pmean(jax.value_and_grad(gathered(loss))(*a), "data")  # pyright: ignore
+    def run(reduce: Callable[..., Any]) -> Gradient:
+        def step(*a: Any) -> Gradient:
+            value, g = jax.value_and_grad(gathered(loss))(*a)
+            return value, reduce(g, "data")
 
-    ours = over_devices(mesh, step, check_vma=False)(problem.params, *problem.batch)
-    assert_exact_of_model(ours, loss)
+        return over_devices(mesh, step, check_vma=False)(problem.params, *problem.batch)
+
+    assert_exact_of_model(run(jax.lax.pmean), loss)
+    value, g = run(jax.lax.psum)
+    assert_exact_of_model((value, jax.tree.map(lambda a: a / DEVICES, g)), loss)
+    outside = jax.value_and_grad(over_devices(mesh, gathered(loss), check_vma=False))
+    assert_exact_of_model(outside(problem.params, *problem.batch), loss)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +34,12 @@ MANY = 2**24 + 1  # float32 counts no further than 2**24
 
 Params = dict[str, jax.Array]
 Batch = tuple[np.ndarray, np.ndarray]
+Found = dict[Any, Any]
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec("data")
 SET_LOSSES: dict[str, Callable[[Any, Any], jax.Array]] = {
     "dice": dm.dice_loss,
     "lovasz hinge": dm.lovasz_hinge_loss,
+    "roc auc": dm.roc_auc_loss,
 }
 JIT, GATHERED, SUMMED = "jit", "shard_map, gathered logits", "shard_map, summed counts"
 CASES = [*((how, loss) for how in (JIT, GATHERED) for loss in SET_LOSSES), (SUMMED, "dice")]
@@ -83,6 +86,11 @@ def hard_counts(rank: int, batch: Batch) -> dm.Counts:
     return total
 
 
+def hard_curve(batch: Batch) -> dm.Curve:
+    params, (x, y) = problem()[0], batch
+    return dm.threshold_counts(model(params, jnp.asarray(x)), y, np.linspace(-3, 3, 7))
+
+
 def over_processes(total: dm.Counts) -> dm.Counts:
     """The sum of all processes' counts; as pairs of 32 bits, since JAX would round 64."""
     leaves, tree = jax.tree.flatten(total)
@@ -116,10 +124,13 @@ def work(rank: int, address: str, out: Path) -> None:
         value, gradient = jax.jit(step)(shared, rows(x), rows(y))
         return jax.tree.map(np.asarray, (value, ravel_pytree(gradient)[0]))
 
-    found = {case: run(*case) for case in CASES}
-    total = over_processes(hard_counts(rank, (x, y)))
-    devices = (jax.process_count(), jax.device_count(), jax.local_device_count())
-    out.write_bytes(pickle.dumps({"found": found, "total": total, "devices": devices}))
+    found = {
+        "devices": (jax.process_count(), jax.device_count(), jax.local_device_count()),
+        **{case: run(*case) for case in CASES},
+        "total": over_processes(hard_counts(rank, (x, y))),
+        "curve": over_processes(hard_curve((x, y)).to_host().counts),
+    }
+    out.write_bytes(pickle.dumps(found))
     jax.distributed.shutdown()
 
 
@@ -133,7 +144,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     """What each process wrote; if one failed or hung, what all of them said."""
     folder, address = tmp_path_factory.mktemp("processes"), f"127.0.0.1:{free_port()}"
     outputs = [folder / f"{rank}.pickle" for rank in range(PROCESSES)]
@@ -173,31 +184,37 @@ def wait(processes: list[subprocess.Popen[bytes]]) -> list[int | None]:
             p.wait()
 
 
-def test_the_processes_found_each_other(results: list[dict[str, Any]]):
+def test_the_processes_found_each_other(results: list[Found]):
     for each in results:
         assert each["devices"] == (PROCESSES, PROCESSES * DEVICES_EACH, DEVICES_EACH)
 
 
 @pytest.mark.parametrize(("how", "name"), CASES)
 def test_two_processes_find_value_and_gradient_of_the_whole(
-    how: str, name: str, results: list[dict[str, Any]]
+    how: str, name: str, results: list[Found]
 ):
     params, batch = problem()
     whole = jax.jit(jax.value_and_grad(of_model(SET_LOSSES[name])))
     value, gradient = whole(params, *batch)
     truth = ravel_pytree(gradient)[0]
     for each in results:
-        ours, slope = each["found"][how, name]
+        ours, slope = each[how, name]
         np.testing.assert_allclose(ours, value, rtol=1e-5)
         assert np.linalg.norm(slope - truth) < 1e-5 * np.linalg.norm(truth)
 
 
-def test_streamed_counts_of_two_processes_are_exact(results: list[dict[str, Any]]):
+def test_streamed_counts_of_two_processes_are_exact(results: list[Found]):
     params, (x, y) = problem()
     once = dm.counts(model(params, jnp.asarray(x)) > 0, y).to_host()
     expected = once + dm.Counts(tn=2 * MANY + 1).to_host()
     for each in results:
         assert each["total"] == expected
+
+
+def test_streamed_curves_of_two_processes_are_exact(results: list[Found]):
+    whole = hard_curve(problem()[1]).to_host().counts
+    for each in results:
+        chex.assert_trees_all_equal(each["curve"], whole)
 
 
 if __name__ == "__main__":
