@@ -23,6 +23,13 @@ def signs(a: Any) -> jax.Array:
     return 2 * a.labels - 1
 
 
+def few(a: Any) -> None:
+    """Raise `ValueError` unless all pairs of the scores fit in memory."""
+    n = a.logits.shape[0]
+    if n > of.MOST_IN_PAIRS:
+        raise ValueError(f"{n} scores have {n**2:.0e} pairs")
+
+
 def one_hot(a: Any) -> jax.Array:
     return jax.nn.one_hot(a.ids, a.logits.shape[-1], dtype=a.logits.dtype)
 
@@ -96,6 +103,31 @@ def plain() -> Functions:
         distance = jnp.linalg.norm(a.anchors - a.positives, axis=-1)
         return distance - jnp.linalg.norm(a.anchors - a.negatives, axis=-1)
 
+    def of_pairs(cost: Callable[[jax.Array], jax.Array]) -> Callable[[Any], jax.Array]:
+        """The mean cost of a positive's distance above a negative."""
+
+        def loss(a: Any) -> jax.Array:
+            few(a)
+            pairs = (a.labels[:, None] > 0) & (a.labels[None] <= 0)
+            costs = cost((a.logits[:, None] - a.logits[None]).astype(jnp.float32))
+            return jnp.where(pairs, costs, 0.0).sum() / pairs.sum(dtype=jnp.float32)
+
+        return loss
+
+    def soft_ap(a: Any) -> jax.Array:
+        """Smooth-AP, the rank of each score from its distance to all others."""
+        few(a)
+        positive = a.labels > 0
+
+        def above(z: jax.Array, other: jax.Array) -> jax.Array:
+            near = 0.5 * jnp.exp(-jnp.abs(other - z))
+            return jnp.where(other < z, near, 1 - near)
+
+        apart = above(a.logits[:, None], a.logits[None])
+        ranks = 0.5 + apart.sum(1)
+        among = 0.5 + jnp.where(positive[None], apart, 0.0).sum(1)
+        return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum()
+
     def hard_dice(a: Any) -> jax.Array:
         p, y = a.logits > 0, a.labels > 0
         return 2 * (p & y).sum() / (p.sum() + y.sum())
@@ -139,6 +171,12 @@ def plain() -> Functions:
         "jaccard_loss": jaccard,
         "dice_loss (softmax)": dice_of_classes,
         "dice of counts": hard_dice,
+        "roc_auc_loss (hinge)": of_pairs(lambda d: jax.nn.relu(of.MARGIN - d)),
+        "roc_auc_loss (squared_hinge)": of_pairs(lambda d: jax.nn.relu(of.MARGIN - d) ** 2),
+        "roc_auc_loss (square)": of_pairs(lambda d: (of.MARGIN - d) ** 2),
+        "roc_auc_loss (exponential)": of_pairs(lambda d: jnp.exp(-d)),
+        "roc_auc_loss (logistic)": of_pairs(lambda d: jax.nn.softplus(-d)),
+        "average_precision_loss": soft_ap,
     }
 
 
@@ -244,6 +282,19 @@ def of_keras() -> Functions:
 
 def of_rax() -> Functions:
     rax = importlib.import_module("rax")
+
+    def of_pairs(loss: Callable[..., jax.Array]) -> Callable[[Any], jax.Array]:
+        """Its own mean goes over pairs of one class, too."""
+
+        def mean(a: Any) -> jax.Array:
+            few(a)
+            z, y = a.logits.astype(jnp.float32), a.labels.astype(jnp.float32)
+            return loss(z, y, reduce_fn=jnp.sum) / (y.sum() * (1 - y).sum())
+
+        return mean
+
     return {
         "sigmoid_cross_entropy": lambda a: rax.pointwise_sigmoid_loss(a.logits, a.labels),
+        "roc_auc_loss (hinge)": of_pairs(rax.pairwise_hinge_loss),
+        "roc_auc_loss (logistic)": of_pairs(rax.pairwise_logistic_loss),
     }

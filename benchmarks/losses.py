@@ -16,6 +16,9 @@ GAMMA, ALPHA, POSITIVE_WEIGHT, EPSILON, Q = 2.0, 0.25, 3.0, 1.0, 0.7
 FP_WEIGHT, FN_WEIGHT, FOCAL_TVERSKY_GAMMA, BETA = 0.3, 0.7, 0.75, 2.0
 MARGIN, KL_MARGIN = 1.0, 4.0
 
+# Beyond so many scores nobody compares all pairs of them: 3 to 6 GiB in float32.
+MOST_IN_PAIRS = 20_000
+
 # Times the yardstick: a pass over the data, a sort of it; products of all pairs have no goal.
 PASS, SORT = 1.25, 2.0
 
@@ -43,8 +46,9 @@ class Loss:
 
     @property
     def label(self) -> str:
-        """What the row is called: the set losses have two flavours."""
-        return f"{self.name} (softmax)" if self.of_classes else self.name
+        """What the row is called: the set losses have two flavours, and of pairs each its own."""
+        flavour = "softmax" if self.of_classes else self.options.get("surrogate")
+        return f"{self.name} ({flavour})" if flavour else self.name
 
     @property
     def goal(self) -> float | None:
@@ -135,13 +139,37 @@ def _table() -> list[Loss]:
         Loss("squared_dice_loss", "binary"),
     ]
     of_classes = [dataclasses.replace(x, kind="softmax", of_classes=True, ahead={}) for x in sets]
+    # At a million scores a sort is all that is to be paid; all pairs of 20,000 are the peers'.
+    pairs = {"margin": MARGIN}
+    surrogates = ("hinge", "squared_hinge", "square", "exponential", "logistic")
+    ranking = [
+        *(
+            Loss(
+                "roc_auc_loss",
+                "ranking",
+                pairs | {"surrogate": surrogate},
+                needs="pass" if surrogate in ("square", "exponential") else "sort",
+                ahead={"jnp": 100.0, "rax": 100.0},
+            )
+            for surrogate in surrogates
+        ),
+        Loss("partial_roc_auc_loss", "ranking", pairs | {"max_fpr": 0.1}, needs="sort"),
+        Loss("average_precision_loss", "ranking", needs="sort", ahead={"jnp": 100.0}),
+        Loss("aucm_loss", "ranking"),
+        Loss("aum_loss", "ranking", needs="sort"),
+        Loss("precision_at_recall_loss", "ranking", {"target_recall": 0.9}, needs="sort"),
+        Loss("recall_at_precision_loss", "ranking", {"target_precision": 0.5}, needs="sort"),
+        Loss("tpr_at_fpr_loss", "ranking", {"target_fpr": 0.01}, needs="sort"),
+        Loss("fpr_at_tpr_loss", "ranking", {"target_tpr": 0.9}, needs="sort"),
+        Loss("pr_auc_loss", "ranking", needs="sort"),
+    ]
     special = [
         Loss("generalized_dice_loss", "softmax", {"activation": jax.nn.softmax}),
         Loss("lovasz_hinge_loss", "binary", needs="sort"),
         Loss("lovasz_softmax_loss", "softmax", needs="sort"),
         Loss("dice of counts", "binary", forward_only=True, function=_hard_dice),
     ]
-    return [*binary, *softmax, *divergences, *embeddings, *sets, *of_classes, *special]
+    return [*binary, *softmax, *divergences, *embeddings, *sets, *of_classes, *ranking, *special]
 
 
 LOSSES = _table()

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.work import ARGUMENTS, Arrays, product
+from benchmarks.work import ARGUMENTS, SCORES, Arrays, product
 
 # Relative errors up to which two results are the same: of the value, and of the gradient as a
 # vector. In bfloat16 libraries round each of their steps, which leaves two digits.
@@ -99,7 +99,7 @@ def yardstick(
     def ordered(a: Any) -> Any:
         x, y, *_ = (getattr(a, name) for name in ARGUMENTS[kind])
         y = jnp.broadcast_to(y[..., None] if y.ndim < x.ndim else y, x.shape)
-        sets = 1 if kind == "binary" else x.shape[-1]
+        sets = 1 if kind in SCORES else x.shape[-1]
         columns = tuple(jnp.reshape(t, (-1, sets)).T for t in (x, y))
         return jax.lax.sort(columns, num_keys=1)
 

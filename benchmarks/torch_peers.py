@@ -18,8 +18,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks import losses as of
+from benchmarks.jax_peers import few
 from benchmarks.measure import Result, Runner
-from benchmarks.work import Arrays
+from benchmarks.work import SCORES, Arrays
 
 Functions = dict[str, Callable[[Any], Any]]
 OF_CLASSES = ("logits", "others", "p", "q")
@@ -35,7 +36,23 @@ def of_torch() -> Functions:
     def kl(p: Any, q: Any) -> Any:
         return f.kl_div(q, p, reduction="sum", log_target=True) / (p.numel() / p.shape[1])
 
+    def of_pairs(cost: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """Positives against negatives alone: eager code may have arrays of any length."""
+
+        def loss(a: Any) -> Any:
+            few(a)
+            positive = a.labels > 0
+            z = a.logits.float()
+            return cost(z[positive][:, None] - z[~positive]).mean()
+
+        return loss
+
     return {
+        "roc_auc_loss (hinge)": of_pairs(lambda d: f.relu(of.MARGIN - d)),
+        "roc_auc_loss (squared_hinge)": of_pairs(lambda d: f.relu(of.MARGIN - d).square()),
+        "roc_auc_loss (square)": of_pairs(lambda d: (of.MARGIN - d).square()),
+        "roc_auc_loss (exponential)": of_pairs(lambda d: torch.exp(-d)),
+        "roc_auc_loss (logistic)": of_pairs(lambda d: f.softplus(-d)),
         "sigmoid_cross_entropy": bce,
         "weighted_sigmoid_cross_entropy": lambda a: bce(
             a, pos_weight=torch.tensor(of.POSITIVE_WEIGHT, device=a.logits.device)
@@ -183,7 +200,7 @@ def tensors(arrays: Arrays, kind: str) -> SimpleNamespace:
                 found[name] = found[name].movedim(-1, 1).contiguous()
     if "ids" in found:
         found["ids"] = found["ids"].long()
-    if kind == "binary":
+    if kind in SCORES:
         found["signs"] = 2 * found["labels"] - 1
     return SimpleNamespace(**found)
 

@@ -16,6 +16,7 @@ import numpy as np
 # What a loss of each kind takes by position; the gradient is that of the first.
 ARGUMENTS = {
     "binary": ("logits", "labels"),
+    "ranking": ("logits", "labels"),
     "softmax": ("logits", "ids"),
     "divergence": ("logits", "others"),
     "probabilities": ("p", "q"),
@@ -40,6 +41,7 @@ class Workload:
     shape: Shape
 
 
+SCORES = ("binary", "ranking")  # a logit and a label each
 CLASSES = ("softmax", "divergence", "probabilities")
 EMBEDDINGS = ("related", "pair", "triplet", "batch", "cosines")
 
@@ -49,6 +51,8 @@ FULL = (
     Workload("labels", ("binary",), (2**20,)),
     Workload("class labels", CLASSES, (65_536, 1_000)),
     Workload("embeddings", EMBEDDINGS, (4_096, 512)),
+    Workload("scores", ("ranking",), (10**6,)),
+    Workload("few scores", ("ranking",), (20_000,)),
 )
 QUICK = (
     Workload("masks", ("binary",), (4, 256, 256)),
@@ -56,12 +60,14 @@ QUICK = (
     Workload("labels", ("binary",), (2**16,)),
     Workload("class labels", CLASSES, (1_024, 100)),
     Workload("embeddings", EMBEDDINGS, (512, 128)),
+    Workload("scores", ("ranking",), (2**16,)),
+    Workload("few scores", ("ranking",), (1_000,)),
 )
 
 
 def of_size(kind: str, n: int) -> Workload:
     """About `n` logits for a loss of this `kind`."""
-    if kind == "binary":
+    if kind in SCORES:
         return Workload("n", (kind,), (n,))
     columns = 10 if kind in CLASSES else 100
     return Workload("n", (kind,), (max(n // columns, 4), columns))
@@ -81,7 +87,7 @@ def draw(kind: str, shape: Shape, dtype: str) -> Arrays:
     def integers(below: int) -> jax.Array:
         return jnp.asarray(rng.integers(0, below, shape[:-1]), jnp.int32)
 
-    if kind == "binary":
+    if kind in SCORES:
         labels = rng.random(shape, np.float32) < 0.01
         return {"logits": normal(), "labels": jnp.asarray(labels, kept)}
     if kind == "softmax":

@@ -26,6 +26,7 @@ TINY = (
     Workload("masks", ("binary",), (2, 4, 4)),
     Workload("class masks", work.CLASSES, (2, 4, 4, 3)),
     Workload("embeddings", work.EMBEDDINGS, (16, 8)),
+    Workload("scores", ("ranking",), (200,)),
 )
 ONCE = Patience(seconds=0.0, fewest=1, most=1)
 NOBODY = peers.Peers({})
@@ -56,9 +57,11 @@ def row(**changed: Any) -> Row:
 
 def test_every_public_loss_has_a_row():
     endings = ("_loss", "cross_entropy", "divergence", "_from_probabilities")
-    # `score_loss` makes losses, of which the named ones are measured.
+    # `score_loss` makes losses, of which the named ones are measured; `log_loss` is a metric.
     public = {name for name in dir(dm) if name.endswith(endings) and name[0] != "_"}
-    assert public - {"score_loss"} == {loss.name for loss in LOSSES if not loss.function}
+    assert public - {"score_loss", "log_loss"} == {
+        loss.name for loss in LOSSES if not loss.function
+    }
 
 
 def test_every_row_has_its_own_name():
