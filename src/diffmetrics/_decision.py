@@ -19,7 +19,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics import _math
 from diffmetrics._counts import Counts
-from diffmetrics._curves import OperatingPoint, curve
+from diffmetrics._curve_points import OperatingPoint
+from diffmetrics._curves import curve
 from diffmetrics._math import Axis
 from diffmetrics._per_example import parameter
 

@@ -1,0 +1,301 @@
+r"""Points of a curve: the best that can be had where a rate is given, and at what threshold.
+
+What is chosen is a threshold that exists, so that it can be used: nothing is interpolated, but for
+the equal error rate, which is a number to compare by and not a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math, _scores
+from diffmetrics._curves import Curve, counts_of, detection_error_curve, precision_of, ratio
+
+
+class OperatingPoint(NamedTuple):
+    """A place on a curve: how good it is, and the least score that is still predicted positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.best_fbeta(c, beta=1.0)
+      >>> print(value, threshold)
+      0.8 0.3
+    """
+
+    value: jax.Array
+    threshold: jax.Array
+
+
+@_math.compiled()
+def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
+    r"""The largest recall at a precision of at least `precision`, and its threshold.
+
+    Use it when false alarms have a budget per alarm that is raised. Measured on the set on which
+    the threshold is chosen it is optimistic, the more so the fewer the positives.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      precision: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds. If no prediction is that precise,
+      recall 0 at threshold inf; the value is NaN if there is no positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.recall_at_precision(c, precision=0.6)
+      >>> print(value, threshold)
+      1.0 0.3
+    """
+    c = counts_of(curve)
+    return _best(curve, ratio(c.tp, c.fn), precision_of(c) >= precision)
+
+
+@_math.compiled()
+def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
+    r"""The largest precision at a recall of at least `recall`, and its threshold.
+
+    Use it when no more than so many positives may be missed, as in screening.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      recall: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds; NaN if there is no positive.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.precision_at_recall(c, recall=0.9)
+      >>> print(value.round(3), threshold)
+      0.667 0.3
+    """
+    c = counts_of(curve)
+    reached = ratio(c.tp, c.fn)
+    value = jnp.where(jnp.isnan(reached), jnp.nan, precision_of(c))
+    return _best(curve, value, reached >= recall)
+
+
+@_math.compiled()
+def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
+    r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
+
+    Use it when false alarms have a budget per negative, as in monitoring. Nothing is interpolated:
+    the point can be had by thresholding.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      fpr: in [0, 1]. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds; NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.tpr_at_fpr(c, fpr=0.2)
+      >>> print(value, threshold)
+      0.5 0.9
+    """
+    c = counts_of(curve)
+    alarms = ratio(c.fp, c.tn)
+    value = jnp.where(jnp.isnan(alarms), jnp.nan, ratio(c.tp, c.fn))
+    return _best(curve, value, alarms <= fpr)
+
+
+@_math.compiled()
+def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
+    r"""The largest F-beta over all thresholds, and the threshold that has it.
+
+    Use it to choose the threshold on *validation* data; on the data that it was chosen on its value
+    is optimistic. `fit_threshold` does the same for any score.
+
+    Args:
+      curve: of `curve`, for all thresholds, or of `threshold_counts`.
+      beta: how many times recall matters more than precision. Traced.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds. Without a positive the value is 0,
+      as `fbeta` is, at threshold inf.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.best_fbeta(c)
+      >>> print(value, threshold)
+      0.8 0.3
+    """
+    c = counts_of(curve)
+    return _best(curve, _scores.fbeta(c, beta), jnp.ones_like(c.tp, bool))
+
+
+def _best(curve: Curve, value: jax.Array, allowed: jax.Array) -> OperatingPoint:
+    """The largest `value` where it is allowed; of equals, that of the largest threshold."""
+    undefined = jnp.all(jnp.isnan(value), -1)
+    place = jnp.argmax(jnp.where(allowed & ~jnp.isnan(value), value, -jnp.inf), -1)
+    thresholds = jnp.broadcast_to(jnp.asarray(curve.thresholds), value.shape)
+    found, threshold = (_at(x, place) for x in (value, thresholds))
+    return OperatingPoint(*(jnp.where(undefined, jnp.nan, x) for x in (found, threshold)))
+
+
+def _at(x: jax.Array, place: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, place[..., None], -1)[..., 0]
+
+
+@_math.compiled("normalized")
+def min_detection_cost(
+    curve: Curve,
+    *,
+    target_prior: ArrayLike,
+    miss_cost: ArrayLike = 1.0,
+    false_alarm_cost: ArrayLike = 1.0,
+    normalized: bool = True,
+) -> OperatingPoint:
+    r"""The least expected cost of misses and false alarms over all thresholds, and where it is.
+
+    Use it to compare detectors of speakers, faces or intrusions at the prior and the costs of the
+    application, which need not be those of the test set.
+
+    .. math:: \min_t\; C_{miss}\, \pi\, \mathrm{FNR}(t) + C_{fa} (1 - \pi)\, \mathrm{FPR}(t)
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      target_prior: π, how often the target is there in use, in (0, 1). NIST's evaluations used
+        0.01 and 0.005, VoxSRC 0.05. Traced.
+      miss_cost: of not finding a target. Traced.
+      false_alarm_cost: of finding what is none. Traced.
+      normalized: divide by the cost of the better of "always" and "never". Static.
+
+    Returns:
+      `OperatingPoint`, of the curve's shape without thresholds: the cost, normalised in [0, 1], and
+      its threshold. NaN if a class is absent.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([0.9, 0.4, 0.3, 0.1]), jnp.array([1, 0, 1, 0]))
+      >>> value, threshold = dm.min_detection_cost(c, target_prior=0.2)
+      >>> print(value, threshold)
+      0.5 0.9
+
+    References:
+      NIST, The 2016 speaker recognition evaluation plan, section 3.
+    """
+    fpr, fnr, _ = detection_error_curve(curve)
+    of_miss, of_alarm = miss_cost * target_prior, false_alarm_cost * (1.0 - target_prior)
+    cost = of_miss * fnr + of_alarm * fpr
+    if normalized:
+        cost /= jnp.minimum(of_miss, of_alarm)
+    value, threshold = _best(curve, -jnp.asarray(cost), jnp.ones_like(cost, bool))
+    return OperatingPoint(-value, threshold)
+
+
+EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
+
+
+@_math.compiled("method")
+def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
+    r"""The rate at which false alarms and misses are equally frequent.
+
+    Use it to compare detectors whatever the prior, as is usual for speakers. With few trials no
+    threshold has exactly equal rates, and the methods differ by up to a step of the rarer class:
+
+    * "interpolate": on the straight line between the two neighbouring points of the ROC curve.
+    * "nearest": the mean of both rates where they differ least.
+    * "convex_hull": on the convex hull of the ROC curve, which does not move with how ties and
+      noise dent it, and is never larger than the first.
+
+    Args:
+      curve: of `curve` or of `threshold_counts`.
+      method: one of the three. Static.
+
+    Returns:
+      In [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
+
+    Raises:
+      ValueError: for another method.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.curve(jnp.array([4.0, 3.0, 2.0, 1.0, 0.0]), jnp.array([1, 0, 1, 0, 0]))
+      >>> for method in ("interpolate", "nearest", "convex_hull"):
+      ...     print(dm.equal_error_rate(c, method=method))
+      0.33333
+      0.41667
+      0.2000
+
+    References:
+      Brümmer and de Villiers, The BOSARIS toolkit, 2013, arXiv:1304.2865 (convex hull).
+    """
+    found: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+        "interpolate": _interpolated,
+        "nearest": _nearest,
+        "convex_hull": _on_hull,
+    }
+    if method not in found:
+        raise ValueError(f"method must be one of {', '.join(found)}, got {method!r}.")
+    fpr, fnr, _ = detection_error_curve(curve)
+    value = jnp.vectorize(found[method], signature="(k),(k)->()")(fpr, fnr)
+    return jnp.where(jnp.isnan(fpr + fnr).any(-1), jnp.nan, value)
+
+
+def _interpolated(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    after = jnp.maximum(jnp.argmax(fpr >= fnr), 1)
+    return _crossing(_Segment(fpr[after - 1], fnr[after - 1], fpr[after], fnr[after]))
+
+
+def _nearest(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    place = jnp.argmin(jnp.abs(fpr - fnr))
+    return 0.5 * (fpr[place] + fnr[place])
+
+
+class _Segment(NamedTuple):
+    """From a point with more misses to one with more false alarms."""
+
+    fpr: jax.Array
+    fnr: jax.Array
+    to_fpr: jax.Array
+    to_fnr: jax.Array
+
+
+def _crossing(s: _Segment) -> jax.Array:
+    """Where false alarms and misses are equal on a straight line."""
+    before, after = s.fnr - s.fpr, s.to_fpr - s.to_fnr
+    share = _math.divide(before, before + after)
+    return s.fpr + share * (s.to_fpr - s.fpr)
+
+
+def _on_hull(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
+    """Pull a chord towards the curve until nothing lies below it.
+
+    The two ends of the chord that crosses the diagonal end as neighbours on the hull, after some
+    ten passes over the curve, with neither a sort nor a stack.
+    """
+
+    def pull(state: tuple[_Segment, jax.Array]) -> tuple[_Segment, jax.Array]:
+        s, _ = state
+        alarm, miss = s.fnr - s.to_fnr, s.to_fpr - s.fpr
+        cost = alarm * fpr + miss * fnr
+        lowest = jnp.argmin(cost)
+        below = cost[lowest] < (alarm * s.fpr + miss * s.fnr) * (1.0 - 1e-6)
+        x, y = fpr[lowest], fnr[lowest]
+        first = x < y
+        nearer = _Segment(
+            jnp.where(first, x, s.fpr),
+            jnp.where(first, y, s.fnr),
+            jnp.where(first, s.to_fpr, x),
+            jnp.where(first, s.to_fnr, y),
+        )
+        return jax.tree.map(lambda new, old: jnp.where(below, new, old), nearer, s), below
+
+    zero, one = jnp.zeros_like(fpr[0]), jnp.ones_like(fpr[0])
+    start: Any = (_Segment(zero, one, one, zero), jnp.array(True))
+    chord, _ = jax.lax.while_loop(lambda state: state[1], pull, start)
+    return _crossing(chord)
