@@ -427,12 +427,7 @@ def test_jit_of_a_set_loss_on_sharded_arrays_is_exact(loss: Loss, mesh: jax.shar
 
 
 @over_set_losses
-def test_shard_map_with_gathered_logits_is_exact(
-    loss: Loss, mesh: jax.sharding.Mesh, request: pytest.FixtureRequest
-):
-    if loss is dm.average_precision_loss:
-        reason = "its scan starts from zeros that do not vary over devices"
-        request.applymarker(pytest.mark.xfail(raises=TypeError, reason=reason))
+def test_shard_map_with_gathered_logits_is_exact(loss: Loss, mesh: jax.sharding.Mesh):
     problem = PROBLEMS["dice"]
     outside = jax.value_and_grad(over_devices(mesh, gathered(loss)))
     assert_exact_of_model(outside(problem.params, *problem.batch), loss)

@@ -413,7 +413,9 @@ def _decayed(
 
     decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
     powers = range(len(polynomials[0]))
-    zeros = jnp.zeros((len(powers), *inside.shape[1:]), masses.dtype)
+    # Made of the data, because a scan in `shard_map` may not start from what all devices share.
+    nothing = 0.0 * inside[0]
+    zeros = jnp.stack([nothing] * len(powers))
 
     def along(state: Any, here: Any) -> Any:
         """One place further in all blocks at once; what came before a block is not yet known."""
@@ -424,7 +426,7 @@ def _decayed(
         sums = jnp.stack([_polynomial(c, found) for c in polynomials])
         return (found + mass, reach), (sums, reach)
 
-    first = (zeros, jnp.ones_like(decays[0]))
+    first = (zeros, 0.0 * decays[0] + 1.0)
     (held, reach), (sums, reaches) = jax.lax.scan(along, first, (decays, inside))
 
     def across(carry: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
@@ -432,7 +434,7 @@ def _decayed(
         return left + carry * jnp.stack([reach ** (k + 1) for k in powers])[:, None], carry
 
     over = (jnp.moveaxis(held, -1, 0), jnp.moveaxis(reach, -1, 0))
-    _, carried = jax.lax.scan(across, jnp.zeros_like(held[..., 0]), over)
+    _, carried = jax.lax.scan(across, zeros[..., 0], over)
     carried = jnp.moveaxis(carried, 0, -1)
     # What comes into a block decays on in it: a polynomial in the distance from its border.
     reaches = jnp.expand_dims(reaches, (1, 2))
