@@ -115,6 +115,14 @@ PAIRS = DIVERGENCES | {
     "batch_hard_triplet_loss",
     "angular_margin_loss",  # of cosines, which have a range of their own
 }
+# Losses of a ranking; test_ranking.py.
+RANKINGS = {
+    "roc_auc_loss",
+    "partial_roc_auc_loss",
+    "average_precision_loss",
+    "aucm_loss",
+    "aum_loss",
+}
 # Losses that have a target, and of the second form a state; test_constrained.py.
 OPERATING_POINTS = {
     f"{name}_{form}"
@@ -182,7 +190,8 @@ over_scores = pytest.mark.parametrize("score", SCORES.values(), ids=SCORES)
 def test_every_public_name_has_a_row():
     public = {name for name in vars(dm) if not name.startswith("_")}
     scores = set(SCORES) | set(MATRIX_SCORES)
-    losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS | OPERATING_POINTS
+    losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS | RANKINGS
+    losses |= OPERATING_POINTS
     assert public == STATISTICS | CURVES | DECISIONS | MODULES | scores | losses
 
 
@@ -418,7 +427,7 @@ FLOORS = [
     {"_counts"},
     {"_scores"},
     {"_set_loss", "_per_example", "_curves"},
-    {"_operating_points"},
+    {"_operating_points", "_curve_points"},
     {
         "_overlap",
         "_lovasz",

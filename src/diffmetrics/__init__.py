@@ -31,6 +31,13 @@ The families:
   `pairwise_kl_hinge_loss`.
 * **Embeddings**: `contrastive_loss`, `triplet_loss`, `softplus_triplet_loss`,
   `batch_hard_triplet_loss`, `angular_margin_loss`.
+* **Rankings**, over all pairs by one sort: `roc_auc_loss`, `partial_roc_auc_loss`,
+  `average_precision_loss`, `aucm_loss`, `aum_loss`.
+* **Curves**, counts with a thresholds axis: `curve` of all thresholds, `threshold_counts` of given
+  ones, which add up; to draw `roc_curve`, `precision_recall_curve`, `detection_error_curve`; read
+  off them `roc_auc`, `partial_roc_auc`, `average_precision`, `recall_at_precision`,
+  `precision_at_recall`, `tpr_at_fpr`, `best_fbeta`, `equal_error_rate`, `min_detection_cost`; of
+  probabilities `log_loss`, `top_k_accuracy`.
 * **Decisions**: `fit_threshold`, `bootstrap_threshold`, `bayes_threshold`, `expected_fbeta`,
   `maximize_expected_fbeta`; other class frequencies `correct_prior`, `correct_class_priors`,
   `estimate_prior`, `estimate_class_priors`, `balanced_class_weights`, `effective_number_weights`;
@@ -62,22 +69,22 @@ from diffmetrics._counts import Counts as Counts
 from diffmetrics._counts import confusion as confusion
 from diffmetrics._counts import counts as counts
 from diffmetrics._counts import one_vs_rest as one_vs_rest
+from diffmetrics._curve_points import OperatingPoint as OperatingPoint
+from diffmetrics._curve_points import best_fbeta as best_fbeta
+from diffmetrics._curve_points import equal_error_rate as equal_error_rate
+from diffmetrics._curve_points import min_detection_cost as min_detection_cost
+from diffmetrics._curve_points import precision_at_recall as precision_at_recall
+from diffmetrics._curve_points import recall_at_precision as recall_at_precision
+from diffmetrics._curve_points import tpr_at_fpr as tpr_at_fpr
 from diffmetrics._curves import Curve as Curve
-from diffmetrics._curves import OperatingPoint as OperatingPoint
 from diffmetrics._curves import average_precision as average_precision
-from diffmetrics._curves import best_fbeta as best_fbeta
 from diffmetrics._curves import curve as curve
 from diffmetrics._curves import detection_error_curve as detection_error_curve
-from diffmetrics._curves import equal_error_rate as equal_error_rate
-from diffmetrics._curves import min_detection_cost as min_detection_cost
 from diffmetrics._curves import partial_roc_auc as partial_roc_auc
-from diffmetrics._curves import precision_at_recall as precision_at_recall
 from diffmetrics._curves import precision_recall_curve as precision_recall_curve
-from diffmetrics._curves import recall_at_precision as recall_at_precision
 from diffmetrics._curves import roc_auc as roc_auc
 from diffmetrics._curves import roc_curve as roc_curve
 from diffmetrics._curves import threshold_counts as threshold_counts
-from diffmetrics._curves import tpr_at_fpr as tpr_at_fpr
 from diffmetrics._decision import bayes_threshold as bayes_threshold
 from diffmetrics._decision import bootstrap_threshold as bootstrap_threshold
 from diffmetrics._decision import expected_fbeta as expected_fbeta

@@ -392,7 +392,7 @@ def pr_auc_lagrangian(
             f"{z.shape[:-1]}, multipliers are {factors.shape}."
         )
     _math.require_shape("biases", shifts, factors.shape, "multipliers")
-    low, high = precision_range
+    low, high = map(_math.as_float, precision_range)
     precisions = low + (high - low) * jnp.arange(1, anchors + 1, dtype=z.dtype) / (anchors + 1)
     share, _ = _class_shares(positive, negative, prevalence)
     positive, negative = positive[..., None, :], negative[..., None, :]
