@@ -25,6 +25,28 @@ def write_json(path: Path, content: Any) -> None:
     scratch.replace(path)
 
 
+def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
+    """Write `config.json` into a new run directory, or check that an old one is this very run.
+
+    Raises:
+      FileExistsError: if a run is there and `resume` is not set.
+      ValueError: if the run there was made with other settings; they are named.
+    """
+    described = json.loads(json.dumps(described, default=str))
+    path = directory / "config.json"
+    if path.exists():
+        if not resume:
+            raise FileExistsError(
+                f"{directory} already holds a run; pass --resume to continue it, or another --out"
+            )
+        before = json.loads(path.read_text())
+        changed = [k for k in described if described[k] != before.get(k)]
+        if changed:
+            what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
+            raise ValueError(f"{directory} was made with other settings: {what}")
+    write_json(path, described)
+
+
 def environment(device: Any = None) -> dict[str, Any]:
     """Device, version, commit and day, to stand beside every recorded figure."""
     device = device or jax.devices()[0]

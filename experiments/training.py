@@ -16,7 +16,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +56,7 @@ def train(
     unit: str = "examples",
     log_every: int = 20,
     checkpoint_every: int = 100,
+    devices: Sequence[jax.Device] | None = None,
     console: Console | None = None,
 ) -> Iterator[Step]:
     """Run `update` for `steps` steps, continuing from the newest checkpoint in `directory`.
@@ -75,6 +76,7 @@ def train(
       log_every: steps between log lines; the loss is only fetched then, so that an accelerator is
         not made to wait.
       checkpoint_every: steps between checkpoints.
+      devices: those that share a batch along its first axis; default: as many as divide it.
       console: where progress is shown.
 
     Yields:
@@ -84,7 +86,7 @@ def train(
       NonFiniteLossError: naming the first such step, which is never saved.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    place = _spread(batch_size)
+    place = _spread(batch_size, devices or jax.devices())
     with contextlib.ExitStack() as stack:
         saved = stack.enter_context(_checkpoints(directory))
         start = saved.latest_step() or 0
@@ -176,9 +178,8 @@ class _Placement:
     replicated: NamedSharding
 
 
-def _spread(batch_size: int) -> _Placement:
+def _spread(batch_size: int, devices: Sequence[jax.Device]) -> _Placement:
     """Batches over as many devices as divide them; parameters on each of those."""
-    devices = jax.devices()
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("batch",))
     return _Placement(

@@ -15,6 +15,7 @@ from rich.console import Console
 from sklearn import metrics
 
 import diffmetrics as dm
+from experiments import records
 from experiments.ships import measure, pictures, pipeline, run
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
@@ -254,9 +255,9 @@ def test_resumed_training_ends_with_the_same_parameters(tmp_path: Path):
 
 
 def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path):
-    run.claim(tmp_path, {"loss": "dice", "steps": 4}, resume=False)
+    records.claim(tmp_path, {"loss": "dice", "steps": 4}, resume=False)
     with pytest.raises(ValueError, match="other settings: steps was 4, is 5"):
-        run.claim(tmp_path, {"loss": "dice", "steps": 5}, resume=True)
+        records.claim(tmp_path, {"loss": "dice", "steps": 5}, resume=True)
 
 
 # --- commands -------------------------------------------------------------------------------------

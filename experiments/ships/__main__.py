@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
-from experiments import plots, records, training
+from experiments import commands, plots, records, training
 from experiments.ships import pictures, run
 from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage
@@ -148,24 +147,15 @@ COMMANDS: dict[str, Any] = {
 
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
-    name, rest = (arguments[0], arguments[1:]) if arguments[:1] else ("", [])
-    program = "python -m experiments.ships"
-    begun = time.perf_counter()
-    try:
-        if name in COMMANDS:
-            command = tyro.cli(COMMANDS[name], args=rest, prog=f"{program} {name}")
-        else:
-            command = tyro.cli(Tour, args=arguments, prog=program, description=__doc__)
-        command()
-    except KeyboardInterrupt as stopped:
-        saved = f"{stopped}; continue with --resume" if stopped.args else "interrupted"
-        CONSOLE.print(saved, style="yellow")
-        return 130
-    except (OSError, ValueError, UnreadableImage, training.NonFiniteLossError) as error:
-        CONSOLE.print(f"error: {error}", style="bold red", markup=False)
-        return 1
-    CONSOLE.print(f"{time.perf_counter() - begun:.0f} s")
-    return 0
+    return commands.run(
+        COMMANDS,
+        Tour,
+        arguments,
+        program="python -m experiments.ships",
+        description=__doc__,
+        console=CONSOLE,
+        mendable=(UnreadableImage,),
+    )
 
 
 if __name__ == "__main__":

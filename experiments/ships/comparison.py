@@ -10,20 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich import box
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 
-from experiments import plots, records, training
+from experiments import plots, records, tables, training
 from experiments.ships import pictures, run
 from experiments.ships.losses import require_known
 from experiments.ships.measure import Predict, report
 from experiments.ships.pipeline import Images
 
 FIGURES = ("precision", "recall", "f1", "f2", "airbus_f2", "airbus_f2_ships", "predicted_share")
-Mean = tuple[float, float]  # mean, standard error
 
 
 def compare_losses(
@@ -70,7 +65,8 @@ def compare_losses(
             "rows": rows,
         },
     )
-    (out / "comparison.md").write_text(markdown(rows, f"{title}, {minutes:.0f} minutes"))
+    heading = f"{title}, {minutes:.0f} minutes"
+    (out / "comparison.md").write_text(tables.markdown(COLUMNS, cells(rows), heading))
     show(rows, title, console)
     console.print(
         "± is the standard error over seeds; differences within two of them are ties, and it does "
@@ -95,7 +91,7 @@ def _one(
 ) -> dict[str, Any]:
     """Train and judge one loss and seed, or read what a finished run has found."""
     path = directory / "result.json"
-    run.claim(directory, run.describe(settings, loss, seed), resume=resume)
+    records.claim(directory, run.describe(settings, loss, seed), resume=resume)
     if path.exists():
         return json.loads(path.read_text())
     begun = time.perf_counter()
@@ -127,18 +123,13 @@ def summarize(loss: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for when in ("at_half", "at_tuned"):
         keys = (*FIGURES, "threshold")
         row[when] = {
-            key: _mean([result.get(when, {}).get(key, math.nan) for result in results])
+            key: tables.mean([result.get(when, {}).get(key, math.nan) for result in results])
             for key in keys
         }
-    row["average_precision"] = _mean(
+    row["average_precision"] = tables.mean(
         [result.get("average_precision", math.nan) for result in results]
     )
     return row
-
-
-def _mean(values: Sequence[float]) -> Mean:
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return float(np.mean(values)), float(error)
 
 
 COLUMNS = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "Airbus", "ships", "verdict")
@@ -153,38 +144,20 @@ def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
             yield [
                 row["loss"] if half else "",
                 f"{figures['threshold'][0]:.2f}",
-                *(_cell(figures[key]) for key in ("precision", "recall", "f1", "f2")),
-                _cell(row["average_precision"]) if half else "",
-                *(_cell(figures[key]) for key in ("airbus_f2", "airbus_f2_ships")),
+                *(tables.cell(figures[key]) for key in ("precision", "recall", "f1", "f2")),
+                tables.cell(row["average_precision"]) if half else "",
+                *(tables.cell(figures[key]) for key in ("airbus_f2", "airbus_f2_ships")),
                 row["verdict"] if half else "",
             ]
 
 
 def show(rows: Sequence[dict[str, Any]], title: str, console: Console) -> None:
     """The comparison for a terminal; what became of each loss stands below, where it has room."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for k, column in enumerate(COLUMNS[:-1]):
-        table.add_column(column, justify="right" if k else "left", no_wrap=True)
-    for k, line in enumerate(cells(rows)):
-        table.add_row(*line[:-1], end_section=k % 2 == 1)
-    # A terminal that is too narrow wraps the lines; a table that is made to fit would lose figures.
-    ample = Console(file=console.file, width=200)
-    needed = Measurement.get(ample, ample.options, table).maximum
-    Console(file=console.file, width=max(console.width, needed)).print(table)
+    lines = [line[:-1] for line in cells(rows)]
+    tables.show(COLUMNS[:-1], lines, title, console, section=2)
     for row in rows:
         console.print(f"[bold]{row['loss']:>14}[/bold]  {row['verdict']}")
     console.print()
-
-
-def markdown(rows: Sequence[dict[str, Any]], title: str) -> str:
-    """The comparison for a README, with what was run above it."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *cells(rows)]
-    return f"{title}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(mean: Mean) -> str:
-    value, error = mean
-    return f"{value:.2f}" if math.isnan(error) else f"{value:.2f} ±{error:.2f}"
 
 
 def _draw_runs(settings: run.Settings, images: Images, losses: Sequence[str], out: Path) -> None:

@@ -233,7 +233,7 @@ def fit(
       FileExistsError: if a run is there and `resume` is not set.
       ValueError: if the run there was made with other settings; they are named.
     """
-    claim(directory, describe(settings, loss, seed), resume=resume)
+    records.claim(directory, describe(settings, loss, seed), resume=resume)
     members = parts(settings, images, seed).train
     model, state = initialize(settings, seed)
 
@@ -269,23 +269,6 @@ def fit(
 def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
     """Everything that makes a run the run it is."""
     return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
-
-
-def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
-    """Write `config.json` into a new run directory, or check that an old one is this very run."""
-    described = json.loads(json.dumps(described, default=str))
-    path = directory / "config.json"
-    if path.exists():
-        if not resume:
-            raise FileExistsError(
-                f"{directory} already holds a run; pass --resume to continue it, or another --out"
-            )
-        before = json.loads(path.read_text())
-        changed = [k for k in described if described[k] != before.get(k)]
-        if changed:
-            what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
-            raise ValueError(f"{directory} was made with other settings: {what}")
-    records.write_json(path, described)
 
 
 def load(directory: Path) -> tuple[Settings, str, int, Predict]:
