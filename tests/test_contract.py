@@ -427,7 +427,7 @@ FLOORS = [
     {"_counts"},
     {"_scores"},
     {"_set_loss", "_per_example", "_curves"},
-    {"_operating_points", "_curve_points"},
+    {"_operating_points", "_curve_points", "_pairs"},
     {
         "_overlap",
         "_lovasz",

@@ -22,19 +22,24 @@ The arguments are those of every set loss (see `_set_loss`), but for these:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
-
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from diffmetrics import _math
 from diffmetrics._math import Activation, Axis
+from diffmetrics._pairs import (
+    Order,
+    Surrogate,
+    decayed,
+    earlier,
+    from_here,
+    later,
+    of_pairs,
+    weighted,
+    with_slopes,
+)
 from diffmetrics._set_loss import activate, two_classes
-
-Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
 
 
 @_math.compiled("surrogate", "axis")
@@ -88,7 +93,7 @@ def roc_auc_loss(
       descent, ICML 2005 (logistic). Freund et al., RankBoost, JMLR 2003 (exponential).
     """
     z, one, other = two_classes(logits, labels, axis, where, weights)
-    return _of_pairs(surrogate)(z, one, other, _math.as_float(margin), jnp.ones(2, z.dtype))
+    return of_pairs(surrogate)(z, one, other, _math.as_float(margin), jnp.ones(2, z.dtype))
 
 
 @_math.compiled("surrogate", "axis")
@@ -150,306 +155,7 @@ def partial_roc_auc_loss(
         if rate.ndim:
             raise ValueError(f"{name} must be a number, got shape {rate.shape}.")
     shares = jnp.stack([1.0 - least, largest])
-    return _of_pairs(surrogate, partial=True)(z, one, other, _math.as_float(margin), shares)
-
-
-# --- sums over pairs ------------------------------------------------------------------------------
-
-# Value of a set, and the slope in every logit: a function of logits, masses of positives and of
-# negatives that sum to 1, and a margin.
-_Formula = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-
-
-def _of_pairs(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
-    """The loss ``f(z, one, other, margin, shares)``; `shares` of positives and negatives count."""
-    if surrogate not in _FORMULAS:
-        raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
-    formula, needs_order, shifted = _FORMULAS[surrogate]
-
-    def both(z: Any, one: Any, other: Any, margin: Any, shares: Any) -> tuple[jax.Array, jax.Array]:
-        total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
-        one, other = _math.divide(one, total[0]), _math.divide(other, total[1])
-        if not (needs_order or partial):
-            value, slope = formula(z, one, other, margin)
-        else:
-            limit = jnp.finfo(z.dtype).max
-            moved = z + jnp.where(other > 0.0, margin, 0.0) if shifted else z
-            order = _Order(jnp.clip(moved, -limit, limit))
-            one, other = order.put(one), order.put(other)
-            if partial:
-                one, other = _lowest(one, shares[0]), _highest(other, shares[1])
-            place = order.sorted if needs_order else order.put(z)
-            value, slope = formula(place, one, other, margin)
-            slope = order.back(slope)
-        present = (total[0] > 0.0) & (total[1] > 0.0)
-        return jnp.where(present[..., 0], value, 0.0), jnp.where(present, slope, 0.0)
-
-    return _with_slopes(both)
-
-
-def _lowest(mass: jax.Array, share: jax.Array) -> jax.Array:
-    """What of a sorted mass of 1 lies in its lowest `share`, as a mass of 1."""
-    below = jnp.cumsum(mass, -1) - mass
-    return jnp.clip(share - below, 0.0, mass) / share
-
-
-def _highest(mass: jax.Array, share: jax.Array) -> jax.Array:
-    return jnp.flip(_lowest(jnp.flip(mass, -1), share), -1)
-
-
-class _Order:
-    """Rising order along the last axis: `put` things into it, and `back` from it."""
-
-    def __init__(self, x: jax.Array) -> None:
-        position = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
-        self.sorted, self.origin = jax.lax.sort((x, position), num_keys=1)
-
-    def put(self, x: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x, self.origin, -1)
-
-    def back(self, x: jax.Array) -> jax.Array:
-        return jnp.put_along_axis(jnp.zeros_like(x), self.origin, x, axis=-1, inplace=False)
-
-
-def _with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
-    """The first of what `both` returns, with the second as derivative in the logits.
-
-    In everything else, and beyond the first derivative, autodiff applies.
-    """
-
-    @jax.custom_jvp
-    def function(*arguments: jax.Array) -> jax.Array:
-        return both(*arguments)[0]
-
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        value, slope = both(*primals)
-        tangent = jnp.zeros_like(value)
-        if not isinstance(tangents[0], SymbolicZero):
-            tangent += jnp.sum(slope * tangents[0], -1)
-        others = [i for i, t in enumerate(tangents) if i and not isinstance(t, SymbolicZero)]
-        if others:
-
-            def of(*some: jax.Array) -> jax.Array:
-                filled: dict[int, Any] = dict(zip(others, some, strict=True))
-                return both(*(filled.get(i, x) for i, x in enumerate(primals)))[0]
-
-            at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
-            tangent += jax.jvp(of, at, along)[1]
-        return value, tangent
-
-    function.defjvp(rule, symbolic_zeros=True)
-    return function
-
-
-class _Gaps(NamedTuple):
-    """Running sums over a sorted axis, from which all hinges are read."""
-
-    gap: jax.Array
-    """To the next; 0 after the last."""
-    one_up_to: jax.Array
-    """Mass of positives up to here, inclusive."""
-    other_from: jax.Array
-    """Mass of negatives from here on, inclusive."""
-    lag: jax.Array
-    """Sum over the positives before of how far they lie below."""
-
-
-def _gaps(v: jax.Array, one: jax.Array, other: jax.Array) -> _Gaps:
-    gap = _math.capped(jnp.diff(v, axis=-1, append=v[..., -1:]))
-    up_to = jnp.cumsum(one, -1)
-    return _Gaps(gap, up_to, _from_here(other), _before(_math.capped(up_to * gap)))
-
-
-def _from_here(x: jax.Array) -> jax.Array:
-    """Running sum from the end, inclusive."""
-    return jax.lax.cumsum(x, axis=x.ndim - 1, reverse=True)
-
-
-def _before(x: jax.Array) -> jax.Array:
-    """Running sum over everything before."""
-    return _math.capped(jnp.cumsum(_later(x), -1))
-
-
-def _later(x: jax.Array) -> jax.Array:
-    """`x` one place further on, after a 0."""
-    return jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], -1)
-
-
-def _earlier(x: jax.Array) -> jax.Array:
-    """`x` one place further back, before a 0."""
-    return jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)
-
-
-def _weighted(mass: jax.Array, x: jax.Array) -> jax.Array:
-    return _math.capped(jnp.sum(mass * x, -1))
-
-
-def _hinge(v: jax.Array, one: jax.Array, other: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
-    """Of places `v`, where the negatives stand a margin too high: a pair costs what it overlaps."""
-    gaps = _gaps(v, one, other)
-    # A pair that is exactly at its margin still pulls, so equal places share their last count.
-    last = gaps.gap > 0.0
-    last = last.at[..., -1].set(True)
-    first = _later(last).at[..., 0].set(True)
-    axis = v.ndim - 1
-    pulled = jax.lax.cummin(jnp.where(last, gaps.one_up_to, jnp.inf), axis=axis, reverse=True)
-    pulling = jax.lax.cummin(jnp.where(first, gaps.other_from, jnp.inf), axis=axis)
-    return _weighted(other, gaps.lag), other * pulled - one * pulling
-
-
-def _squared_hinge(
-    v: jax.Array, one: jax.Array, other: jax.Array, _: Any
-) -> tuple[jax.Array, jax.Array]:
-    """The sum of squares grows by 2 · gap · lag + mass · gap² from one place to the next."""
-    gap, up_to, from_here, lag = _gaps(v, one, other)
-    twice = _math.capped(2.0 * lag)
-    square = _before(_math.capped(gap * twice) + up_to * _math.capped(gap * gap))
-    lead = _math.capped(_from_here(_earlier(from_here) * gap))
-    slope = other * twice - one * _math.capped(2.0 * lead)
-    return _weighted(other, square), slope
-
-
-def _square(
-    z: jax.Array, one: jax.Array, other: jax.Array, margin: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """The variances of both classes, and the square of what is missing between their means."""
-    limit = 0.25 * float(jnp.finfo(z.dtype).max)
-    # Around the positives, so that what the scores have in common costs the means no digits.
-    z = jnp.clip(z - jax.lax.stop_gradient(jnp.sum(one * z, -1, keepdims=True)), -limit, limit)
-    of_one, of_other = (jnp.sum(mass * z, -1, keepdims=True) for mass in (one, other))
-    missing = jnp.clip(margin - of_one + of_other, -limit, limit)
-    spread = [
-        _weighted(mass, _math.capped(jnp.square(jnp.where(mass > 0.0, z - mean, 0.0))))
-        for mass, mean in ((one, of_one), (other, of_other))
-    ]
-    value = _math.capped(spread[0] + spread[1] + _math.capped(jnp.square(missing[..., 0])))
-    pull = jnp.clip(margin - z + of_other, -limit, limit)
-    push = jnp.clip(margin - of_one + z, -limit, limit)
-    return value, 2.0 * (other * push - one * pull)
-
-
-def _exponential(
-    z: jax.Array, one: jax.Array, other: jax.Array, _: Any
-) -> tuple[jax.Array, jax.Array]:
-    """A product of two sums, each taken relative to its largest term."""
-    limit = float(jnp.finfo(z.dtype).max)
-    down, up = jnp.where(one > 0.0, -z, -limit), jnp.where(other > 0.0, z, -limit)
-    tops = [jnp.max(x, -1, keepdims=True) for x in (down, up)]
-    terms = [
-        mass * jnp.exp(x - jax.lax.stop_gradient(top))
-        for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
-    ]
-    sums = [jnp.sum(x, -1, keepdims=True) for x in terms]
-    # Half the largest exponent for either factor, so that the product of three stays finite.
-    scale = _math.capped(jnp.exp(jax.lax.stop_gradient(tops[0]) + jax.lax.stop_gradient(tops[1])))
-    value = _math.capped(scale * sums[0] * sums[1])
-    slope = scale * (terms[1] * sums[0] - terms[0] * sums[1])
-    return value[..., 0], slope
-
-
-# Minimax in both log(1 + u) and, each coefficient times its power, u / (1 + u), for u in [0, 1]:
-# errors 2.2e-7 and 3.1e-7.
-_LOG1P = (0.999985, -0.499673, 0.330344, -0.235441, 0.157038, -0.083399, 0.029047, -0.004754)
-_ODDS = tuple(k * c for k, c in enumerate(_LOG1P, 1))
-
-
-def _logistic(
-    z: jax.Array, one: jax.Array, other: jax.Array, _: Any
-) -> tuple[jax.Array, jax.Array]:
-    """log(1 + exp(x)) is max(0, x) and a polynomial in exp(-|x|), whose sums decay from gap to gap.
-
-    x is how far a negative lies above a positive; its sigmoid is 1 - u / (1 + u) or u / (1 + u).
-    """
-    gaps = _gaps(z, one, other)
-    masses = jnp.stack([one, other])
-    (log_one, log_other), (one_below, other_below) = _decayed(gaps.gap, masses, (_LOG1P, _ODDS))
-    one_above, other_above = _decayed(gaps.gap, masses, (_ODDS,), reverse=True)[0]
-    value = _weighted(other, gaps.lag + log_one) + _weighted(one, log_other)
-    pushed = gaps.one_up_to - one_below + one_above
-    pulled = gaps.other_from - other_above + other_below
-    return _math.capped(value), other * pushed - one * pulled
-
-
-_FORMULAS: dict[str, tuple[_Formula, bool, bool]] = {
-    # Whether it needs an order, and whether the negatives stand a margin higher in it.
-    "hinge": (_hinge, True, True),
-    "squared_hinge": (_squared_hinge, True, True),
-    "square": (_square, False, False),
-    "exponential": (_exponential, False, False),
-    "logistic": (_logistic, True, False),
-}
-
-
-def _decayed(
-    gap: jax.Array,
-    masses: jax.Array,
-    polynomials: tuple[tuple[float, ...], ...],
-    *,
-    reverse: bool = False,
-) -> jax.Array:
-    r"""Sums over everything before (or after) of its mass times a polynomial in exp(-distance).
-
-    Args:
-      gap: distance to the next place ``[..., n]``.
-      masses: ``[M, ..., n]``.
-      polynomials: coefficients of the first, second … power.
-      reverse: sum over everything after.
-
-    Returns:
-      ``[P, M, ..., n]``.
-    """
-    if reverse:
-        flipped = _decayed(jnp.flip(_later(gap), -1), jnp.flip(masses, -1), polynomials)
-        return jnp.flip(flipped, -1)
-    n = gap.shape[-1]
-    length = max(int(n**0.5), 1)
-    decay = jnp.exp(-_later(gap))
-
-    def blocks(x: jax.Array, fill: float) -> jax.Array:
-        """``[..., n]`` as ``[length, ..., number]``: the place in a block first, to scan over."""
-        padding = [(0, 0)] * (x.ndim - 1) + [(0, -n % length)]
-        padded = jnp.pad(x, padding, constant_values=fill)
-        return jnp.moveaxis(padded.reshape(*x.shape[:-1], -1, length), -1, 0)
-
-    decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
-    powers = range(len(polynomials[0]))
-    # Made of the data, because a scan in `shard_map` may not start from what all devices share.
-    nothing = 0.0 * inside[0]
-    zeros = jnp.stack([nothing] * len(powers))
-
-    def along(state: Any, here: Any) -> Any:
-        """One place further in all blocks at once; what came before a block is not yet known."""
-        held, reach = state
-        step, mass = here
-        reach = reach * step
-        found = held * jnp.stack([step ** (k + 1) for k in powers])[:, None]
-        sums = jnp.stack([_polynomial(c, found) for c in polynomials])
-        return (found + mass, reach), (sums, reach)
-
-    first = (zeros, 0.0 * decays[0] + 1.0)
-    (held, reach), (sums, reaches) = jax.lax.scan(along, first, (decays, inside))
-
-    def across(carry: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
-        left, reach = block
-        return left + carry * jnp.stack([reach ** (k + 1) for k in powers])[:, None], carry
-
-    over = (jnp.moveaxis(held, -1, 0), jnp.moveaxis(reach, -1, 0))
-    _, carried = jax.lax.scan(across, zeros[..., 0], over)
-    carried = jnp.moveaxis(carried, 0, -1)
-    # What comes into a block decays on in it: a polynomial in the distance from its border.
-    reaches = jnp.expand_dims(reaches, (1, 2))
-    rest = jnp.zeros_like(sums)
-    for k in reversed(powers):
-        of_power = jnp.stack([c[k] * carried[k] for c in polynomials])
-        rest = (rest + of_power) * reaches
-    found = jnp.moveaxis(sums + rest, 0, -1)
-    return found.reshape(*found.shape[:-2], -1)[..., :n]
-
-
-def _polynomial(coefficients: tuple[float, ...], powers: jax.Array) -> jax.Array:
-    return sum(
-        (c * x for c, x in zip(coefficients, powers, strict=True)), jnp.zeros_like(powers[0])
-    )
+    return of_pairs(surrogate, partial=True)(z, one, other, _math.as_float(margin), shares)
 
 
 # --- average precision ----------------------------------------------------------------------------
@@ -513,13 +219,13 @@ def average_precision_loss(
 def _smooth_ap_and_slope(
     z: jax.Array, one: jax.Array, other: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    order = _Order(z)
+    order = Order(z)
     gap = _math.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
     gap = _math.capped(gap / temperature)
     one = order.put(one)
     masses = jnp.stack([one, one + order.put(other)])
     near = (_of_neighbours(gap, masses, reverse=False), _of_neighbours(gap, masses, reverse=True))
-    above = _from_here(_earlier(masses))
+    above = from_here(earlier(masses))
     ranks = 0.5 + 0.5 * masses + above + 0.5 * (near[0] - near[1])
     precision = ranks[0] / ranks[1]
     share = _math.divide(one, jnp.sum(one, -1, keepdims=True))
@@ -533,10 +239,10 @@ def _smooth_ap_and_slope(
 
 def _of_neighbours(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.Array:
     """Sums of what lies before (or after), each times exp(-distance)."""
-    return _decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
+    return decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
 
 
-_smooth_ap = _with_slopes(_smooth_ap_and_slope)
+_smooth_ap = with_slopes(_smooth_ap_and_slope)
 
 
 # --- other losses of a ranking --------------------------------------------------------------------
@@ -645,14 +351,14 @@ def aum_loss(
 
 
 def _aum_and_slope(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-    order = _Order(z)
+    order = Order(z)
     one, other = order.put(one), order.put(other)
     missed = _math.divide(jnp.cumsum(one, -1), jnp.sum(one, -1, keepdims=True))
-    alarms = _math.divide(_from_here(other) - other, jnp.sum(other, -1, keepdims=True))
+    alarms = _math.divide(from_here(other) - other, jnp.sum(other, -1, keepdims=True))
     # Between a place and the next.
     least = jnp.minimum(missed, alarms).at[..., -1].set(0.0)
     gap = _math.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
-    return _weighted(least, gap), order.back(_later(least) - least)
+    return weighted(least, gap), order.back(later(least) - least)
 
 
-_aum = _with_slopes(_aum_and_slope)
+_aum = with_slopes(_aum_and_slope)
