@@ -7,6 +7,7 @@ Functions map a namespace of arrays to the mean loss. What they want in another 
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -128,11 +129,30 @@ def plain() -> Functions:
         among = 0.5 + jnp.where(positive[None], apart, 0.0).sum(1)
         return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum()
 
+    def standardized(a: Any) -> jax.Array:
+        return (a.target - a.mean) / a.scale
+
+    def gaussian(a: Any) -> jax.Array:
+        constant = 0.5 * math.log(2 * math.pi)
+        return (0.5 * standardized(a) ** 2 + jnp.log(a.scale) + constant).mean()
+
+    def crps(a: Any) -> jax.Array:
+        z, normal = standardized(a), jax.scipy.stats.norm
+        inner = z * (2 * normal.cdf(z) - 1) + 2 * normal.pdf(z) - 1 / math.sqrt(math.pi)
+        return (a.scale * inner).mean()
+
+    def pinball(a: Any) -> jax.Array:
+        error = a.target - a.quantile
+        return jnp.maximum(of.LEVEL * error, (of.LEVEL - 1) * error).mean()
+
     def hard_dice(a: Any) -> jax.Array:
         p, y = a.logits > 0, a.labels > 0
         return 2 * (p & y).sum() / (p.sum() + y.sum())
 
     return {
+        "gaussian_nll": gaussian,
+        "crps_gaussian": crps,
+        "pinball_loss": pinball,
         "sigmoid_cross_entropy": lambda a: bce(a).mean(),
         "sigmoid_focal_loss": lambda a: focal(a).mean(),
         "weighted_sigmoid_cross_entropy": lambda a: (

@@ -15,6 +15,7 @@ from benchmarks.work import ARGUMENTS
 GAMMA, ALPHA, POSITIVE_WEIGHT, EPSILON, Q = 2.0, 0.25, 3.0, 1.0, 0.7
 FP_WEIGHT, FN_WEIGHT, FOCAL_TVERSKY_GAMMA, BETA = 0.3, 0.7, 0.75, 2.0
 MARGIN, KL_MARGIN = 1.0, 4.0
+DF, LEVEL = 4.0, 0.9
 
 # Beyond so many scores nobody compares all pairs of them: 3 to 6 GiB in float32.
 MOST_IN_PAIRS = 20_000
@@ -163,13 +164,23 @@ def _table() -> list[Loss]:
         Loss("fpr_at_tpr_loss", "ranking", {"target_tpr": 0.9}, needs="sort"),
         Loss("pr_auc_loss", "ranking", needs="sort"),
     ]
+    predicted = [
+        Loss("gaussian_nll", "distribution"),
+        Loss("beta_nll", "distribution"),
+        Loss("faithful_nll", "distribution"),
+        Loss("laplace_nll", "distribution"),
+        Loss("student_t_nll", "distribution", {"df": DF}),
+        Loss("crps_gaussian", "distribution"),
+        Loss("pinball_loss", "quantile", {"level": LEVEL}),
+    ]
     special = [
         Loss("generalized_dice_loss", "softmax", {"activation": jax.nn.softmax}),
         Loss("lovasz_hinge_loss", "binary", needs="sort"),
         Loss("lovasz_softmax_loss", "softmax", needs="sort"),
         Loss("dice of counts", "binary", forward_only=True, function=_hard_dice),
     ]
-    return [*binary, *softmax, *divergences, *embeddings, *sets, *of_classes, *ranking, *special]
+    of_elements = [*binary, *softmax, *divergences, *embeddings, *predicted]
+    return [*of_elements, *sets, *of_classes, *ranking, *special]
 
 
 LOSSES = _table()

@@ -25,6 +25,8 @@ ARGUMENTS = {
     "triplet": ("anchors", "positives", "negatives"),
     "batch": ("vectors", "identities"),
     "cosines": ("cosines", "ids"),
+    "distribution": ("mean", "scale", "target"),
+    "quantile": ("quantile", "target"),
 }
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -43,6 +45,7 @@ class Workload:
 
 SCORES = ("binary", "ranking")  # a logit and a label each
 CLASSES = ("softmax", "divergence", "probabilities")
+TARGETS = ("distribution", "quantile")  # numbers that are predicted
 EMBEDDINGS = ("related", "pair", "triplet", "batch", "cosines")
 
 FULL = (
@@ -53,6 +56,7 @@ FULL = (
     Workload("embeddings", EMBEDDINGS, (4_096, 512)),
     Workload("scores", ("ranking",), (10**6,)),
     Workload("few scores", ("ranking",), (20_000,)),
+    Workload("targets", TARGETS, (2**22,)),
 )
 QUICK = (
     Workload("masks", ("binary",), (4, 256, 256)),
@@ -62,12 +66,13 @@ QUICK = (
     Workload("embeddings", EMBEDDINGS, (512, 128)),
     Workload("scores", ("ranking",), (2**16,)),
     Workload("few scores", ("ranking",), (1_000,)),
+    Workload("targets", TARGETS, (2**16,)),
 )
 
 
 def of_size(kind: str, n: int) -> Workload:
     """About `n` logits for a loss of this `kind`."""
-    if kind in SCORES:
+    if kind in SCORES + TARGETS:
         return Workload("n", (kind,), (n,))
     columns = 10 if kind in CLASSES else 100
     return Workload("n", (kind,), (max(n // columns, 4), columns))
@@ -90,6 +95,11 @@ def draw(kind: str, shape: Shape, dtype: str) -> Arrays:
     if kind in SCORES:
         labels = rng.random(shape, np.float32) < 0.01
         return {"logits": normal(), "labels": jnp.asarray(labels, kept)}
+    if kind == "distribution":
+        spread = jnp.exp(normal(0.5).astype(jnp.float32)).astype(kept)
+        return {"mean": normal(), "scale": spread, "target": normal()}
+    if kind == "quantile":
+        return {"quantile": normal(), "target": normal()}
     if kind == "softmax":
         return {"logits": normal(), "ids": integers(shape[-1]), **_of_classes(rng, shape[-1])}
     if kind == "divergence":

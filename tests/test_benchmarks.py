@@ -27,6 +27,7 @@ TINY = (
     Workload("class masks", work.CLASSES, (2, 4, 4, 3)),
     Workload("embeddings", work.EMBEDDINGS, (16, 8)),
     Workload("scores", ("ranking",), (200,)),
+    Workload("targets", work.TARGETS, (40,)),
 )
 ONCE = Patience(seconds=0.0, fewest=1, most=1)
 NOBODY = peers.Peers({})
@@ -56,10 +57,19 @@ def row(**changed: Any) -> Row:
 
 
 def test_every_public_loss_has_a_row():
-    endings = ("_loss", "cross_entropy", "divergence", "_from_probabilities")
-    # `score_loss` makes losses, of which the named ones are measured; `log_loss` is a metric.
+    endings = (
+        "_loss",
+        "_nll",
+        "cross_entropy",
+        "divergence",
+        "_from_probabilities",
+        "crps_gaussian",
+    )
+    # `score_loss` makes losses, of which the named ones are measured; `log_loss` is a metric,
+    # and `elbo_loss` a mean and a sum.
     public = {name for name in dir(dm) if name.endswith(endings) and name[0] != "_"}
-    assert public - {"score_loss", "log_loss"} == {
+    public |= {"crps_gaussian"}
+    assert public - {"score_loss", "log_loss", "elbo_loss"} == {
         loss.name for loss in LOSSES if not loss.function
     }
 

@@ -45,6 +45,12 @@ The families:
 * **Operating points**, stateless with the threshold at a quantile: `precision_at_recall_loss`,
   `recall_at_precision_loss`, `tpr_at_fpr_loss`, `fpr_at_tpr_loss`, `pr_auc_loss`; with multipliers
   and the threshold at logit 0: the same names with `..._lagrangian`, `Constraint`, `dual_update`.
+* **Predicted distributions**, the prediction first and the target last: a deviation from a network
+  `scale_from_raw`; likelihoods `gaussian_nll`, `beta_nll`, `faithful_nll`, `laplace_nll`,
+  `student_t_nll`; in the units of the target `crps_gaussian`, `crps_sample`, `crps_mixture`,
+  `pinball_loss`, `interval_score`; weights with a distribution `kl_normal`,
+  `elbo_loss`; of members together `mixture_log_likelihood`, `moment_matched_log_likelihood`,
+  `decompose_variance`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
@@ -69,6 +75,9 @@ from diffmetrics._counts import Counts as Counts
 from diffmetrics._counts import confusion as confusion
 from diffmetrics._counts import counts as counts
 from diffmetrics._counts import one_vs_rest as one_vs_rest
+from diffmetrics._crps import crps_gaussian as crps_gaussian
+from diffmetrics._crps import crps_mixture as crps_mixture
+from diffmetrics._crps import crps_sample as crps_sample
 from diffmetrics._curve_points import OperatingPoint as OperatingPoint
 from diffmetrics._curve_points import best_fbeta as best_fbeta
 from diffmetrics._curve_points import equal_error_rate as equal_error_rate
@@ -162,9 +171,17 @@ from diffmetrics._overlap import jaccard_loss as jaccard_loss
 from diffmetrics._overlap import mcc_loss as mcc_loss
 from diffmetrics._overlap import squared_dice_loss as squared_dice_loss
 from diffmetrics._overlap import tversky_loss as tversky_loss
+from diffmetrics._probabilistic import beta_nll as beta_nll
+from diffmetrics._probabilistic import faithful_nll as faithful_nll
+from diffmetrics._probabilistic import gaussian_nll as gaussian_nll
+from diffmetrics._probabilistic import laplace_nll as laplace_nll
+from diffmetrics._probabilistic import scale_from_raw as scale_from_raw
+from diffmetrics._probabilistic import student_t_nll as student_t_nll
 from diffmetrics._proper import beta_family_loss as beta_family_loss
 from diffmetrics._proper import brier_loss as brier_loss
 from diffmetrics._proper import winkler_loss as winkler_loss
+from diffmetrics._quantile import interval_score as interval_score
+from diffmetrics._quantile import pinball_loss as pinball_loss
 from diffmetrics._ranking import aucm_loss as aucm_loss
 from diffmetrics._ranking import aum_loss as aum_loss
 from diffmetrics._ranking import average_precision_loss as average_precision_loss
@@ -189,5 +206,10 @@ from diffmetrics._scores import recall as recall
 from diffmetrics._scores import specificity as specificity
 from diffmetrics._scores import tversky as tversky
 from diffmetrics._set_loss import score_loss as score_loss
+from diffmetrics._variational import decompose_variance as decompose_variance
+from diffmetrics._variational import elbo_loss as elbo_loss
+from diffmetrics._variational import kl_normal as kl_normal
+from diffmetrics._variational import mixture_log_likelihood as mixture_log_likelihood
+from diffmetrics._variational import moment_matched_log_likelihood as moment_matched_log_likelihood
 
 __version__ = "0.1.0"

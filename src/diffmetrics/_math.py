@@ -141,6 +141,13 @@ def sqrt(x: ArrayLike) -> jax.Array:
     return jnp.where(empty, 0.0, jnp.sqrt(jnp.where(empty, 1.0, x)))
 
 
+def root_mean_square(x: jax.Array) -> jax.Array:
+    """Over the last axis, in units of the largest, whose square may be beyond all numbers."""
+    unit = jnp.maximum(jnp.max(jnp.abs(x), -1), jnp.finfo(x.dtype).tiny)
+    unit = jax.lax.stop_gradient(unit)
+    return unit * sqrt(jnp.mean((x / unit[..., None]) ** 2, -1))
+
+
 def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
     """`x ** exponent` for x ≥ 0 and a real, traced exponent; 0 with zero gradient at x = 0.
 
@@ -165,13 +172,14 @@ def log(x: jax.Array) -> jax.Array:
 
 
 def with_slope(
-    value: Callable[..., jax.Array], slope: Callable[..., jax.Array]
+    value: Callable[..., jax.Array], *slopes: Callable[..., jax.Array]
 ) -> Callable[..., jax.Array]:
-    """The elementwise `value(x, *rest)`, whose derivative in `x` is `slope(x, *rest)`.
+    """The elementwise `value(x, ..., *rest)`, whose derivatives in x, ... are the `slopes`.
 
-    Both get their arguments in the accumulator type, and neither makes an array besides its
-    result. `rest` are labels and hyper-parameters that broadcast to `x`; in them, and beyond the
-    first derivative, autodiff of the two formulas applies.
+    There is a slope for each of the first arguments, and it is called as `value` is. All get their
+    arguments in the accumulator type, and none makes an array besides its result. `rest` are labels
+    and hyper-parameters that broadcast to `x`; in them, and beyond the first derivative, autodiff
+    of the formulas applies.
     """
 
     @jax.custom_jvp
@@ -182,9 +190,11 @@ def with_slope(
         moving = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
         out = function(*primals)
         tangent = jnp.zeros_like(out)
-        if 0 in moving:
-            tangent += apart(lambda *a: slope(*map(as_float, a)), *primals) * as_float(tangents[0])
-        others = [i for i in moving if i != 0]
+        for i in moving:
+            if i < len(slopes):
+                slope = apart(lambda *a, i=i: slopes[i](*map(as_float, a)), *primals)
+                tangent += slope * as_float(tangents[i])
+        others = [i for i in moving if i >= len(slopes)]
         if others:
 
             def of(*some: jax.Array) -> jax.Array:
@@ -242,6 +252,12 @@ def _(in_slope: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
 def capped(x: jax.Array) -> jax.Array:
     """`x`, held at the largest finite number where the true value exceeds it."""
     return jnp.minimum(x, jnp.finfo(x.dtype).max)
+
+
+def held(x: jax.Array, limit: ArrayLike | None = None) -> jax.Array:
+    """`x`, held within ± `limit`, which is the largest finite number where nothing else is said."""
+    top = jnp.asarray(jnp.finfo(x.dtype).max if limit is None else limit, x.dtype)
+    return jnp.clip(x, -top, top)
 
 
 def hinge(gap: jax.Array, sharpness: jax.Array | None = None) -> jax.Array:

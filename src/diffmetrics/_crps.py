@@ -1,0 +1,220 @@
+r"""The continuous ranked probability score: of a normal distribution, of draws, of a mixture.
+
+It is the squared difference between the predicted distribution function and the step of what
+happened, in the units of the target: of a prediction without spread it is the absolute error. It is
+proper, and an outlier costs its distance and not its square.
+
+.. math:: \mathrm{CRPS}(F, y) = \int (F(t) - 1[t \ge y])^2 dt = E|X - y| - \tfrac12 E|X - X'|
+
+What the arguments have in common, the target last, is said in `_distribution`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._distribution import (
+    members,
+    positive,
+    prediction,
+    require_members,
+    shares,
+    standardized,
+)
+from diffmetrics._math import held
+
+
+def _density(z: jax.Array) -> jax.Array:
+    """Of the standard normal distribution."""
+    return jnp.exp(-0.5 * z * z) * (1.0 / math.sqrt(2.0 * math.pi))
+
+
+def _erf(z: jax.Array) -> jax.Array:
+    """The probability of less than |z| deviations, with the sign of z."""
+    return jax.lax.erf(z * math.sqrt(0.5))
+
+
+@_math.compiled()
+def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+    r"""Continuous ranked probability score of a normal distribution, for every target.
+
+    Use it in place of `gaussian_nll` where a few points with far too small a deviation must not
+    dominate, in training or in a report. Value and gradient are exact at every deviation; that in
+    the mean is at most 1, that in the deviation between -0.564 and 0.234.
+
+    .. math:: \sigma \Big( z\, \mathrm{erf}\frac{z}{\sqrt2} + 2 \varphi(z)
+              - \frac{1}{\sqrt\pi} \Big), \quad z = (y - \mu) / \sigma
+
+    Args:
+      mean: predicted mean ``[...]``.
+      scale: predicted standard deviation; broadcasts to `mean`. At 0 or less the score is the
+        absolute error.
+      target: what happened ``[...]``.
+
+    Returns:
+      Score ≥ 0 ``[...]`` in the units of the target.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> print(dm.crps_gaussian(jnp.zeros(3), jnp.array([1.0, 1e-10, 0.0]), jnp.ones(3)).round(4))
+      [0.6024 1.     1.    ]
+      >>> print(jax.grad(dm.crps_gaussian, argnums=1)(0.0, 1e-10, 1.0).round(4))
+      -0.5642
+
+    References:
+      Gneiting, Raftery, Westveld and Goldman, Calibrated probabilistic forecasting using ensemble
+      model output statistics and minimum CRPS estimation, Monthly Weather Review 133, 2005.
+    """
+    error, scale, _ = prediction(mean, scale, target)
+    return _gaussian(error, scale)
+
+
+def _value(e: jax.Array, s: jax.Array) -> jax.Array:
+    z = standardized(e, s)
+    spread = jnp.maximum(s, 0.0) * (2.0 * _density(z) - 1.0 / math.sqrt(math.pi))
+    return _math.capped(_math.capped(jnp.abs(e)) * jnp.abs(_erf(z)) + spread)
+
+
+def _in_error(e: jax.Array, s: jax.Array) -> jax.Array:
+    return _erf(standardized(e, s))
+
+
+def _in_scale(e: jax.Array, s: jax.Array) -> jax.Array:
+    return 2.0 * _density(standardized(e, s)) - 1.0 / math.sqrt(math.pi)
+
+
+_gaussian = _math.with_slope(_value, _in_error, _in_scale)
+
+
+@_math.compiled("fair")
+def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) -> jax.Array:
+    r"""Continuous ranked probability score of draws from a distribution, for every target.
+
+    Use it where there is no density, only draws: dropout masks, a generator, weather. One sort
+    replaces the comparison of all pairs of draws. To *train* on few draws take ``fair=True``,
+    whose average does not depend on their number; without, the best distribution for five draws is
+    narrower than the truth.
+
+    .. math:: \frac1n \sum_i |x_i - y| - \frac{1}{2 n m} \sum_{i,j} |x_i - x_j|, \quad
+              m = n, \text{ fair: } n - 1
+
+    Args:
+      samples: draws ``[n, ...]``.
+      target: what happened ``[...]``.
+      fair: whether it estimates the score of the distribution behind the draws without bias, and
+        may be negative; else it is the score of the draws themselves. Static.
+
+    Returns:
+      Score ``[...]`` in the units of the target. A draw that equals the target has no pull towards
+      it, and equal draws part in the order in which they came.
+
+    Raises:
+      TypeError: if `samples` are not floating.
+      ValueError: if `target` has not the shape of one draw, or there is none; of a fair score, only
+        one.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> x, y = jnp.array([[0.0], [1.0], [3.0]]), jnp.array([1.0])
+      >>> print(dm.crps_sample(x, y).round(4), dm.crps_sample(x, y, fair=True).round(4))
+      [0.3333] [0.]
+
+    References:
+      Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 2007;
+      Ferro, Fair scores for ensemble forecasts, QJRMS 140, 2014.
+    """
+    x, y = jnp.asarray(samples), jnp.asarray(target)
+    require_members("samples", x)
+    _math.require_shape("target", y, x.shape[1:], "samples[0]")
+    n = x.shape[0]
+    if fair and n < 2:
+        raise ValueError(f"samples must have two or more draws for a fair score, got {n}.")
+    # About the target, for a cluster of draws far from 0 has no digits left for its spread.
+    ordered = jnp.sort(held(_math.as_float(x) - _math.as_float(y)), 0)
+    rank = jnp.arange(n, dtype=ordered.dtype).reshape(-1, *[1] * y.ndim)
+    pairs = (2.0 * rank - (n - 1)) / (n * ((n - 1) if fair else n))
+    return held(jnp.sum((jnp.sign(ordered) / n - pairs) * ordered, 0))
+
+
+@_math.compiled()
+def crps_mixture(
+    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+) -> jax.Array:
+    r"""Continuous ranked probability score of a mixture of normal distributions, for every target.
+
+    Use it for ensembles and draws of a network's weights that each predict a mean and a deviation:
+    it is the score of what they predict together, exactly. All pairs of members meet, so beyond a
+    hundred of them draw from them and take `crps_sample`.
+
+    .. math:: \sum_i w_i A(y - \mu_i, \sigma_i)
+              - \tfrac12 \sum_{i,j} w_i w_j A\Big(\mu_i - \mu_j, \sqrt{\sigma_i^2+\sigma_j^2}\Big)
+
+    where A(m, s) = m erf(m / s√2) + 2 s φ(m / s) is the mean of the absolute value of a normal
+    number.
+
+    Args:
+      means: predicted means ``[K, ...]``, members first.
+      scales: predicted standard deviations; broadcast to `means`. 0 is a step.
+      target: what happened ``[...]``.
+      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
+        Default: equal.
+
+    Returns:
+      Score ≥ 0 ``[...]`` in the units of the target.
+
+    Raises:
+      TypeError: if `means` or `scales` are not floating.
+      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
+        do not fit.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> means, scales = jnp.array([[0.0], [2.0]]), jnp.array([[1.0], [0.5]])
+      >>> print(dm.crps_mixture(means, scales, jnp.array([1.0])).round(4))
+      [0.3678]
+
+    References:
+      Grimit, Gneiting, Berrocal and Johnson, The continuous ranked probability score for circular
+      variables and its application to mesoscale forecast ensemble verification, QJRMS 132, 2006.
+    """
+    m, s, y, _ = members(means, scales, target)
+    w = jnp.broadcast_to(shares(weights, m.shape), m.shape)
+    apart = _absolute(held(y - m), s)
+    between = _absolute(held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))
+    own = jnp.sum(w * jnp.sum(w[None] * between, 1), 0)
+    return _math.capped(jnp.sum(w * apart, 0) - 0.5 * own)
+
+
+def _mean_absolute(m: jax.Array, s: jax.Array) -> jax.Array:
+    z = standardized(m, s)
+    return _math.capped(jnp.abs(m) * jnp.abs(_erf(z)) + 2.0 * jnp.maximum(s, 0.0) * _density(z))
+
+
+def _absolute_in_scale(m: jax.Array, s: jax.Array) -> jax.Array:
+    return 2.0 * _density(standardized(m, s))
+
+
+_absolute = _math.with_slope(_mean_absolute, _in_error, _absolute_in_scale)
+
+
+def _length(a: jax.Array, b: jax.Array) -> jax.Array:
+    """√(a² + b²), without squares that overflow or vanish; `jnp.hypot` has no slope at 0."""
+    a, b = jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)
+    long, short = positive(jnp.maximum(a, b)), jnp.minimum(a, b)
+    return held(jnp.maximum(a, b) * jnp.sqrt(1.0 + (short / long) ** 2))
+
+
+def _length_slope(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.maximum(a, 0.0) / positive(_length(a, b))
+
+
+_hypot = _math.with_slope(_length, _length_slope, lambda a, b: _length_slope(b, a))

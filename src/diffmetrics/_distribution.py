@@ -1,0 +1,136 @@
+r"""The doors of the losses of predicted distributions, and the density that they share.
+
+**Order.** The prediction first, in the order in which a distribution is written, and the target
+last: ``f(mean, scale, target)``, ``f(lower, upper, target)``, ``f(samples, target)``; everything
+else by keyword. What describes several members of an ensemble, draws of the weights or components
+of a mixture has them on a **leading** axis, as `jax.vmap` returns them: ``[K, ...]``.
+
+* `mean` and `target` have one shape ``[...]``, and nothing is broadcast to or from it but `scale`
+  and hyper-parameters: one deviation for all, or one for each output.
+* `scale` is in the units of the target, and positive; it is the standard deviation of a normal
+  distribution. What is not positive counts as the least positive number, so that a network that
+  reaches 0 has a finite loss, and a gradient that leads back.
+* Nothing is reduced: ``.mean()`` is the caller's.
+* float16 and bfloat16 are computed, and losses returned, in float32.
+* Value and gradient are finite for all finite arguments. What is beyond the largest number of the
+  type is that number, with its sign.
+
+Errors, at trace time: `TypeError` for integer predictions, `ValueError` for shapes that differ,
+``(B,)`` against ``(B, 1)`` too, or that do not broadcast.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._math import held
+
+HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Prediction(NamedTuple):
+    """What the losses are functions of."""
+
+    error: jax.Array
+    """Target minus prediction; infinite where it is beyond the largest number."""
+    scale: jax.Array
+    limit: jax.Array
+    """The largest slope that fits the narrowest type among the arguments."""
+
+
+def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Prediction:
+    """Checked errors and scales, in the accumulator type."""
+    m, y = located("mean", mean, target)
+    s = jnp.asarray(scale)
+    _math.require_float("scale", s, "It is a positive number in the units of the target.")
+    _math.require_broadcast("scale", s, m.shape, "mean")
+    return Prediction(_math.as_float(y) - _math.as_float(m), _math.as_float(s), limit(m, s, y))
+
+
+def members(
+    means: ArrayLike, scales: ArrayLike, target: ArrayLike
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Checked `means` and `scales` ``[K, ...]`` and `target` ``[...]``, and the limit of slopes."""
+    m, s, y = jnp.asarray(means), jnp.asarray(scales), jnp.asarray(target)
+    require_members("means", m)
+    _math.require_float("scales", s, "They are positive numbers in the units of the target.")
+    _math.require_broadcast("scales", s, m.shape, "means")
+    _math.require_shape("target", y, m.shape[1:], "means[0]")
+    top = limit(m, s, y)
+    s = jnp.broadcast_to(_math.as_float(s), m.shape)
+    return _math.as_float(m), s, _math.as_float(y), top
+
+
+def require_members(name: str, x: jax.Array) -> None:
+    """Raise unless `x` is floating and has a leading axis of one or more members."""
+    _math.require_float(name, x, "It is what the network predicts.")
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise ValueError(f"{name} must have a leading axis of members, got shape {x.shape}.")
+
+
+def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
+    """The weight of each member, ``[K, 1, ...]`` or ``[K, ...]``, adding up to one. Raises."""
+    if weights is None:
+        return jnp.full((shape[0], *[1] * (len(shape) - 1)), 1.0 / shape[0])
+    w = _math.as_float(weights)
+    if w.shape == shape[:1]:
+        w = w.reshape(-1, *[1] * (len(shape) - 1))
+    if w.shape != shape and w.shape != (shape[0], *[1] * (len(shape) - 1)):
+        raise ValueError(
+            f"weights must have one number a member, {shape[:1]}, or the shape of the members, "
+            f"{shape}: weights are {w.shape}."
+        )
+    return _math.divide(w, jnp.sum(w, 0))
+
+
+def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """A predicted `location` of that `name` and its target, of one shape, as they came. Raises."""
+    x, y = jnp.asarray(location), jnp.asarray(target)
+    _math.require_float(name, x, "It is what the network predicts.")
+    _math.require_shape("target", y, x.shape, name)
+    return x, y
+
+
+def limit(*arrays: jax.Array) -> jax.Array:
+    """The largest number that is finite in the type of every floating one of `arrays`.
+
+    A slope beyond it would become infinite on its way back into that type.
+    """
+    types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
+    top = min(float(jnp.finfo(t).max) for t in types)
+    return jnp.asarray(top, _math.accumulator(jnp.result_type(*types)))
+
+
+def positive(scale: jax.Array) -> jax.Array:
+    """`scale`, and the least positive number that XLA does not take for 0 where it is less."""
+    return jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
+
+
+def standardized(error: jax.Array, scale: jax.Array) -> jax.Array:
+    """How many deviations the error is."""
+    return held(error / positive(scale))
+
+
+def _gaussian(error: jax.Array, scale: jax.Array, _limit: jax.Array) -> jax.Array:
+    z = standardized(error, scale)
+    return _math.capped(0.5 * z * z + jnp.log(positive(scale)) + HALF_LOG_2PI)
+
+
+def _gaussian_in_error(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
+    return held(standardized(error, scale) / positive(scale), limit)
+
+
+def gaussian_in_scale(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
+    """(1 - z²) / σ, without a square that overflows and without cancellation at z = 1."""
+    z = standardized(error, scale)
+    return held((1.0 - z) * ((1.0 + z) / positive(scale)), limit)
+
+
+gaussian = _math.with_slope(_gaussian, _gaussian_in_error, gaussian_in_scale)
+"""Minus the log-density of a normal distribution: of error, scale and limit."""

@@ -1,0 +1,378 @@
+r"""Likelihoods of a network that predicts a mean and a deviation, and the head that makes them.
+
+What their arguments have in common, the order ``(mean, scale, target)`` first of all, is said in
+`_distribution`.
+
+    mean, raw = model(x)                       # two linear outputs, without activation
+    scale = dm.scale_from_raw(raw)
+    loss = dm.gaussian_nll(mean, scale, y).mean()
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._distribution import (
+    HALF_LOG_2PI,
+    gaussian,
+    gaussian_in_scale,
+    positive,
+    prediction,
+    standardized,
+)
+from diffmetrics._math import held, softpluses
+from diffmetrics._per_example import parameter
+
+
+@_math.compiled()
+def scale_from_raw(
+    raw: ArrayLike, *, min_scale: ArrayLike = 1e-3, init_scale: ArrayLike = 1.0
+) -> jax.Array:
+    r"""A positive deviation from the raw output of a *linear* layer.
+
+    Use it for every head that predicts a deviation. A network that starts with outputs about 0
+    starts with deviations of `init_scale`, which belongs near the spread of the targets, 1 if they
+    are standardised; too small a first deviation makes the first gradients enormous.
+
+    **Put no activation before it.** After a ReLU the raw output is never negative, no deviation is
+    ever less than `init_scale`, and as soon as the data ask for less the gradient is 0 for good;
+    with a plain ``softplus(relu(x))`` that floor is log 2 = 0.6931.
+
+    .. math:: \sigma = \sigma_{\min} + \mathrm{softplus}\big(r
+              + \mathrm{softplus}^{-1}(\sigma_{\mathrm{init}} - \sigma_{\min})\big)
+
+    Args:
+      raw: output of a linear layer ``[...]``.
+      min_scale: the least deviation, ≥ 0, in the units of the target. A deviation below what the
+        target was rounded to makes likelihoods infinite. Broadcasts to `raw`. Traced.
+      init_scale: the deviation at 0, more than `min_scale`. Broadcasts to `raw`. Traced.
+
+    Returns:
+      Deviations ≥ `min_scale` ``[...]``, and > 0. Far below 0 the gradient vanishes, as that of the
+      exponential does.
+
+    Raises:
+      TypeError: if `raw` is not floating.
+      ValueError: if a hyper-parameter does not broadcast to `raw`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.scale_from_raw(jnp.array([-1e4, -2.0, 0.0, 2.0]), min_scale=0.25).round(2))
+      [0.25 0.39 1.   2.48]
+
+    References:
+      Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
+      estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168, whose code makes
+      the first variance a parameter.
+    """
+    r = jnp.asarray(raw)
+    _math.require_float("raw", r, "It is the output of a linear layer.")
+    least = parameter("min_scale", min_scale, r.shape, "raw")
+    first = parameter("init_scale", init_scale, r.shape, "raw")
+    above = positive(first - least)
+    shift = above + jnp.log(-jnp.expm1(-above))
+    return positive(least + softpluses(_math.as_float(r) + shift)[0])
+
+
+@_math.compiled()
+def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+    r"""Minus the log-density of a normal distribution, for every target.
+
+    Use it to learn a mean and a deviation together. It is proper, and what published test
+    log-likelihoods are made of. Its gradient in the mean is divided by the variance: what fits
+    badly at first gets a large deviation, hence a small gradient, and may stay that way; then
+    `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust to the few
+    points that dominate it. Trained for long without early stopping it is over-confident.
+
+    .. math:: \tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi, \quad z = (y - \mu) / \sigma
+
+    In the original units of a standardised target it is larger by the logarithm of the deviation
+    by which the target was divided.
+
+    Args:
+      mean: predicted mean ``[...]``.
+      scale: predicted standard deviation, > 0; broadcasts to `mean`.
+      target: what happened ``[...]``.
+
+    Returns:
+      Loss ``[...]``, negative where the density exceeds 1.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> mean, scale = jnp.array([0.0, 1.0, 2.0]), jnp.array([1.0, 0.1, 1e-30])
+      >>> print(dm.gaussian_nll(mean, scale, jnp.array([1.0, 1.0, 2.0])).round(4))
+      [  1.4189  -1.3836 -68.1586]
+
+    References:
+      Nix and Weigend, Estimating the mean and variance of the target probability distribution,
+      ICNN 1994.
+    """
+    return gaussian(*prediction(mean, scale, target))
+
+
+@_math.compiled()
+def beta_nll(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, beta: ArrayLike = 0.5
+) -> jax.Array:
+    r"""Gaussian likelihood whose gradient is not divided by the variance, or less so.
+
+    Use it where `gaussian_nll` explains a badly fitted region by a large deviation and leaves the
+    mean there alone. With `beta` 0 it is that loss; with 1 the mean is fitted as by the squared
+    error. It trains well and means nothing: the factor is held constant in the gradient. Report
+    `gaussian_nll`.
+
+    .. math:: \lfloor \sigma^{2\beta} \rfloor \,
+              \big(\tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi\big)
+
+    where ⌊·⌋ has no gradient.
+
+    Args:
+      mean: predicted mean ``[...]``.
+      scale: predicted standard deviation, > 0; broadcasts to `mean`.
+      target: what happened ``[...]``.
+      beta: in [0, 1]. Broadcasts to `mean`. Traced.
+
+    Returns:
+      Loss ``[...]``.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or another one does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> def loss(mean): return dm.beta_nll(mean, 0.1, 1.0, beta=1.0)
+      >>> print(jax.grad(loss)(3.0).round(4))
+      2.0
+
+    References:
+      Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
+      estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168.
+    """
+    given = prediction(mean, scale, target)
+    return _beta(*given, parameter("beta", beta, given.error.shape, "mean"))
+
+
+def _factor(scale: jax.Array, beta: jax.Array) -> jax.Array:
+    """The root of the factor, σ^β: its square may be beyond the largest number."""
+    return jax.lax.stop_gradient(held(jnp.exp(beta * jnp.log(positive(scale)))))
+
+
+def _beta_value(e: jax.Array, s: jax.Array, _limit: jax.Array, beta: jax.Array) -> jax.Array:
+    w = _factor(s, beta)
+    scaled = held(held(e) * (w / positive(s)))
+    rest = w * (w * (jnp.log(positive(s)) + HALF_LOG_2PI))
+    return held(_math.capped(0.5 * scaled * scaled) + held(rest))
+
+
+def _beta_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
+    w = _factor(s, beta) / positive(s)
+    return held(held(held(e) * w) * w, limit)
+
+
+def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
+    """w² (1 - z²) / σ, in which z² is beyond all numbers long before the product is."""
+    z, w = standardized(e, s), _factor(s, beta)
+    near, far = jnp.clip(z, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(z), 1.0)
+    inner = held(w * (1.0 - near)) * held(w * ((1.0 + near) / positive(s)))
+    scaled = held(held(e) * (w / positive(s)))
+    outer = scaled * held(scaled / positive(s)) * (1.0 - far * far)
+    return held(jnp.where(jnp.abs(z) > 1.0, -held(outer), held(inner)), limit)
+
+
+_beta = _math.with_slope(_beta_value, _beta_in_error, _beta_in_scale)
+
+
+@_math.compiled()
+def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+    r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
+
+    Use it when a mean is in use already and must not get worse for having a deviation beside it:
+    its gradient is exactly that of half the squared error. The deviation must not disturb it
+    through common layers either: feed the deviation's head with
+    ``jax.lax.stop_gradient(features)``. The value is no likelihood; report `gaussian_nll`.
+
+    .. math:: \tfrac12 (y - \mu)^2 + \tfrac12 \big((y - \lfloor\mu\rfloor) / \sigma\big)^2
+              + \log \sigma + \tfrac12 \log 2\pi
+
+    where ⌊·⌋ has no gradient.
+
+    Args:
+      mean: predicted mean ``[...]``.
+      scale: predicted standard deviation, > 0; broadcasts to `mean`.
+      target: what happened ``[...]``. Has the gradient of the first term only.
+
+    Returns:
+      Loss ``[...]``.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> print(jax.grad(dm.faithful_nll)(3.0, 0.01, 1.0))
+      2.0
+
+    References:
+      Stirn et al., Faithful heteroscedastic regression with neural networks, AISTATS 2023,
+      arXiv:2212.09184.
+    """
+    return _faithful(*prediction(mean, scale, target))
+
+
+def _faithful_value(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
+    return _math.capped(_math.capped(0.5 * e * e) + gaussian(e, s, limit))
+
+
+def _faithful_in_error(e: jax.Array, _scale: jax.Array, limit: jax.Array) -> jax.Array:
+    return held(e, limit)
+
+
+_faithful = _math.with_slope(_faithful_value, _faithful_in_error, gaussian_in_scale)
+
+
+@_math.compiled()
+def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+    r"""Minus the log-density of a Laplace distribution, for every target.
+
+    Use it where some targets are far off: the median is predicted, and an outlier pulls at it no
+    more than any other point. The gradient in the mean does not get smaller as the error does.
+
+    .. math:: |y - \mu| / b + \log 2b
+
+    Args:
+      mean: predicted median ``[...]``.
+      scale: b > 0, the mean absolute deviation; the standard deviation is √2 b. Broadcasts to
+        `mean`.
+      target: what happened ``[...]``. Where it equals `mean` the gradient in both is 0.
+
+    Returns:
+      Loss ``[...]``, negative where the density exceeds 1.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.laplace_nll(jnp.array([0.0, 1.0]), 0.5, jnp.array([2.0, 1.0])).round(4))
+      [4. 0.]
+
+    References:
+      Laplace, Mémoire sur la probabilité des causes par les événements, 1774.
+    """
+    return _laplace(*prediction(mean, scale, target))
+
+
+def _laplace_value(e: jax.Array, s: jax.Array, _limit: jax.Array) -> jax.Array:
+    return _math.capped(jnp.abs(standardized(e, s)) + jnp.log(2.0 * positive(s)))
+
+
+def _laplace_in_error(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
+    return held(jnp.sign(e) / positive(s), limit)
+
+
+def _laplace_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
+    return held((1.0 - jnp.abs(standardized(e, s))) / positive(s), limit)
+
+
+_laplace = _math.with_slope(_laplace_value, _laplace_in_error, _laplace_in_scale)
+
+
+@_math.compiled()
+def student_t_nll(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, df: ArrayLike
+) -> jax.Array:
+    r"""Minus the log-density of Student's t-distribution, for every target.
+
+    Use it where a few targets are far off for reasons that the deviation cannot know: beyond
+    √`df` deviations the pull of an outlier falls again. `df` may be learnt, as the output of
+    `scale_from_raw`, say; it is the Gaussian likelihood as `df` grows, and Cauchy's at 1.
+
+    .. math:: \frac{\nu+1}{2} \log\Big(1 + \frac{z^2}{\nu}\Big) + \log\sigma
+              + \tfrac12 \log \nu\pi + \log\Gamma\big(\tfrac{\nu}{2}\big)
+              - \log\Gamma\big(\tfrac{\nu+1}{2}\big), \quad z = (y - \mu) / \sigma
+
+    Args:
+      mean: predicted location ``[...]``.
+      scale: σ > 0; the standard deviation is σ √(ν / (ν - 2)), for ν > 2. Broadcasts to `mean`.
+      target: what happened ``[...]``.
+      df: degrees of freedom ν > 0. Broadcasts to `mean`. Traced.
+
+    Returns:
+      Loss ``[...]``, negative where the density exceeds 1.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, or another one does not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> mean, target = jnp.zeros(3), jnp.array([0.0, 2.0, 100.0])
+      >>> print(dm.student_t_nll(mean, 1.0, target, df=3.0).round(4))
+      [ 1.0009  2.6955 17.2249]
+
+    References:
+      Student, The probable error of a mean, Biometrika 6, 1908; Lange, Little and Taylor, Robust
+      statistical modeling using the t distribution, JASA 1989.
+    """
+    given = prediction(mean, scale, target)
+    return _student(*given, parameter("df", df, given.error.shape, "mean"))
+
+
+def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:
+    near, far, outside = _parts(e, s, df)
+    # log(1 + t²), whose square, and even t itself, would overflow where t is more than 1.
+    log_of_error = jnp.log(jnp.where(outside, jnp.abs(e), 1.0)) - jnp.log(positive(s))
+    growth = jnp.where(outside, 2.0 * log_of_error - jnp.log(df), 0.0)
+    log_of_t = growth + jnp.log1p(jnp.where(outside, far * far, near * near))
+    normalized = jnp.log(positive(s)) + HALF_LOG_2PI + _wider(0.5 * df)
+    return _math.capped(0.5 * (df + 1.0) * log_of_t + normalized)
+
+
+def _parts(e: jax.Array, s: jax.Array, df: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """T = z / √ν where |t| ≤ 1, the inverse of |t| where it is more, and where it is."""
+    t = held(standardized(e, s) / jnp.sqrt(df))
+    return jnp.clip(t, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(t), 1.0), jnp.abs(t) > 1.0
+
+
+def _wider(a: jax.Array) -> jax.Array:
+    """½ log a + log Γ(a) - log Γ(a + ½), which vanishes for large a.
+
+    There the difference of the two would have no digit left, and its series all of them.
+    """
+    large = a > 10.0
+    r = 1.0 / jnp.where(large, a, 10.0)
+    series = r * (1 / 8 - r * r * (1 / 192 - r * r / 640))
+    small = jnp.where(large, 1.0, a)
+    gammas = jax.lax.lgamma(small) - jax.lax.lgamma(small + 0.5)
+    return jnp.where(large, series, 0.5 * jnp.log(small) + gammas)
+
+
+def _student_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Array) -> jax.Array:
+    near, far, outside = _parts(e, s, df)
+    inner = near / (1.0 + near * near) / positive(s) / jnp.sqrt(df)
+    outer = 1.0 / (jnp.where(outside, e, 1.0) * (1.0 + far * far))
+    return held((df + 1.0) * jnp.where(outside, outer, inner), limit)
+
+
+def _student_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Array) -> jax.Array:
+    """(1 - z²) / (1 + t²) / σ, or the same with numerator and denominator divided by t²."""
+    near, far, outside = _parts(e, s, df)
+    z = jnp.abs(standardized(e, s))
+    inner = jnp.where(outside, 0.0, z)
+    inner = (1.0 - inner) * (1.0 + inner) / (1.0 + near * near)
+    inverse = 1.0 / jnp.where(outside, z, 1.0)
+    outer = df * (inverse - 1.0) * (inverse + 1.0) / (1.0 + far * far)
+    return held(jnp.where(outside, outer, inner) / positive(s), limit)
+
+
+_student = _math.with_slope(_student_value, _student_in_error, _student_in_scale)

@@ -1,0 +1,115 @@
+r"""Losses of a quantile or an interval that is predicted, without a distribution.
+
+What their arguments have in common, the target last, is said in `_distribution`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._distribution import located
+from diffmetrics._math import held
+from diffmetrics._per_example import parameter
+
+
+@_math.compiled()
+def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) -> jax.Array:
+    r"""The loss that is least, on average, at a quantile of the target.
+
+    Use it for intervals without a distribution: two outputs, of level 0.05 and 0.95, are a 90 %
+    interval. Several levels learn together as the mean of their losses; that they do not cross
+    takes a head that cannot, ``lowest + jnp.cumsum(jax.nn.softplus(raw), -1)``. Twice the integral
+    over all levels is `crps_gaussian`.
+
+    .. math:: \max\big(\tau (y - q),\; (\tau - 1) (y - q)\big)
+
+    Args:
+      quantile: prediction ``[...]``.
+      target: what happened ``[...]``. Where both are equal the gradient is 0.
+      level: τ in (0, 1), the probability of less than `quantile`. Broadcasts to `quantile`. Traced.
+
+    Returns:
+      Loss ≥ 0 ``[...]``.
+
+    Raises:
+      TypeError: if `quantile` is not floating.
+      ValueError: if the shapes differ, or `level` does not broadcast to `quantile`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> print(dm.pinball_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), level=0.75))
+      [0.75 0.25]
+      >>> q, levels = jnp.array([[1.0, 1.5, 4.0]]), jnp.array([0.25, 0.5, 0.75])   # [B, Q], [Q]
+      >>> y = jnp.array([2.0])
+      >>> print(dm.pinball_loss(q, jnp.broadcast_to(y[:, None], q.shape), level=levels))
+      [[0.25 0.25 0.5 ]]
+
+    References:
+      Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
+    """
+    q, y = located("quantile", quantile, target)
+    tau = parameter("level", level, q.shape, "quantile")
+    return _pinball(_math.as_float(y) - _math.as_float(q), tau)
+
+
+def _pinball_value(e: jax.Array, tau: jax.Array) -> jax.Array:
+    # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+    return _math.capped(jnp.maximum(tau * e, (tau - 1.0) * e))
+
+
+def _pinball_slope(e: jax.Array, tau: jax.Array) -> jax.Array:
+    return jnp.where(e > 0.0, tau, jnp.where(e < 0.0, tau - 1.0, 0.0))
+
+
+_pinball = _math.with_slope(_pinball_value, _pinball_slope)
+
+
+@_math.compiled()
+def interval_score(
+    lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, coverage: ArrayLike
+) -> jax.Array:
+    r"""Width of an interval, and a fine for what it misses; smaller is better.
+
+    Use it to compare intervals of the same nominal coverage, however they came about, or to train
+    their ends: on average it is least at the central interval. A wide interval and a missed target
+    are both paid for, so neither coverage nor width must be looked at alone.
+
+    .. math:: u - l + \frac{2}{1 - c} \big((l - y)_+ + (y - u)_+\big)
+
+    which is 2 / (1 - c) times the sum of the `pinball_loss` of both ends.
+
+    Args:
+      lower: lower end ``[...]``.
+      upper: upper end ``[...]``. One below `lower` is fined, and not refused.
+      target: what happened ``[...]``.
+      coverage: probability c in (0, 1) with which the interval should hold the target. Broadcasts
+        to `lower`. Traced.
+
+    Returns:
+      Score ``[...]`` in the units of the target, ≥ 0 if the ends are in order.
+
+    Raises:
+      TypeError: if `lower` or `upper` are not floating.
+      ValueError: if the shapes differ, or `coverage` does not broadcast to `lower`.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> y = jnp.array([0.0, 1.5])
+      >>> print(dm.interval_score(-jnp.ones(2), jnp.ones(2), y, coverage=0.9).round(4))
+      [ 2. 12.]
+
+    References:
+      Winkler, A decision-theoretic approach to interval estimation, JASA 1972; Gneiting and
+      Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 2007.
+    """
+    low, y = located("lower", lower, target)
+    high, _ = located("upper", upper, target)
+    c = parameter("coverage", coverage, low.shape, "lower")
+    low, high, y = map(_math.as_float, (low, high, y))
+    # The difference to 1 is a multiple of the resolution, or nothing.
+    fine = 2.0 / jnp.maximum(1.0 - c, jnp.finfo(c.dtype).eps)
+    missed = _math.hinge(low - y) + _math.hinge(y - high)
+    return held(held(high - low) + _math.capped(fine * missed))
