@@ -192,6 +192,31 @@ PROBABILISTIC = {
     "moment_matched_log_likelihood",
     "decompose_variance",
 }
+# test_calibration.py
+CALIBRATION = {
+    "normal_interval",
+    "interval_coverage",
+    "probability_integral_transform",
+    "regression_calibration_error",
+    "normalized_calibration_error",
+    "sharpness",
+    "Sparsification",
+    "sparsification_curve",
+    "ause",
+    "risk_at_coverage",
+    "rank_correlation",
+    "attainable",
+    "Reliability",
+    "reliability_bins",
+    "expected_calibration_error",
+    "adaptive_calibration_error",
+    "debiased_calibration_error",
+    "BrierDecomposition",
+    "brier_decomposition",
+    "fit_scale",
+    "fit_temperature",
+    "conformal_quantile",
+}
 MODULES = {"testing"}
 
 
@@ -211,7 +236,7 @@ def test_every_public_name_has_a_row():
     scores = set(SCORES) | set(MATRIX_SCORES)
     losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS | RANKINGS
     losses |= OPERATING_POINTS | PROBABILISTIC
-    others = STATISTICS | CURVES | DECISIONS | MODULES
+    others = STATISTICS | CURVES | DECISIONS | CALIBRATION | MODULES
     assert public == others | scores | losses
 
 
@@ -447,7 +472,7 @@ FLOORS = [
     {"_counts"},
     {"_scores"},
     {"_set_loss", "_per_example", "_curves"},
-    {"_operating_points", "_curve_points", "_pairs", "_distribution"},
+    {"_operating_points", "_curve_points", "_pairs", "_distribution", "_sorting"},
     {
         "_overlap",
         "_lovasz",
@@ -470,6 +495,10 @@ FLOORS = [
         "_crps",
         "_quantile",
         "_variational",
+        "_calibration",
+        "_sparsification",
+        "_reliability",
+        "_recalibration",
     },
     {"testing"},
     {"__init__"},

@@ -51,6 +51,13 @@ The families:
   `pinball_loss`, `interval_score`; weights with a distribution `kl_normal`,
   `elbo_loss`; of members together `mixture_log_likelihood`, `moment_matched_log_likelihood`,
   `decompose_variance`.
+* **Calibration**, of predicted distributions: `normal_interval`, `interval_coverage`,
+  `probability_integral_transform`, `regression_calibration_error`, `normalized_calibration_error`,
+  `sharpness`; whether the wrong ones are uncertain `sparsification_curve`, `ause`,
+  `risk_at_coverage`, `rank_correlation`, and what is `attainable`; of classifiers
+  `reliability_bins`, `expected_calibration_error`, `adaptive_calibration_error`,
+  `debiased_calibration_error`, `brier_decomposition`; mended by `fit_scale`, `fit_temperature`,
+  `conformal_quantile`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
@@ -60,6 +67,14 @@ Every function takes logits (or predictions) first, labels second, and everythin
 from diffmetrics import testing as testing
 from diffmetrics._batches import balanced_batches as balanced_batches
 from diffmetrics._batches import stratified_batches as stratified_batches
+from diffmetrics._calibration import interval_coverage as interval_coverage
+from diffmetrics._calibration import normal_interval as normal_interval
+from diffmetrics._calibration import normalized_calibration_error as normalized_calibration_error
+from diffmetrics._calibration import (
+    probability_integral_transform as probability_integral_transform,
+)
+from diffmetrics._calibration import regression_calibration_error as regression_calibration_error
+from diffmetrics._calibration import sharpness as sharpness
 from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._classification import log_loss as log_loss
@@ -187,6 +202,16 @@ from diffmetrics._ranking import aum_loss as aum_loss
 from diffmetrics._ranking import average_precision_loss as average_precision_loss
 from diffmetrics._ranking import partial_roc_auc_loss as partial_roc_auc_loss
 from diffmetrics._ranking import roc_auc_loss as roc_auc_loss
+from diffmetrics._recalibration import conformal_quantile as conformal_quantile
+from diffmetrics._recalibration import fit_scale as fit_scale
+from diffmetrics._recalibration import fit_temperature as fit_temperature
+from diffmetrics._reliability import BrierDecomposition as BrierDecomposition
+from diffmetrics._reliability import Reliability as Reliability
+from diffmetrics._reliability import adaptive_calibration_error as adaptive_calibration_error
+from diffmetrics._reliability import brier_decomposition as brier_decomposition
+from diffmetrics._reliability import debiased_calibration_error as debiased_calibration_error
+from diffmetrics._reliability import expected_calibration_error as expected_calibration_error
+from diffmetrics._reliability import reliability_bins as reliability_bins
 from diffmetrics._scores import accuracy as accuracy
 from diffmetrics._scores import balanced_accuracy as balanced_accuracy
 from diffmetrics._scores import cohen_kappa as cohen_kappa
@@ -206,6 +231,12 @@ from diffmetrics._scores import recall as recall
 from diffmetrics._scores import specificity as specificity
 from diffmetrics._scores import tversky as tversky
 from diffmetrics._set_loss import score_loss as score_loss
+from diffmetrics._sparsification import Sparsification as Sparsification
+from diffmetrics._sparsification import attainable as attainable
+from diffmetrics._sparsification import ause as ause
+from diffmetrics._sparsification import rank_correlation as rank_correlation
+from diffmetrics._sparsification import risk_at_coverage as risk_at_coverage
+from diffmetrics._sparsification import sparsification_curve as sparsification_curve
 from diffmetrics._variational import decompose_variance as decompose_variance
 from diffmetrics._variational import elbo_loss as elbo_loss
 from diffmetrics._variational import kl_normal as kl_normal

@@ -1,0 +1,178 @@
+r"""What one number can mend: deviations, probabilities and intervals, fitted on data held out.
+
+Fit on examples that neither the network nor its early stopping has seen; on the training set
+everything looks calibrated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics import _per_example as per_example
+from diffmetrics._distribution import prediction, standardized
+from diffmetrics._math import Axis
+from diffmetrics._per_example import is_class, of_class, parameter
+from diffmetrics._sorting import rows
+
+
+@_math.compiled("axis")
+def fit_scale(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
+) -> jax.Array:
+    r"""The factor by which predicted deviations are most likely too small.
+
+    Use it on validation data, then predict with ``factor * scale``. It is the one of largest
+    Gaussian likelihood, and says in one number how over-confident a network is: 2 means that errors
+    are twice what was predicted. It does not change which predictions are uncertain, and a few
+    large errors decide it; for intervals take `conformal_quantile`.
+
+    .. math:: \sqrt{\tfrac1n \textstyle\sum_i z_i^2}, \quad z = (y - \mu) / \sigma
+
+    Args:
+      mean: predicted mean ``[...]``.
+      scale: predicted standard deviation, > 0; broadcasts to `mean`.
+      target: what happened ``[...]``.
+      axis: axes that share a factor. Default: all. Static.
+
+    Returns:
+      Factor ≥ 0, of the shape without `axis`.
+
+    Raises:
+      TypeError: if `mean` or `scale` are not floating.
+      ValueError: if the shapes of `mean` and `target` differ, `scale` does not broadcast, or there
+        is nothing.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> y = jnp.array([1.0, -1.0, 3.0, -3.0])
+      >>> print(dm.fit_scale(jnp.zeros(4), 0.5, y).round(3))
+      4.472
+
+    References:
+      Laves, Ihler, Fast, Kahrs and Ortmaier, Well-calibrated regression uncertainty in medical
+      imaging with deep learning, MIDL 2020.
+    """
+    error, s, _ = prediction(mean, scale, target)
+    (z,) = rows(axis, mean=standardized(error, s))
+    return _math.root_mean_square(z)
+
+
+# The inverse temperature is halved in between, in logarithms, so often that float32 is exhausted.
+STEPS = 40
+COLDEST, HOTTEST = 1e-3, 1e3
+
+
+@_math.compiled()
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+    r"""The temperature by which logits must be divided to be most likely.
+
+    Use it on validation data, then predict with ``jax.nn.softmax(logits / temperature)``. More than
+    1 means that the classifier was over-confident. The most probable class stays the same. The
+    likelihood has one maximum in 1 / T, which bisection finds without a learning rate.
+
+    .. math:: \arg\min_T\; \mathrm{cross\text{-}entropy}(z / T,\, y)
+
+    Args:
+      logits: ``[...]`` of one class, or of each class ``[..., C]``.
+      labels: 0/1 of the same shape, or class ids ``[...]``; an id outside 0 … C-1 is left out.
+
+    Returns:
+      Temperature, a scalar between 0.001 and 1000. It is the former if the logits are right without
+      exception, the latter if they are worse than none.
+
+    Raises:
+      TypeError: if `logits` are not floating.
+      ValueError: if the shapes fit neither way.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> z = 2.0 * jax.random.normal(jax.random.key(0), (4000,))
+      >>> y = jax.random.bernoulli(jax.random.key(1), jax.nn.sigmoid(z / 3))
+      >>> print(dm.fit_temperature(z, y).round(1))
+      3.0
+
+    References:
+      Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017,
+      arXiv:1706.04599.
+    """
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    if y.shape == z.shape:
+        z, y = per_example.binary(z, y)
+        # A binary decision is one between a logit and 0.
+        z, y = jnp.stack([jnp.zeros_like(z), z], -1), _math.as_float(y)
+        y = jnp.stack([1.0 - y, y], -1)
+    else:
+        z, y = per_example.classes(z, y)
+    wide = _math.as_float(z)
+    unit = jnp.maximum(jnp.max(jnp.abs(wide)), 1.0)  # so that no sum of logits overflows
+    below = (wide - jnp.max(wide, -1, keepdims=True)) / unit
+    true = of_class(below, y)
+    known = is_class(y, z.shape[-1]) if y.ndim < z.ndim else jnp.ones(true.shape, bool)
+
+    def too_cold(log_inverse: jax.Array) -> jax.Array:
+        """The slope of the loss in 1 / T: expected less true logit."""
+        p = jax.nn.softmax(below * (unit * jnp.exp(log_inverse)), -1)
+        expected = jnp.sum(p * below, -1)
+        return jnp.mean(jnp.where(known, expected - true, 0.0)) > 0.0
+
+    def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        cold = too_cold(middle)
+        return jnp.where(cold, low, middle), jnp.where(cold, middle, high)
+
+    # Like the data, for what a loop carries must be what it starts from, in shard_map too.
+    ends = (jnp.full_like(unit, -math.log(x)) for x in (HOTTEST, COLDEST))
+    low, high = jax.lax.fori_loop(0, STEPS, halve, tuple(ends))
+    return jnp.exp(-0.5 * (low + high))
+
+
+@_math.compiled("axis")
+def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = None) -> jax.Array:
+    r"""How large a score must be allowed to be for intervals that hold what they promise.
+
+    Use it on validation data. With scores ``abs(y - mean) / scale`` the interval
+    ``mean ± quantile * scale`` holds a new target with at least the given probability, whatever the
+    distribution and however wrong the deviations, provided that new examples are like those of the
+    validation set. That is true on average over all examples, and not for every kind of them. With
+    ``jnp.maximum(lower - y, y - upper)`` it is how far intervals of quantiles must be widened.
+
+    It is the ⌈(n + 1) c⌉-th smallest score.
+
+    Args:
+      scores: of the validation examples ``[...]``, larger for the less expected.
+      coverage: probability c in (0, 1). A scalar. Traced.
+      axis: axes that form one set. Default: all. Static.
+
+    Returns:
+      Quantile, of the shape without `axis`; inf where there are too few scores to promise so much,
+      fewer than c / (1 - c).
+
+    Raises:
+      ValueError: if there is nothing, or `coverage` is no scalar.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> scores = jnp.arange(1.0, 20.0)
+      >>> print(dm.conformal_quantile(scores, coverage=0.9))
+      18.0
+      >>> print(dm.conformal_quantile(scores, coverage=0.99))
+      inf
+
+    References:
+      Papadopoulos, Proedrou, Vovk and Gammerman, Inductive confidence machines for regression, ECML
+      2002; Romano, Patterson and Candès, Conformalized quantile regression, NeurIPS 2019,
+      arXiv:1905.03222.
+    """
+    (s,) = rows(axis, scores=scores)
+    n = s.shape[-1]
+    c = parameter("coverage", coverage, (), "a scalar")
+    # (n + 1) c may be an integer but for the rounding of c.
+    rank = jnp.ceil((n + 1) * (c - 2.0 * jnp.finfo(c.dtype).eps)).astype(jnp.int32)
+    ordered = jnp.concatenate([jnp.sort(s, -1), jnp.full((*s.shape[:-1], 1), jnp.inf)], -1)
+    return jnp.take(ordered, jnp.clip(rank - 1, 0, n), -1)
