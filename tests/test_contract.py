@@ -217,6 +217,13 @@ CALIBRATION = {
     "fit_temperature",
     "conformal_quantile",
 }
+# test_compose.py
+COMPOSITION = {
+    "combine",
+    "uncertainty_weights",
+    "dynamic_average_weights",
+    "gradient_norm_weights",
+}
 MODULES = {"testing"}
 
 
@@ -236,7 +243,7 @@ def test_every_public_name_has_a_row():
     scores = set(SCORES) | set(MATRIX_SCORES)
     losses = {row.name for row in LOSSES} | PER_EXAMPLE | PAIRS | RANKINGS
     losses |= OPERATING_POINTS | PROBABILISTIC
-    others = STATISTICS | CURVES | DECISIONS | CALIBRATION | MODULES
+    others = STATISTICS | CURVES | DECISIONS | CALIBRATION | COMPOSITION | MODULES
     assert public == others | scores | losses
 
 
@@ -499,6 +506,7 @@ FLOORS = [
         "_sparsification",
         "_reliability",
         "_recalibration",
+        "_compose",
     },
     {"testing"},
     {"__init__"},

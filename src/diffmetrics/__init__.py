@@ -58,6 +58,8 @@ The families:
   `reliability_bins`, `expected_calibration_error`, `adaptive_calibration_error`,
   `debiased_calibration_error`, `brier_decomposition`; mended by `fit_scale`, `fit_temperature`,
   `conformal_quantile`.
+* **Several losses on one output**: `combine`, with weights of your own, or those of
+  `uncertainty_weights`, `dynamic_average_weights`, `gradient_norm_weights`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
@@ -79,6 +81,10 @@ from diffmetrics._class_margin import crammer_singer_loss as crammer_singer_loss
 from diffmetrics._class_margin import weston_watkins_loss as weston_watkins_loss
 from diffmetrics._classification import log_loss as log_loss
 from diffmetrics._classification import top_k_accuracy as top_k_accuracy
+from diffmetrics._compose import combine as combine
+from diffmetrics._compose import dynamic_average_weights as dynamic_average_weights
+from diffmetrics._compose import gradient_norm_weights as gradient_norm_weights
+from diffmetrics._compose import uncertainty_weights as uncertainty_weights
 from diffmetrics._constrained import fpr_at_tpr_loss as fpr_at_tpr_loss
 from diffmetrics._constrained import pr_auc_loss as pr_auc_loss
 from diffmetrics._constrained import precision_at_recall_loss as precision_at_recall_loss

@@ -1,0 +1,298 @@
+r"""Several losses on one output: their weighted sum, and weights that find themselves.
+
+    def loss(parameters, x, y, alpha):
+        output = model(parameters, x)
+        losses = {"mse": optax.squared_error(output, y).mean(),
+                  "huber": optax.huber_loss(output, y).mean()}
+        return dm.combine(losses, {"mse": 1.0, "huber": alpha})
+
+    (total, parts), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, x, y, alpha)
+
+Losses and weights are dictionaries with the same names, so that no loss is left out by mistake, and
+the parts come back unweighted, for the log.
+
+**Adaptive weights** are functions ``(state, parts) -> (weights, state)`` of losses that differ in
+unit or difficulty. They have no memory and no gradient: keep the state, one number by name, beside
+that of the optimiser, and start it with ``dict.fromkeys(names, 0.0)``. Two losses of the *same*
+error, such as its square and Huber's, are one robust loss with a parameter, which is yours to
+choose: adaptive weights only change the size of the step there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._per_example import parameter
+
+Parts = dict[str, jax.Array]
+Loss = ArrayLike | Callable[[], ArrayLike]
+T = TypeVar("T")
+
+
+def combine(
+    losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]
+) -> tuple[jax.Array, Parts]:
+    r"""The weighted sum of several losses, and each of them for the log.
+
+    Use it to train one output, or several, on several losses. Weights are traced: a schedule does
+    not compile again, and a sweep is one `jax.vmap`. All losses get their gradient, each times its
+    weight, and a name without a weight, or a weight without a loss, raises. (Keras trains on the
+    first of a list of losses for one output, and does not say so.)
+
+    **A weight of the number 0** drops its term: not a gradient of 0, which times an infinite loss
+    is NaN, but none. Of a loss that is given as a function without arguments nothing is computed
+    then. A *traced* 0 is a number like others.
+
+    .. math:: \sum_k w_k L_k
+
+    Args:
+      losses: a loss, or a function without arguments that computes it, by name. All losses have the
+        same shape: scalars, or one value per example ``[...]``.
+      weights: a number, or an array that broadcasts to the losses, for each of the same names.
+
+    Returns:
+      The sum ``[...]``, and the losses by name, *unweighted*, without the gradient; of those that
+      were dropped, the ones that the caller had computed anyway.
+
+    Raises:
+      ValueError: if the names differ, there are none, a loss has another shape, or a weight does
+        not broadcast.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> error = jnp.array([0.5, 3.0])
+      >>> losses = {"mse": (error**2).mean(), "mae": jnp.abs(error).mean()}
+      >>> total, parts = dm.combine(losses, {"mse": 1.0, "mae": 2.0})
+      >>> print(total, parts["mse"], parts["mae"])
+      8.125 4.625 1.75
+      >>> def at(alpha): return dm.combine(losses, {"mse": 1.0, "mae": alpha})[0]
+      >>> print(jax.vmap(at)(jnp.array([0.0, 1.0, 2.0])))
+      [4.625 6.375 8.125]
+      >>> dm.combine(losses, {"mse": 1.0})
+      Traceback (most recent call last):
+      ...
+      ValueError: weights must have the names of losses: 'mae' has no weight.
+    """
+    _require_names("weights", weights, losses, "weight")
+    if not losses:
+        raise ValueError("losses must not be empty.")
+    computed = {
+        name: _math.as_float(loss() if callable(loss) else loss)
+        for name, loss in losses.items()
+        if not (callable(loss) and _is_zero(weights[name]))
+    }
+    first = next(iter(computed), "")
+    for name, part in computed.items():
+        _math.require_shape(name, part, computed[first].shape, first)
+    total = jnp.zeros(()) if not computed else jnp.zeros_like(computed[first])
+    for name, part in computed.items():
+        if not _is_zero(weights[name]):
+            total += parameter(f"the weight of {name}", weights[name], part.shape, name) * part
+    return total, computed
+
+
+def _is_zero(weight: ArrayLike) -> bool:
+    """Whether it is 0 already while the program is written, and not only when it runs."""
+    return isinstance(weight, int | float | np.number) and weight == 0
+
+
+def _require_names(
+    name: str, found: Mapping[str, object], losses: Mapping[str, object], what: str
+) -> None:
+    missing = [f"{n!r} has no {what}" for n in losses if n not in found]
+    unknown = [f"{n!r} is no loss" for n in found if n not in losses]
+    if missing or unknown:
+        raise ValueError(f"{name} must have the names of losses: {', '.join(missing + unknown)}.")
+
+
+@_math.compiled()
+def uncertainty_weights(
+    state: Mapping[str, ArrayLike],
+    parts: Mapping[str, ArrayLike],
+    *,
+    rate: ArrayLike = 0.01,
+    bound: ArrayLike = 10.0,
+) -> tuple[Parts, Parts]:
+    r"""Weights of losses by the noise that each is found to have: large losses weigh less.
+
+    Use it for positive losses that differ in unit: in the end every one of them counts about ½. It
+    is the weighting by homoscedastic uncertainty, whose log-variances s have, for given losses, a
+    best value in closed form, the logarithm of the loss. The state moves there by `rate`.
+
+    .. math:: \min_s \sum_k \tfrac12 e^{-s_k} L_k + \tfrac12 s_k
+              \;\Rightarrow\; s_k \to \log L_k, \quad w_k = \tfrac12 e^{-s_k}
+
+    To train s with the network instead, add ``0.5 * sum(s.values())`` to the combined loss, which
+    is then negative as soon as losses are small, and that is no mistake.
+
+    Args:
+      state: s of each loss; 0 at first, or the logarithm of its first value.
+      parts: each loss, a scalar > 0. One of 0 or less counts as nearly 0.
+      rate: share of the way that s goes, in (0, 1]. Traced.
+      bound: s stays within ± `bound`, so that a loss that reaches 0 does not take over. Traced.
+
+    Returns:
+      Weights, for `combine`, and the new state, both without gradient.
+
+    Raises:
+      ValueError: if the names differ, or a loss is no scalar.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> state, parts = {"metres": 0.0, "grams": 0.0}, {"metres": 0.1, "grams": 50.0}
+      >>> for _ in range(300):
+      ...     weights, state = dm.uncertainty_weights(state, parts, rate=0.1)
+      >>> print(weights["metres"].round(2), weights["grams"].round(2))
+      5.0 0.01
+
+    References:
+      Kendall, Gal and Cipolla, Multi-task learning using uncertainty to weigh losses for scene
+      geometry and semantics, CVPR 2018, arXiv:1705.07115.
+    """
+    losses, s = _scalars(parts, state)
+    bound = _math.as_float(bound)
+    s = {n: jnp.clip(s[n] + rate * (_math.log(x) - s[n]), -bound, bound) for n, x in losses.items()}
+    return {name: 0.5 * jnp.exp(-x) for name, x in s.items()}, s
+
+
+@_math.compiled()
+def dynamic_average_weights(
+    state: Mapping[str, ArrayLike], parts: Mapping[str, ArrayLike], *, temperature: ArrayLike = 2.0
+) -> tuple[Parts, Parts]:
+    r"""Weights of losses by how fast each falls: those that have stopped falling weigh more.
+
+    Use it once an epoch, with the epoch's mean losses; from step to step the ratio is noise. The
+    weights add up to the number of losses, and do not depend on the units.
+
+    .. math:: w_k = K \,\mathrm{softmax}_k \Big( \frac{1}{T}
+              \frac{L_k^{(t)}}{L_k^{(t-1)}} \Big)
+
+    Args:
+      state: each loss one epoch ago; 0 where there was none.
+      parts: each loss, a scalar > 0.
+      temperature: T > 0; large for equal weights. Traced.
+
+    Returns:
+      Weights for the next epoch, for `combine`, and the new state, both without gradient.
+
+    Raises:
+      ValueError: if the names differ, or a loss is no scalar.
+
+    Example:
+      >>> import diffmetrics as dm
+      >>> state = {"a": 0.0, "b": 0.0}
+      >>> for parts in ({"a": 8.0, "b": 1.0}, {"a": 2.0, "b": 1.0}):   # a falls, b does not
+      ...     weights, state = dm.dynamic_average_weights(state, parts)
+      ...     print(weights["a"].round(2), weights["b"].round(2))
+      1.0 1.0
+      0.81 1.19
+
+    References:
+      Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019,
+      arXiv:1803.10704.
+    """
+    losses, before = _scalars(parts, state)
+    ratios = jnp.stack([jnp.where(before[n] > 0.0, _math.divide(x, before[n]), 1.0)
+                        for n, x in losses.items()])  # fmt: skip
+    weights = len(losses) * jax.nn.softmax(_math.held(ratios / temperature))
+    return dict(zip(losses, weights, strict=True)), losses
+
+
+def gradient_norm_weights(
+    state: Mapping[str, ArrayLike],
+    losses: Mapping[str, Callable[[T], jax.Array]],
+    output: T,
+    *,
+    decay: ArrayLike = 0.9,
+) -> tuple[Parts, Parts]:
+    r"""Weights of losses of one output that give all of them gradients of equal length.
+
+    Use it where losses pull on the same output with forces of different orders. The lengths are
+    those of the gradients *at the output*, which cost nothing beside the network: its backward pass
+    runs once, for the combined loss, and not once a loss, as lengths over all parameters would
+    take. The weighted gradients all have the mean length.
+
+    .. math:: G_k = \Big\lVert \frac{\partial L_k}{\partial o} \Big\rVert, \quad
+              w_k = \frac{\tfrac1K \sum_j \bar G_j}{\bar G_k}
+
+    where the bar is a running mean.
+
+    Args:
+      state: running mean of each length; 0 at first.
+      losses: functions of the output that return a scalar, by name.
+      output: what the network returned, an array or a pytree of floating ones.
+      decay: share of the running mean that is kept, in [0, 1). Traced.
+
+    Returns:
+      Weights, for `combine`, and the new state, both without gradient. A loss that has never had a
+      gradient has weight 1.
+
+    Raises:
+      ValueError: if the names differ, or a loss is no scalar.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> x, y = jnp.arange(4.0), jnp.array([0.0, 2.0, 4.0, 9.0])
+      >>> losses = {"mse": lambda o: ((o - y) ** 2).mean(),
+      ...           "scaled": lambda o: 1000 * jnp.abs(o - y).mean()}
+      >>> def loss(slope, state):
+      ...     output = slope * x                                   # the network
+      ...     weights, state = dm.gradient_norm_weights(state, losses, output)
+      ...     parts = {name: f(output) for name, f in losses.items()}
+      ...     total, parts = dm.combine(parts, weights)
+      ...     return total, (parts, weights, state)
+      >>> step = jax.value_and_grad(loss, has_aux=True)
+      >>> (_, (_, weights, state)), gradient = step(1.0, {"mse": 0.0, "scaled": 0.0})
+      >>> print(weights["mse"] > 100 * weights["scaled"])
+      True
+
+    References:
+      Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: gradient normalization for adaptive loss
+      balancing in deep multitask networks, ICML 2018, arXiv:1711.02257 (which trains the weights,
+      with a rate for each task).
+    """
+    _require_names("state", state, losses, "entry")
+    held_output = jax.lax.stop_gradient(output)
+    lengths = {name: _length(jax.grad(_scalar(name, f))(held_output)) for name, f in losses.items()}
+    before = {name: jax.lax.stop_gradient(_math.as_float(state[name])) for name in losses}
+    after = {
+        name: jnp.where(before[name] > 0.0, decay * before[name] + (1.0 - decay) * x, x)
+        for name, x in lengths.items()
+    }
+    mean = sum(x / len(after) for x in after.values())
+    weights = {n: jnp.where(x > 0.0, _math.divide(mean, x), 1.0) for n, x in after.items()}
+    return weights, after
+
+
+def _scalar(name: str, loss: Callable[[T], jax.Array]) -> Callable[[T], jax.Array]:
+    def checked(output: T) -> jax.Array:
+        value = jnp.asarray(loss(output))
+        _math.require_shape(name, value, (), "a scalar")
+        return value
+
+    return checked
+
+
+def _length(gradient: object) -> jax.Array:
+    flat = [_math.as_float(x).ravel() for x in jax.tree.leaves(gradient)]
+    joined = jnp.concatenate(flat)
+    return jax.lax.stop_gradient(_math.root_mean_square(joined) * joined.size**0.5)
+
+
+def _scalars(parts: Mapping[str, ArrayLike], state: Mapping[str, ArrayLike]) -> tuple[Parts, Parts]:
+    """Both without gradient, in the order of `parts`."""
+    _require_names("state", state, parts, "entry")
+    for name, x in parts.items():
+        _math.require_shape(name, jnp.asarray(x), (), "a scalar")
+    losses, before = (
+        {name: jax.lax.stop_gradient(_math.as_float(x[name])) for name in parts}
+        for x in (parts, state)
+    )
+    return losses, before
