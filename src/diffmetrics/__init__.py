@@ -61,11 +61,13 @@ The families:
 * **Several losses on one output**: `combine`, with weights of your own, or those of
   `uncertainty_weights`, `dynamic_average_weights`, `gradient_norm_weights`.
 * **`diffmetrics.testing`**: assertions for losses, ours and yours.
+* **`diffmetrics.diagnose`**: the loss doctor; `loss`, `run`, `batch`, and a command.
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword;
 `*_loss` goes down, a bare noun goes up.
 """
 
+from diffmetrics import diagnose as diagnose
 from diffmetrics import testing as testing
 from diffmetrics._batches import balanced_batches as balanced_batches
 from diffmetrics._batches import stratified_batches as stratified_batches

@@ -1,0 +1,218 @@
+"""The loss doctor: what is wrong with this loss, or with this batch?
+
+* `loss` probes any loss, yours, optax's or ours, on batches of its own.
+* `run` probes it on a batch of yours.
+* `batch` looks at logits and labels alone: what to change first.
+
+Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 on a defect:
+
+    python -m diffmetrics.diagnose package.module:function [--json] [--kind binary]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diffmetrics.diagnose import _bargains, _batch, _contracts, _inference, _margins, _others, _run
+from diffmetrics.diagnose._forms import KINDS as KINDS
+from diffmetrics.diagnose._forms import Kind as Kind
+from diffmetrics.diagnose._forms import Loss, name_of, quiet
+from diffmetrics.diagnose._report import Finding as Finding
+from diffmetrics.diagnose._report import Report as Report
+from diffmetrics.diagnose._subject import Subject
+
+Probe = Callable[[Subject], list[Finding]]
+
+EVERY: dict[str, Probe] = {
+    "jit": _contracts.compiles,
+    "finite": _contracts.finite,
+    "labels": _contracts.labels,
+    "shapes": _contracts.shapes,
+    "order": _contracts.order,
+    "gradient": _contracts.gradient,
+    "second": _contracts.second,
+    "decomposable": _margins.decomposable,
+}
+CLASSIFICATION: dict[str, Probe] = {
+    "alive": _margins.alive,
+    "direction": _margins.direction,
+    "continuity": _margins.continuity,
+    "arguments": _bargains.arguments,
+    "minimum": _bargains.minimum,
+    "weights": _bargains.weights,
+    "proper": _bargains.proper,
+    "dtype": _contracts.dtype,
+    "targets": _contracts.targets,
+}
+BINARY = {**CLASSIFICATION, "collapse": _bargains.collapse}
+OF_KIND: dict[str, dict[str, Probe]] = {
+    "binary": BINARY,
+    "multilabel": BINARY,
+    "multiclass": {**CLASSIFICATION, "ids": _contracts.invalid},
+    "pair": {"pairs": _others.pairs},
+    "divergence": {"pairs": _others.pairs},
+    "embedding": {"pairs": _others.embeddings},
+    "triplet": {"pairs": _others.triplets},
+    "mean_scale": {"scale": _others.scale},
+    "regression": {"residuals": _others.residuals},
+}
+
+
+# These compile programs of their own; all others share one.
+SLOW = ("finite", "second", "dtype", "targets", "collapse")
+PROBES = {kind: (*EVERY, *some) for kind, some in OF_KIND.items()}
+QUICK = {kind: tuple(p for p in some if p not in SLOW) for kind, some in PROBES.items()}
+
+
+def loss(
+    loss: Loss,
+    *,
+    kind: Kind | None = None,
+    probes: Sequence[str] | None = None,
+    parts: Mapping[str, Loss] | None = None,
+) -> Report:
+    r"""What a loss does to predictions, and what is wrong with it.
+
+    Use it on a loss that you wrote, took from elsewhere, or do not trust, before a training run.
+    It says nothing of your data or model: `run` and `batch` do.
+
+    The loss is called on batches of 16 to 64 made-up examples, compiled once for almost all probes.
+    It may reduce or not, return ``(loss, auxiliary)``, take labels first, or take probabilities;
+    what was made of it is the first line of the report. Keywords that it needs are bound with
+    `functools.partial`.
+
+    * binary, multilabel: ``f(logits [...], labels [...])``; multiclass: ``f(logits [B, C], ids [B]
+      or one-hot [B, C])``.
+    * pair: ``f(a [B, D], b [B, D], same [B])``; divergence: ``f(p [B, D], q [B, D])``;
+      embedding: ``f(embeddings [B, D], identities [B])``; triplet: ``f(anchors, positives,
+      negatives)``.
+    * mean_scale: ``f(mean, scale, target)``, ``f((mean, scale), target)``, or of raw outputs
+      ``f(outputs [B, 2], target)``; regression: ``f(predictions [B], targets [B])``.
+
+    Findings are defects or notes. A note is a property that one should know: a loss of counts is
+    not proper and does not decompose, and is healthy all the same.
+
+    Args:
+      loss: the callable.
+      kind: one of `KINDS`; by default inferred from the signature and from dry calls.
+      probes: names of those to run; by default all of the kind (`PROBES`), in some seconds. Those
+        in `QUICK` share one compiled program, and take about one.
+      parts: losses that `loss` claims to combine, by name: reports by which weight each of them
+        enters its gradient.
+
+    Returns:
+      A `Report`; print it.
+
+    Raises:
+      TypeError: if the loss is not callable, lacks a keyword, or cannot be called on any batch;
+        the message lists what was tried.
+      ValueError: for an unknown kind or probe.
+
+    Example:
+      >>> import diffmetrics as dm, jax, jax.numpy as jnp
+      >>> def mine(logits, labels):                     # "1000 times heavier on ships"
+      ...     entropy = dm.sigmoid_cross_entropy(logits, labels)
+      ...     return jnp.where(labels == 0, 1000 * entropy, entropy).mean()
+      >>> report = dm.diagnose.loss(mine, probes=["weights", "direction"])
+      >>> print(report)                                 # doctest: +NORMALIZE_WHITESPACE
+      mine: binary, loss(logits, labels). 1 defect, no notes.
+      DEFECT  weights       the class weight is inverted: a negative weighs 1000 times as much as a
+                            positive, and if positives are rare nothing is ever predicted
+                            gradient at p = 1/2: 0.00781 of a positive, 7.81 of a negative,
+                            ratio 0.001
+                            -> put the weight on label 1:
+                               weighted_sigmoid_cross_entropy(positive_weight=...)
+      ok      direction     raising the right side's logit lowers the loss, for every class
+      >>> report.healthy, report.findings[0].probe
+      (False, 'weights')
+    """
+    subject, results = _inference.subject(loss, kind)
+    available = {**EVERY, **OF_KIND[subject.form.kind]}
+    chosen = list(available) if probes is None else list(probes)
+    unknown = [name for name in chosen if name not in available]
+    if unknown:
+        raise ValueError(
+            f"probes of {subject.form.kind} losses are {', '.join(available)}; "
+            f"got {', '.join(unknown)}"
+        )
+    with np.errstate(all="ignore"), quiet():
+        hopeless = _contracts.hopeless(subject)
+        results += hopeless
+        for name in chosen if not hopeless else ():
+            results += available[name](subject)
+        if parts and not hopeless:
+            others = {name: Subject(part, subject.form) for name, part in parts.items()}
+            results += _others.parts(subject, others)
+    return Report(subject.name, f"{subject.form.kind}, {subject.form.words}", tuple(results))
+
+
+def run(loss: Loss, predictions: Any, labels: Any) -> Report:
+    """What a loss does on a batch of yours, in your shapes and with your numbers.
+
+    Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
+    value and gradient are finite, whose label is whose matters, wrong predictions get a gradient
+    and to which side, how much of it the positives hold, and what a mean over halves would change.
+    Why a loss is so, `loss` finds out, which needs no data.
+
+    Args:
+      loss: ``f(predictions, labels)`` of any reduction, or labels first if its arguments are named
+        so.
+      predictions: what the loss takes, an array or a tuple of them.
+      labels: what it takes.
+
+    Returns:
+      A `Report`; print it.
+
+    Raises:
+      Exception: whatever the loss raises on this batch.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp, optax
+      >>> logits, labels = jnp.array([2.0, -1.0, 0.5, -3.0]), jnp.array([[1], [0], [0], [1]])
+      >>> report = dm.diagnose.run(optax.sigmoid_binary_cross_entropy, logits, labels)
+      >>> print(report.findings[0].cause)
+      it is blind to its labels: only their share counts, not whose they are
+      >>> print(report.findings[1].cause)               # doctest: +NORMALIZE_WHITESPACE
+      predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
+      label
+    """
+    with np.errstate(all="ignore"):
+        words, results = _run.probe(loss, predictions, labels)
+    return Report(name_of(loss), words, tuple(results))
+
+
+def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
+    """What logits and labels alone tell: what to change first, before the loss.
+
+    Use it on validation data of a trained model: prevalence, saturated logits, whether 1/2 is a
+    sensible threshold and what the best F-beta and its threshold are, shift of the prior, and
+    calibration. A threshold tuned on the data it is judged by flatters: tune it elsewhere.
+
+    Args:
+      logits: real scores ``[...]``, or ``[..., C]`` of classes that compete.
+      labels: 0/1 of the same shape, or integer class ids ``[...]``.
+      beta: of the F-beta, for 0/1 labels.
+
+    Returns:
+      A `Report`; print it. A batch without positives, or with logits that are all the same or not
+      finite, is a defect, and so is a model that predicts nothing at 1/2 although it has learnt.
+
+    Raises:
+      ValueError: if the shapes do not fit, naming both.
+
+    Example:
+      >>> import diffmetrics as dm, numpy as np
+      >>> rng = np.random.default_rng(0)
+      >>> labels = rng.random(20_000) < 0.01
+      >>> logits = rng.normal(size=20_000) + 3.0 * labels - 6.0
+      >>> print(dm.diagnose.batch(logits, labels).findings[0].cause)
+      ... # doctest: +NORMALIZE_WHITESPACE
+      at 1/2 it predicts next to nothing, although it has learnt: the threshold is wrong, not
+      the model
+    """
+    with np.errstate(all="ignore"):
+        words, results = _batch.probe(logits, labels, beta)
+    return Report("batch", words, tuple(results))

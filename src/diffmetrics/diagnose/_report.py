@@ -1,0 +1,130 @@
+"""What a diagnosis says: findings, and the report that holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import Any, Literal
+
+Status = Literal["ok", "note", "defect"]
+
+# What explains the most comes first: a loss that is blind to its labels has nothing else to say.
+IMPORTANCE = (
+    "jit", "labels", "shapes", "inputs", "arguments", "parts", "direction", "scale", "continuity",
+    "weights", "minimum", "gradient", "alive", "finite",
+)  # fmt: skip
+WIDTH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that a probe measured.
+
+    Attributes:
+      probe: which probe.
+      cause: what it is, and the likely cause, in one sentence.
+      evidence: the numbers.
+      advice: what to do, in one sentence.
+      status: "defect" if training with the loss goes wrong, "note" for a property that one should
+        know, "ok" if all is as it should be.
+    """
+
+    probe: str
+    cause: str
+    evidence: str
+    advice: str = ""
+    status: Status = "defect"
+
+
+def ok(probe: str, evidence: str) -> Finding:
+    """A probe that found nothing."""
+    return Finding(probe, "", evidence, "", "ok")
+
+
+def note(probe: str, cause: str, evidence: str, advice: str = "") -> Finding:
+    """A property to know, which is no defect."""
+    return Finding(probe, cause, evidence, advice, "note")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A diagnosis. `print` it: a table of what was probed, found, and is to be done.
+
+    Attributes:
+      subject: the name of the loss, or what the batch was.
+      kind: kind of the predictions, and how the loss is called.
+      results: one or more findings of every probe that ran, the good ones too.
+    """
+
+    subject: str
+    kind: str
+    results: tuple[Finding, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found, defects first, what explains the most before what follows from it."""
+
+        def rank(finding: Finding) -> tuple[bool, int]:
+            known = finding.probe in IMPORTANCE
+            place = IMPORTANCE.index(finding.probe) if known else len(IMPORTANCE)
+            return finding.status != "defect", place
+
+        return tuple(sorted((f for f in self.results if f.status != "ok"), key=rank))
+
+    @property
+    def defects(self) -> tuple[Finding, ...]:
+        """The findings that are defects."""
+        return tuple(f for f in self.findings if f.status == "defect")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no defect; notes do not count."""
+        return not self.defects
+
+    @property
+    def verdict(self) -> str:
+        """One line: the gravest defect, or what to know, or nothing."""
+        for status in ("defect", "note"):
+            found = [f for f in self.findings if f.status == status]
+            if found:
+                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+                prefix = "" if status == "defect" else "healthy; "
+                return f"{self.subject}: {prefix}{found[0].probe}: {found[0].cause}{more}"
+        return f"{self.subject}: healthy"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as what JSON can hold."""
+        return {
+            "subject": self.subject,
+            "kind": self.kind,
+            "healthy": self.healthy,
+            "findings": [dataclasses.asdict(f) for f in self.findings],
+            "passed": [dataclasses.asdict(f) for f in self.results if f.status == "ok"],
+        }
+
+    def __str__(self) -> str:
+        defects = len(self.defects)
+        notes = len(self.findings) - defects
+        count = f"{_several(defects, 'defect')}, {_several(notes, 'note')}"
+        lines = _wrapped(f"{self.subject}: {self.kind}. {count}.", "")
+        for finding in self.findings:
+            mark = "DEFECT" if finding.status == "defect" else "note"
+            lines += _wrapped(f"{mark:<7} {finding.probe:<13} {finding.cause}", " " * 22)
+            lines += _wrapped(" " * 22 + finding.evidence, " " * 22)
+            if finding.advice:
+                lines += _wrapped(" " * 22 + "-> " + finding.advice, " " * 25)
+        flagged = {f.probe for f in self.findings}
+        passed = [f for f in self.results if f.status == "ok" and f.probe not in flagged]
+        for finding in passed:
+            lines += _wrapped(f"{'ok':<7} {finding.probe:<13} {finding.evidence}", " " * 22)
+        return "\n".join(lines)
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent, drop_whitespace=True, break_on_hyphens=False
+    )
