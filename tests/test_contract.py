@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -224,7 +225,7 @@ COMPOSITION = {
     "dynamic_average_weights",
     "gradient_norm_weights",
 }
-MODULES = {"testing"}
+MODULES = {"diagnose", "testing"}
 
 
 def over(chosen: Callable[[LossRow], bool]) -> pytest.MarkDecorator:
@@ -508,7 +509,14 @@ FLOORS = [
         "_recalibration",
         "_compose",
     },
-    {"testing"},
+    # The loss doctor: forms of losses, a compiled one, its probes, and what users call.
+    {"diagnose._report", "diagnose._forms"},
+    {"diagnose._subject"},
+    {"diagnose._inference", "diagnose._margins"},
+    {"diagnose._contracts", "diagnose._bargains", "diagnose._others"},
+    {"diagnose._run", "diagnose._batch"},
+    {"diagnose"},
+    {"diagnose.__main__", "testing"},
     {"__init__"},
 ]
 ROOT = Path(dm.__file__).parent
@@ -525,22 +533,34 @@ def _imported(source: str) -> set[str]:
     return names
 
 
+def _modules() -> dict[str, Path]:
+    """The files of the library by module, below the name of the package."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        package = len(parts) > 1 and parts[-1] == "__init__"
+        found[".".join(parts[:-1] if package else parts)] = path
+    return found
+
+
 def test_arrows_go_down():
     floor = {name: height for height, names in enumerate(FLOORS) for name in names}
-    assert {path.stem for path in ROOT.glob("*.py")} == set(floor)
-    for path in ROOT.glob("*.py"):
-        for module in _imported(path.read_text()):
-            parts = module.split(".")
-            if parts[0] == "diffmetrics" and len(parts) > 1 and parts[1] in floor:
-                assert floor[parts[1]] < floor[path.stem], f"{path.stem} imports {parts[1]}"
+    modules = _modules()
+    assert set(modules) == set(floor)
+    for name, path in modules.items():
+        for imported in _imported(path.read_text()):
+            below = imported.removeprefix("diffmetrics.")
+            own = below == name or name.startswith(f"{below}.")  # a file may name its package
+            if imported != below and below in floor and not own:
+                assert floor[below] < floor[name], f"{name} imports {below}"
 
 
 def test_library_needs_only_jax_chex_and_numpy():
     allowed = {"jax", "chex", "numpy", "diffmetrics", "__future__"}
-    standard = {"collections", "dataclasses", "functools", "inspect", "math", "operator", "typing"}
-    for path in ROOT.glob("*.py"):
+    allowed |= set(sys.stdlib_module_names)
+    for name, path in _modules().items():
         roots = {name.split(".")[0] for name in _imported(path.read_text())}
-        assert roots <= allowed | standard, path.name
+        assert roots <= allowed, name
 
 
 @pytest.mark.parametrize("folder", ["experiments", "benchmarks"])

@@ -28,6 +28,8 @@ import jax.test_util
 import numpy as np
 from jax.typing import ArrayLike
 
+from diffmetrics import diagnose
+
 Loss = Callable[..., jax.Array]
 
 # From no evidence to the largest finite float32, on which a naive softplus or log overflows.
@@ -272,3 +274,26 @@ def assert_tends_to_metric(
     z = jnp.asarray(logits)
     sharp = loss(1e4 * jnp.sign(z), labels, **options)
     chex.assert_trees_all_close(sharp, 1.0 - metric(z > 0, labels), rtol=1e-5, atol=1e-6)
+
+
+def assert_healthy(
+    loss: Loss,
+    *,
+    kind: diagnose.Kind | None = None,
+    probes: Sequence[str] | None = None,
+    allow: Sequence[str] = (),
+) -> None:
+    """The loss doctor finds no defect in the loss; see `diffmetrics.diagnose.loss`.
+
+    Args:
+      loss: the loss under test, ``f(logits, labels)`` of any reduction.
+      kind: one of `diagnose.KINDS`; by default inferred.
+      probes: names of those to run; by default all of the kind.
+      allow: names of probes whose defects are known and meant.
+
+    Raises:
+      AssertionError: with the report.
+    """
+    report = diagnose.loss(loss, kind=kind, probes=probes)
+    if any(defect.probe not in allow for defect in report.defects):
+        raise AssertionError(str(report))
