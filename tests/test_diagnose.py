@@ -1,0 +1,588 @@
+"""The loss doctor names what is wrong with broken losses, and has no complaint of sound ones."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import diffmetrics as dm
+from diffmetrics import diagnose
+from diffmetrics.diagnose.__main__ import main
+from tests import broken_losses, per_example
+from tests.broken_losses import CASES, Case
+from tests.test_contract import CLASSES, LOSSES
+
+ROOT = Path(__file__).parent.parent
+COMPLETE = {"asked_weighted", "relu_softplus"}
+
+
+def _quick(kind: str) -> tuple[str, ...]:
+    """Probes of one program, but for two that call the loss once more, without jit."""
+    return tuple(probe for probe in diagnose.QUICK[kind] if probe not in ("jit", "shapes"))
+
+
+def _probes(case: Case, kind: str) -> tuple[str, ...] | None:
+    """All for some; for the others those that share a program, and the one that must tell."""
+    if case.name in COMPLETE:
+        return None
+    if case.probe == "jit":
+        return ("jit", "direction")  # slow ones, which are not compiled
+    slow = [case.probe] if case.probe in diagnose.SLOW else []
+    return (*_quick(kind), *slow)
+
+
+KINDS = {case.name: case.kind or "binary" for case in CASES}
+KINDS |= dict.fromkeys(
+    ("broadcast_kl_hinge", "averaged_hinge", "inverted_pairs", "distance_without_care"), "pair"
+)
+KINDS |= dict.fromkeys(("clipped_kl", "asymmetric_kl"), "divergence")
+KINDS |= dict.fromkeys(
+    ("relu_softplus", "no_floor", "variance_as_deviation", "no_penalty"), "mean_scale"
+)
+
+
+@functools.lru_cache
+def _examined(case: Case) -> diagnose.Report:
+    kind = KINDS[case.name]
+    # With all probes the kind is found out as well.
+    given = case.kind if case.name in COMPLETE else kind
+    return diagnose.loss(case.loss, kind=given, probes=_probes(case, kind))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[f"{case.name}-{case.probe}" for case in CASES])
+def test_the_cause_of_a_broken_loss_is_named(case: Case):
+    report = _examined(case)
+    told = [f for f in report.findings if f.probe == case.probe and case.cause in f.cause]
+    assert told, str(report)
+    assert told[0].status == case.status
+    assert told[0].evidence
+    assert told[0].advice
+    if case.status == "defect":
+        assert not report.healthy
+        assert report.findings[0] is told[0], str(report)
+        assert case.cause in report.verdict
+
+
+# --- ours are healthy -----------------------------------------------------------------------------
+
+partial = functools.partial
+
+
+def _lagrangian(loss: Callable[..., Any], *state: Any, **target: Any) -> Callable[..., Any]:
+    def at(logits: jax.Array, labels: jax.Array) -> Any:
+        return loss(logits, labels, jnp.ones(state[0].shape if state else ()), *state[1:], **target)
+
+    return at
+
+
+BIASES = jnp.zeros(2)
+SET_LOSSES = {
+    f"{row.name}{'-ids' if row.batch is CLASSES else ''}": (
+        partial(row.loss, **row.options, **row.traced),
+        "multiclass" if row.batch is CLASSES else "binary",
+    )
+    for row in LOSSES
+    if row.batch is not CLASSES or row.name in ("dice_loss", "mcc_loss", "lovasz_softmax_loss")
+}
+PER_EXAMPLE = {
+    row.name: (partial(row.loss, **row.traced), "multiclass" if row.softmax else "binary")
+    for row in reversed(per_example.ROWS)
+}
+RANKING = {
+    name: (loss, "binary")
+    for name, loss in {
+        "roc_auc_loss": dm.roc_auc_loss,
+        "partial_roc_auc_loss": partial(dm.partial_roc_auc_loss, max_fpr=0.3),
+        "average_precision_loss": dm.average_precision_loss,
+        "aucm_loss": dm.aucm_loss,
+        "aum_loss": dm.aum_loss,
+        "precision_at_recall_loss": partial(dm.precision_at_recall_loss, target_recall=0.8),
+        "recall_at_precision_loss": partial(dm.recall_at_precision_loss, target_precision=0.8),
+        "tpr_at_fpr_loss": partial(dm.tpr_at_fpr_loss, target_fpr=0.2),
+        "fpr_at_tpr_loss": partial(dm.fpr_at_tpr_loss, target_tpr=0.8),
+        "pr_auc_loss": partial(dm.pr_auc_loss, num_anchors=2),
+        "precision_at_recall_lagrangian": _lagrangian(
+            dm.precision_at_recall_lagrangian, target_recall=0.8
+        ),
+        "recall_at_precision_lagrangian": _lagrangian(
+            dm.recall_at_precision_lagrangian, target_precision=0.8
+        ),
+        "tpr_at_fpr_lagrangian": _lagrangian(dm.tpr_at_fpr_lagrangian, target_fpr=0.2),
+        "fpr_at_tpr_lagrangian": _lagrangian(dm.fpr_at_tpr_lagrangian, target_tpr=0.8),
+        "pr_auc_lagrangian": _lagrangian(dm.pr_auc_lagrangian, BIASES, biases=BIASES),
+    }.items()
+}
+
+
+def _of_cosines(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return dm.angular_margin_loss(jnp.tanh(logits), labels)
+
+
+PAIRS = {
+    "kl_divergence": (dm.kl_divergence, "divergence"),
+    "symmetric_kl_divergence": (dm.symmetric_kl_divergence, "divergence"),
+    "js_divergence": (dm.js_divergence, "divergence"),
+    "kl_divergence_from_probabilities": (dm.kl_divergence_from_probabilities, "divergence"),
+    "symmetric_kl_divergence_from_probabilities": (
+        dm.symmetric_kl_divergence_from_probabilities,
+        "divergence",
+    ),
+    "js_divergence_from_probabilities": (dm.js_divergence_from_probabilities, "divergence"),
+    "kl_hinge_loss": (partial(dm.kl_hinge_loss, margin=2.0), "pair"),
+    "contrastive_loss": (dm.contrastive_loss, "pair"),
+    "pairwise_kl_hinge_loss": (partial(dm.pairwise_kl_hinge_loss, margin=2.0), "embedding"),
+    "batch_hard_triplet_loss": (dm.batch_hard_triplet_loss, "embedding"),
+    "triplet_loss": (dm.triplet_loss, "triplet"),
+    "softplus_triplet_loss": (dm.softplus_triplet_loss, "triplet"),
+    "angular_margin_loss": (_of_cosines, "multiclass"),
+}
+PREDICTED = {
+    "gaussian_nll": (dm.gaussian_nll, "mean_scale"),
+    "beta_nll": (dm.beta_nll, "mean_scale"),
+    "faithful_nll": (dm.faithful_nll, "mean_scale"),
+    "laplace_nll": (dm.laplace_nll, "mean_scale"),
+    "student_t_nll": (partial(dm.student_t_nll, df=4.0), "mean_scale"),
+    "crps_gaussian": (dm.crps_gaussian, "mean_scale"),
+    "pinball_loss": (partial(dm.pinball_loss, level=0.9), "regression"),
+}
+OURS = {**PER_EXAMPLE, **SET_LOSSES, **RANKING, **PAIRS, **PREDICTED}
+# What is so on purpose, and said in the docstring.
+INTENDED = {"ramp_loss": {"alive"}}  # far outliers get no gradient, so that they do not rule
+# They share an engine with one that is tested here, and are as healthy when asked.
+SAME_ENGINE = {
+    "recall_at_precision_loss", "tpr_at_fpr_loss", "fpr_at_tpr_loss", "partial_roc_auc_loss",
+    "tpr_at_fpr_lagrangian", "fpr_at_tpr_lagrangian", "symmetric_kl_divergence_from_probabilities",
+    "weston_watkins_loss",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name not in SAME_ENGINE])
+def test_ours_are_healthy_or_meant_so(name: str):
+    loss, kind = OURS[name]
+    report = diagnose.loss(loss, kind=kind, probes=_quick(kind))  # type: ignore[arg-type]
+    assert {f.probe for f in report.defects} == INTENDED.get(name, set()), str(report)
+
+
+def test_every_public_loss_is_examined():
+    ends = ("_loss", "_nll", "_lagrangian", "_divergence", "_from_probabilities", "_cross_entropy")
+    losses = {name for name in vars(dm) if name.endswith(ends) and not name.startswith("_")}
+    examined = {name.removesuffix("-ids") for name in OURS} | {
+        "log_loss",
+        "elbo_loss",
+    }  # a metric, a sum
+    assert losses <= examined, f"give {losses - examined} a row in OURS"
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "dice_loss"])
+def test_ours_pass_every_probe(name: str):
+    dm.testing.assert_healthy(OURS[name][0])
+
+
+# --- what is to know of sound losses --------------------------------------------------------------
+
+
+def _note(report: diagnose.Report, probe: str) -> diagnose.Finding:
+    (found,) = [f for f in report.findings if f.probe == probe]
+    assert found.status == "note"
+    return found
+
+
+def test_a_loss_of_counts_is_not_proper_and_does_not_decompose_and_is_healthy():
+    report = diagnose.loss(
+        partial(dm.fbeta_loss, beta=2.0),
+        kind="binary",
+        probes=("proper", "decomposable", "weights"),
+    )
+    assert report.healthy
+    assert "a decision, not a confidence" in _note(report, "proper").cause
+    assert "whole batch" in _note(report, "decomposable").cause
+    assert "it is F-2: a miss costs 4 false alarms" in _note(report, "weights").cause
+
+
+def test_the_bias_of_a_weight_is_measured():
+    loss = partial(dm.weighted_sigmoid_cross_entropy, positive_weight=9.0)
+    report = diagnose.loss(loss, kind="binary", probes=("proper", "weights"))
+    assert "odds 9 times" in _note(report, "proper").cause
+    assert "a positive weighs 9 times" in _note(report, "weights").cause
+
+
+def test_a_ranking_loss_leaves_the_offset_free():
+    report = diagnose.loss(dm.roc_auc_loss, kind="binary", probes=("proper",))
+    assert "offset free" in _note(report, "proper").cause
+
+
+def test_cross_entropy_predicts_nothing_on_rare_positives_and_dice_does():
+    entropy = diagnose.loss(dm.sigmoid_cross_entropy, kind="binary", probes=("collapse",))
+    assert "predicts nothing at the threshold 1/2" in _note(entropy, "collapse").cause
+    assert not diagnose.loss(dm.dice_loss, kind="binary", probes=("collapse",)).findings
+
+
+def test_beta_nll_says_that_its_gradient_is_another():
+    report = diagnose.loss(dm.beta_nll, probes=("gradient", "scale"))
+    assert report.healthy, str(report)
+    assert "stop_gradient" in _note(report, "gradient").cause
+    assert [f for f in report.results if f.probe == "proper" and f.status == "ok"]
+
+
+def test_a_scale_of_raw_outputs_reaches_down():
+    def loss(outputs: jax.Array, target: jax.Array) -> jax.Array:
+        return dm.gaussian_nll(outputs[..., 0], dm.scale_from_raw(outputs[..., 1]), target)
+
+    (scale,) = diagnose.loss(loss, kind="mean_scale", probes=("scale",)).results
+    assert scale.evidence == "deviations down to 0.001 can be reached"
+
+
+# --- how a loss is called -------------------------------------------------------------------------
+
+
+def _labels_first(y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+    return dm.sigmoid_cross_entropy(y_pred, y_true)
+
+
+def _of_probabilities(p: jax.Array, y: jax.Array) -> jax.Array:
+    return -(y * jnp.log(p) + (1 - y) * jnp.log(1 - p)).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "words"),
+    [
+        (dm.sigmoid_cross_entropy, "binary", "loss(logits, labels)"),
+        (_labels_first, "binary", "loss(labels, logits)"),
+        (lambda a, b: _labels_first(a, b), "binary", "loss(labels, logits)"),
+        (_of_probabilities, "binary", "loss(probabilities, labels)"),
+        (partial(dm.dice_loss, axis=(1, 2)), "binary", "loss(logits, labels)"),
+        (dm.softmax_cross_entropy, "multiclass", "loss(logits, ids)"),
+        (optax.softmax_cross_entropy, "multiclass", "loss(logits, one_hot)"),
+        (partial(dm.pairwise_kl_hinge_loss, margin=2.0), "embedding", "loss(embeddings, labels)"),
+        (partial(dm.kl_hinge_loss, margin=2.0), "pair", "loss(a, b, same)"),
+        (broken_losses.no_penalty, "mean_scale", "loss(mean, scale, target)"),
+        (optax.squared_error, "regression", "loss(predictions, labels)"),
+    ],
+)
+def test_the_kind_is_found_out(loss: Any, kind: str, words: str):
+    assert diagnose.loss(loss, probes=()).kind == f"{kind}, {words}"
+
+
+def test_a_tuple_of_mean_and_scale_is_a_kind_of_its_own():
+    def loss(outputs: tuple[jax.Array, jax.Array], target: jax.Array) -> jax.Array:
+        mean, scale = outputs
+        return broken_losses.no_penalty(mean, scale, target) + jnp.log(scale)
+
+    report = diagnose.loss(loss, kind="mean_scale", probes=("scale",))
+    assert report.kind.endswith("loss((mean, scale), target)")
+
+
+def test_what_cannot_be_examined_is_said():
+    with pytest.raises(TypeError, match="needs the keywords max_fpr: bind them"):
+        diagnose.loss(dm.partial_roc_auc_loss)
+    with pytest.raises(ValueError, match=r"kind must be one of binary, .*, got 'images'"):
+        diagnose.loss(dm.dice_loss, kind="images")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"probes of binary losses are .*; got color"):
+        diagnose.loss(dm.dice_loss, kind="binary", probes=("color",))
+    with pytest.raises(TypeError, match="loss must be callable, got int"):
+        diagnose.loss(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="takes 1 positional arguments"):
+        diagnose.loss(lambda logits: logits.sum())
+
+    def picky(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        raise ValueError(f"nothing of shape {logits.shape} will do")
+
+    with pytest.raises(TypeError, match=r"(?s)picky cannot be called .*ValueError: nothing of"):
+        diagnose.loss(picky)
+
+
+def test_a_loss_that_is_never_finite_is_asked_nothing_else():
+    def never(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return jnp.log(logits.sum() * labels.sum() * 0.0 - 1.0)
+
+    report = diagnose.loss(never, kind="binary")
+    assert [f.cause for f in report.results] == ["it is not finite on an ordinary batch"]
+
+
+# --- several losses of one output -----------------------------------------------------------------
+
+
+def test_a_list_of_losses_of_which_only_the_first_trains():
+    parts = {"squared": optax.squared_error, "huber": optax.huber_loss}
+
+    def total(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+        return next(part(predictions, targets).mean() for part in parts.values())
+
+    report = diagnose.loss(total, kind="regression", probes=(), parts=parts)
+    assert "huber does not train" in report.findings[0].cause
+    assert "only the first counts" in report.findings[0].cause
+
+    def both(predictions: jax.Array, targets: jax.Array) -> Any:
+        values = {name: part(predictions, targets).mean() for name, part in parts.items()}
+        return dm.combine(values, {"squared": 1.0, "huber": 0.3})
+
+    report = diagnose.loss(both, kind="regression", probes=(), parts=parts)
+    assert report.healthy
+    assert "1 squared + 0.3 huber" in report.results[-1].evidence
+
+
+# --- a batch of the user's ------------------------------------------------------------------------
+
+rng = np.random.default_rng(0)
+Z = rng.normal(size=64).astype(np.float32)
+Y = (rng.random(64) < 0.3).astype(np.float32)
+
+
+def _probes_of(report: diagnose.Report) -> set[str]:
+    return {f.probe for f in report.defects}
+
+
+def test_run_finds_a_broadcast_in_the_shapes_of_a_batch():
+    report = diagnose.run(optax.sigmoid_binary_cross_entropy, Z, Y[:, None])
+    assert _probes_of(report) == {"labels", "shapes"}
+    assert "(64,) were broadcast against labels (64, 1) to (64, 64)" in str(report)
+    assert diagnose.run(optax.sigmoid_binary_cross_entropy, Z, Y).healthy
+    assert diagnose.run(lambda z, y: dm.dice_loss(z, y.ravel()), Z, Y[:, None]).healthy
+
+
+def test_run_tells_of_gradients_that_are_not_there():
+    assert _probes_of(diagnose.run(broken_losses.behind_relu, Z, Y)) == {"alive"}
+    assert _probes_of(diagnose.run(broken_losses.naive_cross_entropy, 200 * Z, Y)) == {"finite"}
+    assert "direction" in _probes_of(diagnose.run(broken_losses.score_as_loss, Z, Y))
+    assert _probes_of(diagnose.run(broken_losses.looks_at_values, Z, Y)) == {"jit"}
+
+
+def test_run_measures_what_a_mean_over_halves_would_change():
+    report = diagnose.run(dm.dice_loss, Z, Y)
+    assert report.healthy
+    assert "whole batch" in _note(report, "decomposable").cause
+    weights = next(f for f in report.results if f.probe == "weights")
+    assert "of the gradient" in weights.evidence
+
+
+def test_run_takes_pairs_and_ids():
+    pair = (rng.normal(size=(8, 4)), rng.normal(size=(8, 4)))
+    same = np.arange(8) % 2
+    assert diagnose.run(lambda ab, y: dm.contrastive_loss(ab[0], ab[1], y), pair, same).healthy
+    assert diagnose.run(dm.softmax_cross_entropy, pair[0], same).healthy
+
+
+# --- logits and labels alone ----------------------------------------------------------------------
+
+
+def test_batch_says_to_tune_the_threshold_first():
+    labels = rng.random(20_000) < 0.01
+    report = diagnose.batch(rng.normal(size=20_000) + 3.0 * labels - 6.0, labels)
+    assert report.findings[0].probe == "threshold"
+    assert "although it has learnt" in report.findings[0].cause
+    assert "fit_threshold" in report.findings[0].advice
+
+
+def test_batch_has_no_complaint_of_calibrated_logits():
+    logits = 2.0 * rng.normal(size=20_000)
+    labels = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    assert not diagnose.batch(logits, labels).findings
+    ids = (rng.random((20_000, 1)) > np.cumsum([0.2, 0.3, 0.5])).sum(1)
+    scores = 3.0 * np.eye(3)[ids] + rng.gumbel(size=(20_000, 3)) + np.log([0.2, 0.3, 0.5])
+    found = {f.probe for f in diagnose.batch(scores, ids).findings}
+    assert found <= {"calibration"}
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "probe"),
+    [
+        (rng.normal(size=500), np.zeros(500), "prevalence"),
+        (np.zeros(500), np.arange(500) % 2, "spread"),
+        (np.full(500, np.nan), np.arange(500) % 2, "finite"),
+        (2.0 - 4.0 * (np.arange(500) % 2) + rng.normal(size=500), np.arange(500) % 2, "ranking"),
+    ],
+)
+def test_batch_names_what_is_broken(logits: np.ndarray, labels: np.ndarray, probe: str):
+    report = diagnose.batch(logits, labels)
+    assert not report.healthy
+    assert report.findings[0].probe == probe
+
+
+def test_batch_notes_shifts_and_saturation():
+    labels = np.arange(5000) % 2
+    logits = 40.0 * (labels - 0.5) + 20 * rng.normal(size=5000)
+    assert _note(diagnose.batch(logits, labels), "saturated")
+    shifted = diagnose.batch(rng.normal(size=5000) + labels + 3.0, labels)
+    assert "more positives than there are" in _note(shifted, "prior").cause
+    biased = diagnose.batch(np.eye(3)[np.zeros(300, int)] * 3 + rng.normal(size=(300, 3)),
+                            np.arange(300) % 3)  # fmt: skip
+    assert {"prior", "threshold"} <= {f.probe for f in biased.findings}
+
+
+def test_batch_names_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"logits are \(4, 3\), labels \(3, 4\)"):
+        diagnose.batch(np.zeros((4, 3)), np.zeros((3, 4), int))
+
+
+# --- the command and the report -------------------------------------------------------------------
+
+
+def test_the_command_exits_with_one_on_a_defect(capsys: pytest.CaptureFixture[str]):
+    options = ["--kind", "binary", "--probes", "weights,direction"]
+    assert main(["experiments.ships.losses:asked_weighted", *options]) == 1
+    assert "DEFECT  weights" in capsys.readouterr().out
+    assert main(["experiments.ships.losses:asked_weighted", *options, "--json"]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["healthy"] is False
+    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
+    tversky = ["diffmetrics:tversky_loss", "--set", "fp_weight=0.3", "--set", "fn_weight=0.7"]
+    assert main([*tversky, *options]) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("diffmetrics", "name the loss as package.module:function"),
+        ("diffmetrics:dise_loss", "has no attribute 'dise_loss'"),
+        ("difmetrics:dice_loss", "no module difmetrics"),
+        ("diffmetrics:partial_roc_auc_loss", "--set max_fpr=..."),
+    ],
+)
+def test_the_command_says_what_it_cannot_examine(
+    path: str, message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main([path]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_runs_as_a_module():
+    command = [sys.executable, "-m", "diffmetrics.diagnose", "diffmetrics:dice_loss"]
+    options = ["--kind", "binary", "--probes", "direction"]
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    done = subprocess.run(
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("dice_loss: binary, loss(logits, labels). no defects, no notes.")
+    assert "Warning" not in done.stderr
+
+
+def test_the_report_fits_a_terminal():
+    for case in CASES[:3]:
+        lines = str(_examined(case)).splitlines()
+        assert max(map(len, lines)) <= 100
+        assert "\n" not in _examined(case).verdict
+
+
+def test_assert_healthy_raises_with_the_report():
+    with pytest.raises(AssertionError, match="DEFECT  alive"):
+        dm.testing.assert_healthy(dm.ramp_loss, kind="binary", probes=("alive",))
+    dm.testing.assert_healthy(dm.ramp_loss, kind="binary", probes=("alive",), allow=("alive",))
+
+
+# --- defects of other libraries -------------------------------------------------------------------
+
+
+def kl_of_logits(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.losses.kl_divergence(jax.nn.log_softmax(logits), labels)
+
+
+def dice_of_an_image(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.losses.binary_dice_loss(logits.reshape(1, -1, 1), labels.reshape(1, -1, 1))
+
+
+OPTAX: list[tuple[Any, str, str, str, str]] = [
+    (optax.losses.hinge_loss, "binary", "alive", "labels -1 and +1", "defect"),
+    (optax.losses.sigmoid_binary_cross_entropy, "binary", "shapes", "is blind", "note"),
+    (dice_of_an_image, "binary", "dtype", "counts in float16", "defect"),
+    (
+        optax.losses.multiclass_generalized_dice_loss,
+        "multiclass",
+        "minimum",
+        "absent from the batch",
+        "defect",
+    ),
+    (
+        partial(optax.losses.dice_loss, apply_softmax=False),
+        "multiclass",
+        "jit",
+        "compiled",
+        "defect",
+    ),
+    (kl_of_logits, "multiclass", "targets", "gradient in the labels", "note"),
+    (optax.losses.ntxent, "embedding", "finite", "no two of a kind", "defect"),
+    (
+        partial(optax.losses.triplet_margin_loss, norm_degree=3),
+        "triplet",
+        "finite",
+        "not finite on an ordinary batch",
+        "defect",
+    ),
+    (optax.losses.cosine_distance, "divergence", "finite", "divided by its length", "defect"),
+    (
+        optax.losses.softmax_cross_entropy_with_integer_labels,
+        "multiclass",
+        "ids",
+        "counts as the last class",
+        "note",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "probe", "cause", "status"),
+    OPTAX,
+    ids=[f"{getattr(row[0], '__name__', 'partial')}-{row[2]}" for row in OPTAX],
+)
+def test_defects_of_optax_are_found(loss: Any, kind: Any, probe: str, cause: str, status: str):
+    report = diagnose.loss(loss, kind=kind, probes=(probe,))
+    assert [f for f in report.findings if cause in f.cause and f.status == status], str(report)
+
+
+KERAS = """
+import json, keras
+from keras.src.trainers.compile_utils import CompileLoss
+from diffmetrics import diagnose
+
+losses = keras.losses
+mse, huber = losses.MeanSquaredError(), losses.Huber()
+both = CompileLoss([mse, huber])
+quick = diagnose.QUICK["binary"]
+reports = [
+    diagnose.loss(losses.Tversky(alpha=0.9, beta=0.1), kind="binary", probes=quick),
+    diagnose.loss(losses.BinaryFocalCrossentropy(from_logits=True), kind="binary", probes=quick),
+    diagnose.loss(losses.BinaryCrossentropy(from_logits=True), kind="binary", probes=quick),
+    diagnose.loss(
+        lambda y_true, y_pred: both(y_true, y_pred),
+        kind="regression",
+        probes=(),
+        parts={"mse": mse, "huber": huber},
+    ),
+]
+print(json.dumps([report.to_dict() for report in reports]))
+"""
+
+
+def test_defects_of_keras_are_found():
+    """In a process of its own, because Keras is told its backend by the environment."""
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is no dependency; its losses are examined where it is installed")
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": paths}
+    done = subprocess.run(
+        [sys.executable, "-c", KERAS], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    tversky, focal, entropy, both = json.loads(done.stdout.splitlines()[-1])
+    assert (
+        "alpha = 0.9 weighs misses and beta = 0.1 false alarms" in tversky["findings"][0]["cause"]
+    )
+    assert "clipped" in focal["findings"][0]["cause"]
+    assert entropy["healthy"]
+    assert "huber does not train" in both["findings"][0]["cause"]
