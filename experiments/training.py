@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -26,6 +27,8 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from diffmetrics import diagnose
 
 State = TypeVar("State")
 Update = Callable[[State, Any], tuple[State, jax.Array]]
@@ -132,6 +135,26 @@ def train(
                     saved.wait_until_finished()
                     raise KeyboardInterrupt(f"stopped after step {number}, which is saved")
                 yield Step(number, float(losses.mean()), state)
+
+
+@functools.lru_cache
+def _verdict(loss: Callable[..., Any], kind: diagnose.Kind) -> str:
+    try:
+        return diagnose.loss(loss, kind=kind, probes=diagnose.QUICK[kind]).verdict
+    except Exception as error:  # a doctor must not stop the training
+        return f"not examined: {' '.join(str(error).split())}"
+
+
+def examine(loss: Callable[..., Any], kind: diagnose.Kind, console: Console) -> None:
+    """Print what the loss doctor says of a loss, in one line, once before a run.
+
+    Args:
+      loss: ``f(logits, labels)``, or what its kind takes; a loss is examined once a process.
+      kind: what it predicts, one of `diffmetrics.diagnose.KINDS`.
+      console: where the line goes.
+    """
+    line = f"doctor: {_verdict(loss, kind)}"
+    console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
 def restore(state: State, directory: Path) -> State:

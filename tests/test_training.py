@@ -1,5 +1,6 @@
 """The shared loop: log, checkpoints, resume, interruption, and what stops a run."""
 
+import io
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from experiments import plots, records, training
 
@@ -122,3 +124,19 @@ def test_curves_are_drawn_from_logs(tmp_path: Path):
     run(tmp_path)
     plots.training_curves({"a": tmp_path / "metrics.jsonl"}, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_the_doctor_says_one_line_and_never_stops_a_run():
+    def without_gradient(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return jnp.abs((logits > 0) - labels).mean()
+
+    def broken(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        raise RuntimeError("no such loss")
+
+    console = Console(file=io.StringIO(), width=300)
+    for loss in (without_gradient, broken):
+        training.examine(loss, "binary", console)
+    first, second = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert first.startswith("doctor: without_gradient: alive: it has no gradient at all")
+    assert "not examined" in second
+    assert "no such loss" in second

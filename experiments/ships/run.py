@@ -250,6 +250,7 @@ def fit(
         )
 
     update = make_update(model, loss, seed)
+    training.examine(LOSSES[loss], "binary", console)
     title = f"{loss}, seed {seed}"
     for step in training.train(
         update,
