@@ -266,9 +266,10 @@ def intermediate_shapes(jaxpr: Any) -> Iterator[tuple[int, ...]]:
         for variable in equation.outvars:
             yield tuple(getattr(variable.aval, "shape", ()))
         for parameter in equation.params.values():
-            inner = getattr(parameter, "jaxpr", parameter)
-            if hasattr(inner, "eqns"):
-                yield from intermediate_shapes(inner)
+            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                inner = getattr(each, "jaxpr", each)
+                if hasattr(inner, "eqns"):
+                    yield from intermediate_shapes(inner)
 
 
 def shapes(subject: Subject) -> list[Finding]:
