@@ -129,7 +129,7 @@ def run(settings: Settings, table: Table, method: str, directory: Path, console:
         METHODS[method],
         periods=settings.periods,
         period=settings.period,
-        batch_size=min(128, max(32, len(table) // 64), data.train_x.shape[1] - held_out),
+        batch_size=min(64, max(32, len(table) // 64), data.train_x.shape[1] - held_out),
     )
     with _progress(console) as progress:
         bar = progress.add_task(f"{table.name}, {method}", total=1.0)
