@@ -112,7 +112,11 @@ def run_all(
             described["recipe"] = dataclasses.asdict(METHODS[method])
             records.claim(directory, described, resume=resume)
             if not (directory / "result.json").exists():
-                run(settings, table, method, directory, console)
+                try:
+                    run(settings, table, method, directory, console)
+                except KeyboardInterrupt as stopped:
+                    where = f"stopped in {method} on {table.name}; what is finished is in {out}"
+                    raise KeyboardInterrupt(where) from stopped
             yield load(directory)
 
 
