@@ -107,7 +107,7 @@ def _report(
 
 COLUMNS = (
     "layers, before the softplus", "stuck at log 2", "smallest", "average deviation", "RMSE",
-    "rank corr. with |error|", "with true deviation",
+    "rank corr. with error size", "with true deviation",
 )  # fmt: skip
 
 
