@@ -1,0 +1,1 @@
+"""Error bars that mean something: regression networks that say how far off they may be."""

@@ -1,0 +1,90 @@
+"""What predicted Normals are worth: likelihood, calibration, and whether the uncertain ones err."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import diffmetrics as dm
+from experiments.uncertainty.fit import Predictions
+
+COVERAGE = 0.95
+
+
+def _rank(scale: jax.Array, error: jax.Array) -> jax.Array:
+    return dm.rank_correlation(scale, jnp.abs(error))
+
+
+def total(means: jax.Array, scales: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and deviation [n] of mixtures of K Normals [K, n]."""
+    return means.mean(0), jnp.sqrt(sum(dm.decompose_variance(means, scales)))
+
+
+def judge_split(
+    key: jax.Array, test: tuple[jax.Array, ...], inner: tuple[jax.Array, ...]
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    """All figures of one split, and the mean and deviation that they are of.
+
+    Args:
+      key: for the attainable values, which are simulated.
+      test: means and scales [K, n] and target [n], in the units of the target.
+      inner: the same for held-out training rows [K, v], on which factor and quantile are fitted.
+    """
+    means, scales, y = test
+    mean, deviation = total(means, scales)
+    error = y - mean
+    inner_mean, inner_deviation = total(*inner[:2])
+    factor = dm.fit_scale(inner_mean, inner_deviation, inner[2])
+    scores = jnp.abs(inner[2] - inner_mean) / inner_deviation
+    quantile = dm.conformal_quantile(scores, coverage=COVERAGE)
+    found = {
+        "rmse": jnp.sqrt(jnp.square(error).mean()),
+        "mixture": dm.mixture_log_likelihood(means, scales, y).mean(),
+        "moment_matched": dm.moment_matched_log_likelihood(means, scales, y).mean(),
+        "scaled": -dm.gaussian_nll(mean, factor * deviation, y).mean(),
+        "crps": dm.crps_mixture(means, scales, y).mean(),
+        "calibration_error": dm.regression_calibration_error(mean, deviation, y),
+        "ause": dm.ause(deviation, error),
+        "ause_attainable": dm.attainable(key, deviation, metric=dm.ause, draws=20).mean(),
+        "rank": _rank(deviation, error),
+        "rank_attainable": dm.attainable(key, deviation, metric=_rank, draws=20).mean(),
+        "error_of_surest_80": dm.risk_at_coverage(deviation, error, coverage=0.8)
+        / jnp.abs(error).mean(),
+        "factor": factor,
+        "quantile": quantile,
+    }
+    predicted = {"mean": mean, "deviation": deviation}
+    intervals = {
+        "": dm.normal_interval(mean, deviation, coverage=COVERAGE),
+        "_scaled": dm.normal_interval(mean, factor * deviation, coverage=COVERAGE),
+        "_conformal": (mean - quantile * deviation, mean + quantile * deviation),
+    }
+    for name, (lower, upper) in intervals.items():
+        found["coverage" + name], found["width" + name] = dm.interval_coverage(lower, upper, y)
+    return found, predicted
+
+
+@jax.jit
+def _judge(keys: jax.Array, test: Any, inner: Any) -> Any:
+    # One split after the other: all pairs of members meet in the score of a mixture.
+    return jax.lax.map(lambda each: judge_split(*each), (keys, test, inner))
+
+
+def judge(
+    test: Predictions, test_y: np.ndarray, inner: Predictions, inner_y: np.ndarray, *, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Every figure for every split [S], and the mean and deviation [S, n] that they are of.
+
+    All predictions and targets are in the units of the table.
+    """
+    keys = jax.random.split(jax.random.key(seed + 2), len(test_y))
+    arrays = [
+        tuple(np.asarray(each, np.float32) for each in (p.mean, p.scale, y))
+        for p, y in ((test, test_y), (inner, inner_y))
+    ]
+    found = jax.device_get(_judge(keys, *arrays))
+    figures, predicted = jax.tree.map(lambda value: np.asarray(value, float), found)
+    return figures, predicted
