@@ -145,7 +145,7 @@ class Compare:
 
 def _set_report(table: Table, splits: Splits, rows: list[Row]) -> SetReport:
     described = f"{table}; {len(splits.train)} splits of {splits.train.shape[1]} rows to train on"
-    overlap = splits.test.shape[1] / splits.train.shape[1]
+    overlap = splits.test.shape[1] / (splits.train.shape[1] + splits.validation.shape[1])
     return SetReport(table.name, described, table.labels.shape[1], overlap, rows)
 
 

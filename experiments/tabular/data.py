@@ -36,17 +36,11 @@ class Table:
 
     def __str__(self) -> str:
         n, d = self.features.shape
-        share = self.thinned or float(self.labels.mean())
-        many = self.labels.shape[1] > 1
-        what = (
-            f"{self.labels.shape[1]} labels, on average {share:.0%} positive"
-            if many
-            else (
-                f"{self.labels.sum()} positive, thinned to {share:.0%}"
-                if self.thinned
-                else f"{share:.1%} positive"
-            )
-        )
+        what = f"{self.labels.mean():.1%} positive"
+        if self.thinned:
+            what += f", thinned to {self.thinned:.0%}"
+        if self.labels.shape[1] > 1:
+            what = f"{self.labels.shape[1]} labels, on average {what}"
         left = f"; {self.repeated} rows that repeat another left out" if self.repeated else ""
         return f"{self.name}: {n} rows, {d} features, {what}{left}"
 
@@ -270,8 +264,6 @@ def _wrong(path: Path, row: _Row, column: _Column, what: str) -> TableError:
 
 # --- splitting ------------------------------------------------------------------------------------
 
-SHARES = (0.5, 0.25, 0.25)
-
 
 @dataclasses.dataclass(frozen=True)
 class Splits:
@@ -295,46 +287,39 @@ def make_splits(table: Table, number: int, seed: int) -> Splits:
       ValueError: if a part has no positive, or no negative, of a label all the same.
     """
     y = table.labels
-    order = np.argsort(y.sum(0), kind="stable")
-    strata = np.where(y.any(1), order[np.argmax(y[:, order], 1)], y.shape[1])
-    parts: list[list[np.ndarray]] = [[], [], []]
-    for split in range(number):
-        drawn: list[list[np.ndarray]] = [[], [], []]
-        rng = np.random.default_rng((seed, split))
-        for stratum in np.unique(strata):
-            rows = rng.permutation(np.flatnonzero(strata == stratum))
-            ends = _ends(len(rows))
-            if table.thinned and stratum < y.shape[1]:
-                odds = table.thinned / (1.0 - table.thinned)
-                negative = np.diff(_ends((~y[:, 0]).sum()), prepend=0)
-                ends = np.cumsum([max(2, round(odds * n)) for n in negative[:2]])
-            for part, some in zip(drawn, np.split(rows, ends[:2]), strict=True):
-                part.append(some)
-        for part, some in zip(parts, drawn, strict=True):
-            part.append(np.concatenate(some))
-    train, validation, test = (np.stack(part) for part in parts)
-    for name, rows in (("training", train), ("validation", validation), ("test", test)):
-        share = y[rows].mean(1)
-        for label, ends in zip(
-            table.label_names, zip(share.min(0), share.max(0), strict=True), strict=True
-        ):
-            if not 0.0 < ends[0] <= ends[1] < 1.0:
-                raise ValueError(
-                    f"{table.name}: {name} has one class only of {label} in a split of {number}; "
-                    "it has too few examples to be divided"
-                )
-    positive = y[test]
-    weights = np.ones(positive.shape)
-    if table.thinned:
+    rarest_first = np.argsort(y.sum(0), kind="stable")
+    strata = np.where(y.any(1), rarest_first[np.argmax(y[:, rarest_first], 1)], -1)
+    members = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    ends = [_ends(len(rows)) for rows in members]
+    odds = 1.0
+    if table.thinned:  # the positives are the second stratum
         odds = table.thinned / (1.0 - table.thinned)
-        weights = np.where(
-            positive, odds * (~positive).sum(1, keepdims=True) / positive.sum(1, keepdims=True), 1.0
-        )
-    return Splits(train, validation, test, weights.astype(np.float32))
+        sizes = np.round(odds * np.diff(ends[0], prepend=0)).astype(int)
+        ends[1] = np.cumsum(np.maximum(sizes, 2))
+
+    def once(split: int) -> list[np.ndarray]:
+        rng = np.random.default_rng((seed, split))
+        parts = [np.split(rng.permutation(r), e) for r, e in zip(members, ends, strict=True)]
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    train, validation, test = map(np.stack, zip(*map(once, range(number)), strict=True))
+    for part, rows in (("training", train), ("validation", validation), ("test", test)):
+        positive = y[rows].sum(1)
+        lacking = ((positive == 0) | (positive == rows.shape[1])).any(0)
+        if lacking.any():
+            raise ValueError(
+                f"{table.name}: a {part} part has only one class of "
+                f"{table.label_names[np.argmax(lacking)]}, which has too few examples to be divided"
+            )
+    positive = y[test]
+    weights = np.ones(positive.shape, np.float32)
+    if table.thinned:
+        ratio = (~positive).sum(1, keepdims=True) / positive.sum(1, keepdims=True)
+        weights = np.where(positive, odds * ratio, 1.0).astype(np.float32)
+    return Splits(train, validation, test, weights)
 
 
 def _ends(n: int) -> np.ndarray:
-    """Where the three parts of n rows end, each with two of a stratum that has six."""
-    sizes = np.maximum(np.round(n * np.array(SHARES)), min(2, n // 3)).astype(int)
-    sizes[0] = n - sizes[1] - sizes[2]
-    return np.cumsum(sizes)
+    """Where the first two of three parts of n rows end; each part of six rows has two."""
+    rest = max(round(n / 4), min(2, n // 3))
+    return np.array([n - 2 * rest, n - rest])

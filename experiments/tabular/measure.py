@@ -94,7 +94,7 @@ def difference(
       of: figures of a loss [splits].
       baseline: those of the loss to compare with.
       name: of the figure.
-      overlap: number of test rows for each training row.
+      overlap: number of test rows for each row of training and validation.
 
     References:
       Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003.

@@ -49,7 +49,7 @@ class SetReport:
     described: str
     labels: int
     overlap: float
-    """Test rows for each training row."""
+    """Test rows for each row of training and validation."""
     rows: list[Row]
 
     @property
