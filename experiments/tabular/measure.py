@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,8 +25,8 @@ def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[st
     whose outputs have a prior to correct.
     """
     y = table.labels
-    one = jax.vmap(lambda *arrays: _figures(loss.prior == "one half", *arrays))
-    found = jax.jit(one)(
+    found = _figures(
+        loss.prior == "one half",
         fitted.validation,
         y[splits.validation],
         fitted.test,
@@ -37,6 +38,8 @@ def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[st
     return {name: np.where(trained, np.asarray(each), np.nan) for name, each in found.items()}
 
 
+@partial(jax.jit, static_argnums=0)
+@partial(jax.vmap, in_axes=(None, 0, 0, 0, 0, 0, 0))
 def _figures(
     balanced: bool,
     validation: jax.Array,
@@ -63,10 +66,10 @@ def _figures(
     for beta in (1.0, 2.0):
         decide("half", test > 0, beta)
         best = dm.fit_threshold(validation, validation_labels, score=dm.fbeta, axis=0, beta=beta)
-        decide("tuned", test > best.threshold, beta)
+        decide("tuned", test >= best.threshold, beta)
     decide_micro("half", test > 0)
     best = dm.fit_threshold(validation, validation_labels, score=dm.fbeta)
-    decide_micro("tuned", test > best.threshold)
+    decide_micro("tuned", test >= best.threshold)
     if balanced:
         right = dm.correct_prior(test, trained_prior=0.5, true_prior=prevalence)
         figures["log_loss_corrected"] = _log_loss(right, labels, weights)
