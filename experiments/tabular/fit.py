@@ -2,6 +2,11 @@
 
 Learning rate and number of steps are chosen for each split by the average precision on validation
 data, for every loss alike. The test data are looked at once, by the model so chosen.
+
+The outputs begin at the share of positives for which a loss trains, mostly that of the data. Where
+they begin at ½, the first steps of cross-entropy push everything down, whatever tells the classes
+apart, and with few positives the network does not recover: on the built-in set cross-entropy then
+had an average precision of 0.52 instead of 0.86, and nearly every loss looked better than it.
 """
 
 from __future__ import annotations
@@ -91,9 +96,12 @@ def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int)
         return nnx.merge(graph, nnx.State(params))(x)
 
     def one_split(key: jax.Array, draws: jax.Array, train: Any, validation: Any, test: Any) -> Any:
-        start = nnx.to_pure_dict(nnx.split(_network(key, x, y, training))[1])
         inputs = standardize(x, x[train])
         prevalence = y[train].mean(0)
+        network = _network(key, x, y, training)
+        if loss.prior != "one half":
+            network.last.bias[...] = jnp.log(prevalence / (1.0 - prevalence))
+        start = nnx.to_pure_dict(nnx.split(network)[1])
 
         def one_rate(rate: jax.Array) -> _Best:
             def update(state: Any, step: jax.Array) -> tuple[Any, jax.Array]:
@@ -117,7 +125,7 @@ def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int)
                 # A loss that is not finite has spoilt the parameters, and the next steps'.
                 fine = jnp.isfinite(values).all() & jnp.isfinite(scores).all()
                 now = _Best(jnp.where(fine, found, -jnp.inf), steps[-1] + 1, state[0])
-                better = now.value >= best.value  # of equal ones the one trained longest
+                better = now.value > best.value
                 return (state, jax.tree.map(lambda a, b: jnp.where(better, a, b), now, best)), None
 
             begin = (start, adam.init(start))
