@@ -152,7 +152,7 @@ def test_parts_share_no_row_and_have_the_same_proportions(labels: int):
         assert sorted(np.concatenate(parts)) == list(range(80))
         assert [len(part) for part in parts] == [40, 20, 20]
         for part in parts:
-            assert np.all(np.abs(made.labels[part].mean(0) - 0.2) <= (0.0 if labels == 1 else 0.1))
+            assert np.all(np.abs(made.labels[part].mean(0) - 0.2) <= (0.0 if labels == 1 else 0.2))
     assert not np.array_equal(splits.train[0], splits.train[1])
     again = data.make_splits(made, 2, seed=0)
     np.testing.assert_array_equal(again.train, splits.train[:2])
@@ -224,7 +224,7 @@ def test_training_learns_and_says_how_its_model_was_chosen(trained):
     made, splits, fitted = trained
     assert fitted.test.shape == (3, 20, 1)
     assert set(np.asarray(fitted.steps)) <= {20, 40}
-    assert set(np.round(np.asarray(fitted.learning_rate), 3)) <= {0.02, 0.1}
+    assert all(round(float(rate), 3) in SHORT.learning_rates for rate in fitted.learning_rate)
     for k in range(3):
         y, z = made.labels[splits.validation[k], 0], np.asarray(fitted.validation)[k, :, 0]
         ap = metrics.average_precision_score(y, z)
@@ -283,7 +283,7 @@ def test_macro_and_micro_f1_of_several_labels():
 def test_a_loss_that_is_not_finite_has_no_figures_and_says_so(trained):
     made, splits, fitted = trained
     lost = fitted._replace(average_precision=jnp.full(3, -jnp.inf))
-    figures = measure(LOSSES["aucm"], made, splits, lost)
+    figures = measure(LOSSES["oversampled"], made, splits, lost)
     assert np.all(np.isnan(figures["roc_auc"]))
 
 
@@ -332,7 +332,7 @@ def test_cells_say_for_which_losses_a_correction_means_anything():
 
 # --- the command ----------------------------------------------------------------------------------
 
-TINY = ["--splits", "2", "--steps", "2", "--check-every", "1", "--width", "2"]
+TINY = ["--splits", "3", "--steps", "2", "--check-every", "1", "--width", "2"]
 TINY += ["--learning-rates", "0.02"]
 
 

@@ -66,12 +66,12 @@ class Fitted(NamedTuple):
 
 
 class Network(nnx.Module):
-    """Two hidden layers."""
+    """Two hidden layers; the outputs begin near `begin_at`."""
 
-    def __init__(self, inputs: int, width: int, outputs: int, *, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, begin_at: jax.Array, *, rngs: nnx.Rngs):
         self.first = nnx.Linear(inputs, width, rngs=rngs)
         self.second = nnx.Linear(width, width, rngs=rngs)
-        self.last = nnx.Linear(width, outputs, rngs=rngs)
+        self.last = nnx.Linear(width, len(begin_at), bias_init=lambda *_: begin_at, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.last(nnx.relu(self.second(nnx.relu(self.first(x)))))
@@ -89,7 +89,11 @@ def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int)
     # Centred here, in 64 bits: what is left of it after the split's own scaling is rounding.
     features = (table.features - table.features.mean(0)) / np.where(spread > 0, spread, 1.0)
     x, y = jnp.asarray(features, jnp.float32), jnp.asarray(table.labels, jnp.float32)
-    graph, _ = nnx.split(_network(jax.random.key(0), x, y, training))
+
+    def network(key: jax.Array, begin_at: jax.Array) -> Network:
+        return Network(x.shape[1], training.width, begin_at, rngs=nnx.Rngs(key))
+
+    graph, _ = nnx.split(network(jax.random.key(0), y[0]))
     adam = optax.scale_by_adam()
 
     def forward(params: Any, x: jax.Array) -> jax.Array:
@@ -98,10 +102,8 @@ def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int)
     def one_split(key: jax.Array, draws: jax.Array, train: Any, validation: Any, test: Any) -> Any:
         inputs = standardize(x, x[train])
         prevalence = y[train].mean(0)
-        network = _network(key, x, y, training)
-        if loss.prior != "one half":
-            network.last.bias[...] = jnp.log(prevalence / (1.0 - prevalence))
-        start = nnx.to_pure_dict(nnx.split(network)[1])
+        begin_at = jnp.log(prevalence / (1.0 - prevalence)) * (loss.prior != "one half")
+        start = nnx.to_pure_dict(nnx.split(network(key, begin_at))[1])
 
         def one_rate(rate: jax.Array) -> _Best:
             def update(state: Any, step: jax.Array) -> tuple[Any, jax.Array]:
@@ -150,10 +152,6 @@ def standardize(x: jax.Array, of: jax.Array) -> jax.Array:
     """Features less their mean over `of`, in standard deviations, and no further out than ten."""
     spread = of.std(0)
     return jnp.clip((x - of.mean(0)) / jnp.where(spread > 1e-6, spread, 1.0), -10.0, 10.0)
-
-
-def _network(key: jax.Array, x: jax.Array, y: jax.Array, training: Training) -> Network:
-    return Network(x.shape[1], training.width, y.shape[1], rngs=nnx.Rngs(key))
 
 
 def _draws(loss: Loss, table: Table, splits: Splits, seed: int) -> np.ndarray:
