@@ -12,6 +12,8 @@ had an average precision of 0.52 instead of 0.86, and nearly every loss looked b
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -77,75 +79,101 @@ class Network(nnx.Module):
         return self.last(nnx.relu(self.second(nnx.relu(self.first(x)))))
 
 
+def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int) -> Fitted:
+    """Train `loss` on all splits at once, each from the same parameters whatever the loss."""
+    spread = table.features.std(0)
+    # Centred here, in 64 bits: what is left of it after the split's own scaling is rounding.
+    features = (table.features - table.features.mean(0)) / np.where(spread > 0, spread, 1.0)
+    return _fit_splits(
+        loss,
+        training,
+        jnp.asarray(features, jnp.float32),
+        jnp.asarray(table.labels, jnp.float32),
+        jax.random.split(jax.random.key(seed), len(splits.train)),
+        _draws(loss, table, splits, seed),
+        splits.train,
+        splits.validation,
+        splits.test,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.vmap, in_axes=(None, None, None, None, 0, 0, 0, 0, 0))
+def _fit_splits(
+    loss: Loss,
+    training: Training,
+    x: jax.Array,
+    y: jax.Array,
+    key: jax.Array,
+    draws: jax.Array,
+    train: jax.Array,
+    validation: jax.Array,
+    test: jax.Array,
+) -> Fitted:
+    """One split: every learning rate at once, and of these the best."""
+    x = standardize(x, x[train])
+    prevalence = y[train].mean(0)
+    begin_at = jnp.log(prevalence / (1.0 - prevalence)) * (loss.prior != "one half")
+    network = Network(x.shape[1], training.width, begin_at, rngs=nnx.Rngs(key))
+    graph, state = nnx.split(network)
+    start = nnx.to_pure_dict(state)
+
+    def forward(params: Any, rows: jax.Array) -> jax.Array:
+        return nnx.merge(graph, nnx.State(params))(x[rows])
+
+    def objective(params: Any, step: jax.Array) -> jax.Array:
+        rows = draws[step % len(draws)]
+        return loss.value(forward(params, rows), y[rows], prevalence)
+
+    def judge(params: Any) -> jax.Array:
+        scores = forward(params, validation)
+        found = dm.average_precision(dm.curve(scores, y[validation] > 0, axis=0)).mean()
+        return jnp.where(jnp.isfinite(scores).all(), found, -jnp.inf)
+
+    rates = jnp.asarray(training.learning_rates)
+    found = jax.vmap(lambda rate: _descend(objective, judge, start, rate, training))(rates)
+    chosen = jnp.argmax(found.value)
+    best = jax.tree.map(lambda leaf: leaf[chosen], found)
+    logits = forward(best.params, validation), forward(best.params, test)
+    return Fitted(*logits, best.value, best.step, rates[chosen])
+
+
 class _Best(NamedTuple):
     value: jax.Array
     step: jax.Array
     params: Any
 
 
-def fit(loss: Loss, table: Table, splits: Splits, training: Training, seed: int) -> Fitted:
-    """Train `loss` on all splits at once, each from the same parameters whatever the loss."""
-    spread = table.features.std(0)
-    # Centred here, in 64 bits: what is left of it after the split's own scaling is rounding.
-    features = (table.features - table.features.mean(0)) / np.where(spread > 0, spread, 1.0)
-    x, y = jnp.asarray(features, jnp.float32), jnp.asarray(table.labels, jnp.float32)
-
-    def network(key: jax.Array, begin_at: jax.Array) -> Network:
-        return Network(x.shape[1], training.width, begin_at, rngs=nnx.Rngs(key))
-
-    graph, _ = nnx.split(network(jax.random.key(0), y[0]))
+def _descend(
+    objective: Callable[[Any, jax.Array], jax.Array],
+    judge: Callable[[Any], jax.Array],
+    start: Any,
+    rate: jax.Array,
+    training: Training,
+) -> _Best:
+    """Adam, and of the parameters that were looked at those first judged best."""
     adam = optax.scale_by_adam()
 
-    def forward(params: Any, x: jax.Array) -> jax.Array:
-        return nnx.merge(graph, nnx.State(params))(x)
+    def update(state: Any, step: jax.Array) -> tuple[Any, jax.Array]:
+        params, memory = state
+        value, gradient = jax.value_and_grad(objective)(params, step)
+        change, memory = adam.update(gradient, memory)
+        return (jax.tree.map(lambda p, c: p - rate * c, params, change), memory), value
 
-    def one_split(key: jax.Array, draws: jax.Array, train: Any, validation: Any, test: Any) -> Any:
-        inputs = standardize(x, x[train])
-        prevalence = y[train].mean(0)
-        begin_at = jnp.log(prevalence / (1.0 - prevalence)) * (loss.prior != "one half")
-        start = nnx.to_pure_dict(nnx.split(network(key, begin_at))[1])
+    def stretch(carry: Any, first: jax.Array) -> tuple[Any, None]:
+        state, best = carry
+        steps = first + jnp.arange(training.check_every)
+        state, values = jax.lax.scan(update, state, steps)
+        # A loss that is not finite has spoilt the parameters, and the next steps'.
+        value = jnp.where(jnp.isfinite(values).all(), judge(state[0]), -jnp.inf)
+        now = _Best(value, steps[-1] + 1, state[0])
+        better = now.value > best.value
+        return (state, jax.tree.map(lambda a, b: jnp.where(better, a, b), now, best)), None
 
-        def one_rate(rate: jax.Array) -> _Best:
-            def update(state: Any, step: jax.Array) -> tuple[Any, jax.Array]:
-                params, memory = state
-                rows = draws[step % len(draws)]
-
-                def objective(params: Any) -> jax.Array:
-                    return loss.value(forward(params, inputs[rows]), y[rows], prevalence)
-
-                value, gradient = jax.value_and_grad(objective)(params)
-                change, memory = adam.update(gradient, memory)
-                params = jax.tree.map(lambda p, c: p - rate * c, params, change)
-                return (params, memory), value
-
-            def stretch(carry: Any, first: jax.Array) -> tuple[Any, None]:
-                state, best = carry
-                steps = first + jnp.arange(training.check_every)
-                state, values = jax.lax.scan(update, state, steps)
-                scores = forward(state[0], inputs[validation])
-                found = dm.average_precision(dm.curve(scores, y[validation] > 0, axis=0)).mean()
-                # A loss that is not finite has spoilt the parameters, and the next steps'.
-                fine = jnp.isfinite(values).all() & jnp.isfinite(scores).all()
-                now = _Best(jnp.where(fine, found, -jnp.inf), steps[-1] + 1, state[0])
-                better = now.value > best.value
-                return (state, jax.tree.map(lambda a, b: jnp.where(better, a, b), now, best)), None
-
-            begin = (start, adam.init(start))
-            nothing = _Best(jnp.asarray(-jnp.inf), jnp.zeros((), jnp.int32), start)
-            firsts = jnp.arange(0, training.steps, training.check_every)
-            return jax.lax.scan(stretch, (begin, nothing), firsts)[0][1]
-
-        found = jax.vmap(one_rate)(rates)
-        chosen = jnp.argmax(found.value)
-        best = jax.tree.map(lambda leaf: leaf[chosen], found)
-        logits = forward(best.params, inputs[validation]), forward(best.params, inputs[test])
-        return Fitted(*logits, best.value, best.step, rates[chosen])
-
-    rates = jnp.asarray(training.learning_rates)
-    keys = jax.random.split(jax.random.key(seed), len(splits.train))
-    draws = _draws(loss, table, splits, seed)
-    parts = (splits.train, splits.validation, splits.test)
-    return jax.jit(jax.vmap(one_split))(keys, draws, *parts)
+    begin = (start, adam.init(start))
+    nothing = _Best(jnp.asarray(-jnp.inf), jnp.zeros((), jnp.int32), start)
+    firsts = jnp.arange(0, training.steps, training.check_every)
+    return jax.lax.scan(stretch, (begin, nothing), firsts)[0][1]
 
 
 def standardize(x: jax.Array, of: jax.Array) -> jax.Array:
