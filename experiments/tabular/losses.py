@@ -29,6 +29,8 @@ class Loss:
 
     Only then does `correct_prior` mean anything; at the true prior it changes nothing.
     """
+    from_half: bool = False
+    """Begin with outputs near probability ½ where the loss trains for another prior."""
     oversampled: bool = False
     """Train on as many positives as negatives, each positive repeated."""
     labels: Literal["any", "one", "many"] = "any"
@@ -83,6 +85,7 @@ soft_f1 = labels(dm.fbeta_loss)
 BASELINE = "cross_entropy"
 LOSSES: dict[str, Loss] = {
     BASELINE: Loss(cross_entropy, prior="true"),
+    "cross_entropy_from_half": Loss(cross_entropy, prior="true", from_half=True),
     "winkler": Loss(winkler, prior="true"),
     "weighted": Loss(weighted, prior="one half"),
     "oversampled": Loss(cross_entropy, prior="one half", oversampled=True, labels="one"),
