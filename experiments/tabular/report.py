@@ -197,7 +197,8 @@ def draw(reports: Sequence[SetReport], path: Path) -> None:
     names = [name for name in names if name != BASELINE]
     markers = "osD^vP"
     with mpl.rc_context(plots.STYLE):
-        figure = Figure(figsize=(10.0, 1.2 + 0.3 * len(names)), layout="constrained")
+        height = 0.16 + 0.07 * len(shown)
+        figure = Figure(figsize=(10.0, 1.2 + height * len(names)), layout="constrained")
         panels = figure.subplots(1, len(titles), sharey=True)
         for panel, (column, title) in zip(panels, titles.items(), strict=True):
             panel.axvline(0.0, color="#333333", linewidth=0.8)
