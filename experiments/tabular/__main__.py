@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import records, tables
+from experiments import commands, records, tables
 from experiments.tabular import report
 from experiments.tabular.data import Splits, Table, make_splits, open_tables
 from experiments.tabular.fit import Training, fit
@@ -77,9 +77,12 @@ class Compare:
         rows: dict[str, list[Row]] = {table.name: [] for table, _ in sets}
         with _display() as progress:
             bar = progress.add_task("", total=len(work))
-            for table, splits, name in work:
+            for done, (table, splits, name) in enumerate(work):
                 progress.update(bar, description=f"{table.name}: {name}")
-                rows[table.name].append(self._one(table, splits, name))
+                try:
+                    rows[table.name].append(self._one(table, splits, name))
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(f"{done} of {len(work)} runs are kept") from None
                 progress.advance(bar)
         self._report([_set_report(table, splits, rows[table.name]) for table, splits in sets])
 
@@ -116,9 +119,9 @@ class Compare:
         done = f"{where['device']}, jax {where['jax']}, {seconds / 60:.1f} minutes, {where['date']}"
         written = []
         for each in reports:
-            tables.show(report.show(each), CONSOLE)
-            columns = ("loss", *each.columns.values())
-            written.append(tables.markdown(columns, report.cells(each), each.described))
+            columns, lines = ("loss", *each.columns.values()), list(report.cells(each))
+            tables.show(columns, lines, each.described, CONSOLE, section=len(lines))
+            written.append(tables.markdown(columns, lines, each.described))
         CONSOLE.print(report.NOTES, markup=False, highlight=False, soft_wrap=True)
         lines = list(_conclusions(reports))
         for line in lines:
@@ -178,18 +181,10 @@ def _display() -> Progress:
 
 def main(arguments: list[str]) -> int:
     """Run; an error that a user can mend is one line, not a traceback."""
-    try:
-        command = tyro.cli(
-            Compare, args=arguments, prog="python -m experiments.tabular", description=__doc__
-        )
-        command()
-    except KeyboardInterrupt:
-        CONSOLE.print("interrupted; --resume keeps the losses that are finished", style="yellow")
-        return 130
-    except (OSError, ValueError) as error:
-        CONSOLE.print(f"error: {error}", style="bold red", markup=False)
-        return 1
-    return 0
+    program = "python -m experiments.tabular"
+    return commands.run(
+        {}, Compare, arguments, program=program, description=__doc__, console=CONSOLE
+    )
 
 
 if __name__ == "__main__":

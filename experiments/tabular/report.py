@@ -11,11 +11,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from rich import box
-from rich.table import Table as RichTable
 from scipy import stats
 
-from experiments import plots
+from experiments import plots, tables
 from experiments.tabular.losses import BASELINE, LOSSES
 from experiments.tabular.measure import difference
 
@@ -63,16 +61,6 @@ class SetReport:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def show(report: SetReport) -> RichTable:
-    table = RichTable(title=report.described, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.title_justify = "left"
-    for k, column in enumerate(("loss", *report.columns.values())):
-        table.add_column(column, justify="right" if k else "left", no_wrap=True)
-    for line in cells(report):
-        table.add_row(*line)
-    return table
-
-
 def cells(report: SetReport) -> Iterator[list[str]]:
     """The table as text, a line a loss."""
     for row in report.rows:
@@ -80,11 +68,14 @@ def cells(report: SetReport) -> Iterator[list[str]]:
         yield [row["loss"], *figures]
 
 
+def figures(row: Row, name: str) -> np.ndarray:
+    """A figure on every split; what is not finite is null in JSON, and NaN here."""
+    return np.asarray(row["figures"][name], float)
+
+
 def _cell(row: Row, name: str) -> str:
     if name in row["figures"]:
-        values = np.asarray(row["figures"][name], float)
-        error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-        return f"{values.mean():.3f}" + (f" ±{error:.3f}" if math.isfinite(error) else "")
+        return tables.cell(tables.mean(figures(row, name).tolist()), digits=3)
     return "as ½" if LOSSES[row["loss"]].prior == "true" else "-"
 
 
@@ -169,14 +160,14 @@ def prior_correction(report: SetReport) -> str | None:
     """What correcting the prior did to the probabilities, which is what it is for."""
     base = report.baseline()
     told = [
-        f"{row['loss']} {np.mean(row['figures']['log_loss']):.3f} → "
-        f"{np.mean(row['figures']['log_loss_corrected']):.3f}"
+        f"{row['loss']} {figures(row, 'log_loss').mean():.3f} → "
+        f"{figures(row, 'log_loss_corrected').mean():.3f}"
         for row in report.rows
         if "log_loss_corrected" in row["figures"]
     ]
     if not told:
         return None
-    of_base = f" ({BASELINE}: {np.mean(base['figures']['log_loss']):.3f})" if base else ""
+    of_base = f" ({BASELINE}: {figures(base, 'log_loss').mean():.3f})" if base else ""
     return f"log loss before → after prior correction: {', '.join(told)}{of_base}"
 
 
