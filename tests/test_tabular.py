@@ -251,6 +251,7 @@ def test_figures_are_those_of_scikit_learn(trained):
         threshold = dm.fit_threshold(seen, labels, score=dm.fbeta).threshold
         tuned = metrics.f1_score(labels, seen >= threshold, zero_division=ZERO)
         assert tuned == pytest.approx(best)
+        p, r, _ = metrics.precision_recall_curve(y, z)
         expected = {
             "average_precision": metrics.average_precision_score(y, z),
             "roc_auc": metrics.roc_auc_score(y, z),
@@ -259,6 +260,8 @@ def test_figures_are_those_of_scikit_learn(trained):
             "f1_corrected": metrics.f1_score(y, right > 0, zero_division=ZERO),
             "f2_half": metrics.fbeta_score(y, z > 0, beta=2.0, zero_division=ZERO),
             "micro_f1_half": metrics.f1_score(y, z > 0, zero_division=ZERO),
+            "precision_at_recall": max(p[r >= 0.8]),
+            "recall_at_precision": max(r[p >= 0.8]),
             "log_loss_corrected": metrics.log_loss(y, jax.nn.sigmoid(right).astype(float)),
         }
         for name, value in expected.items():
@@ -377,7 +380,7 @@ def test_command_tabulates_draws_resumes_and_keeps_what_is_finished(
     assert "differences to cross_entropy exceed two standard errors" in said
     written = json.loads((out / "comparison.json").read_text())
     assert [each["name"] for each in written["sets"]] == ["small"]
-    assert len(written["differences"]["small"]) == 8
+    assert len(written["differences"]["small"]) == 10
     assert (out / "comparison.md").read_text().count("\n| weighted |") == 1
     assert (out / "comparison.png").stat().st_size > 2000
     assert command.main([*options, "--resume", "--seed", "1"]) == 1

@@ -83,6 +83,7 @@ roc_auc = labels(dm.roc_auc_loss)
 soft_f1 = labels(dm.fbeta_loss)
 
 BASELINE = "cross_entropy"
+RATE = 0.8  # the recall, and the precision, at which the other is trained for and reported
 LOSSES: dict[str, Loss] = {
     BASELINE: Loss(cross_entropy, prior="true"),
     "cross_entropy_from_half": Loss(cross_entropy, prior="true", from_half=True),
@@ -106,8 +107,8 @@ LOSSES: dict[str, Loss] = {
     "average_precision": Loss(average_precision),
     "cross_entropy+roc_auc": Loss(both(cross_entropy, roc_auc)),
     "cross_entropy+average_precision": Loss(both(cross_entropy, average_precision)),
-    "precision_at_recall": Loss(labels(dm.precision_at_recall_loss, target_recall=0.8)),
-    "recall_at_precision": Loss(labels(dm.recall_at_precision_loss, target_precision=0.8)),
+    "precision_at_recall": Loss(labels(dm.precision_at_recall_loss, target_recall=RATE)),
+    "recall_at_precision": Loss(labels(dm.recall_at_precision_loss, target_precision=RATE)),
     "pr_auc": Loss(labels(dm.pr_auc_loss)),
 }
 

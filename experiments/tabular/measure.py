@@ -1,4 +1,4 @@
-"""What a trained model is worth on the test part, at three decisions."""
+"""What a trained model is worth on the test part: its ranking, and at three decisions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numpy as np
 import diffmetrics as dm
 from experiments.tabular.data import Splits, Table
 from experiments.tabular.fit import Fitted
-from experiments.tabular.losses import Loss
-
-DECISIONS = ("half", "tuned", "corrected")
+from experiments.tabular.losses import RATE, Loss
 
 
 def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[str, np.ndarray]:
@@ -53,6 +51,8 @@ def _figures(
     figures = {
         "average_precision": dm.average_precision(curve).mean(),
         "roc_auc": dm.roc_auc(curve).mean(),
+        "precision_at_recall": dm.precision_at_recall(curve, recall=RATE).value.mean(),
+        "recall_at_precision": dm.recall_at_precision(curve, precision=RATE).value.mean(),
         "log_loss": _log_loss(test, labels, weights),
     }
 

@@ -14,12 +14,17 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments import plots, tables
-from experiments.tabular.losses import BASELINE, LOSSES
+from experiments.tabular.losses import BASELINE, LOSSES, RATE
 from experiments.tabular.measure import difference
 
 Row = dict[str, Any]  # one loss on one set, as in its JSON file
 
-RANKING = {"average_precision": "AP", "roc_auc": "ROC AUC"}
+RANKING = {
+    "average_precision": "AP",
+    "roc_auc": "ROC AUC",
+    "precision_at_recall": f"P at R {RATE}",
+    "recall_at_precision": f"R at P {RATE}",
+}
 ONE_LABEL = RANKING | {
     f"f{beta}_{name}": f"F{beta} {words}"
     for beta in (1, 2)
@@ -31,11 +36,12 @@ MANY_LABELS = RANKING | {
     for when, where in (("half", "at ½"), ("tuned", "tuned"), ("corrected", "corr."))
 }
 NOTES = (
-    "± is the standard error over splits. Tuned: at the threshold of the best F on validation data "
-    "(for a macro mean one a label, for micro-F1 one for all). Corr.: at p > ½ after "
-    "`correct_prior`, for losses that train as if half the rows were positive; as ½: a proper "
-    "score at the true prior, where it changes nothing; -: the outputs are not probabilities at "
-    "any prior, and nothing can correct them."
+    "± is the standard error over splits. P at R 0.8 is the precision where the curve of the test "
+    "part has recall 0.8, and R at P 0.8 the reverse. Tuned: at the threshold of the best F on "
+    "validation data (for a macro mean one a label, for micro-F1 one for all). Corr.: at p > ½ "
+    "after `correct_prior`, for losses that train as if half the rows were positive; as ½: a "
+    "proper score at the true prior, where it changes nothing; -: the outputs are not "
+    "probabilities at any prior, and nothing can correct them."
 )
 
 
