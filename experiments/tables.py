@@ -20,10 +20,11 @@ def mean(values: Sequence[float]) -> Mean:
     return float(np.mean(values)), float(error)
 
 
-def cell(figure: Mean) -> str:
+def cell(figure: Mean, digits: int = 2) -> str:
     """A figure with its standard error, if there is one."""
     value, error = figure
-    return f"{value:.2f}" if math.isnan(error) else f"{value:.2f} ±{error:.2f}"
+    shown = f"{value:.{digits}f}"
+    return shown if math.isnan(error) else f"{shown} ±{error:.{digits}f}"
 
 
 def show(
