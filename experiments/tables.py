@@ -31,15 +31,15 @@ def show(
     lines: Iterable[Sequence[str]],
     title: str,
     console: Console,
-    *,
-    section: int,
 ) -> None:
-    """Print lines of text; a rule after every `section` of them."""
+    """Print lines of text; what belongs to a line stands below it, with an empty first cell."""
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for k, column in enumerate(columns):
         table.add_column(column, justify="right" if k else "left", no_wrap=True)
-    for k, line in enumerate(lines, 1):
-        table.add_row(*line, end_section=k % section == 0)
+    for line in lines:
+        if line[0]:
+            table.add_section()
+        table.add_row(*line)
     # A terminal that is too narrow wraps the lines; a table that is made to fit would lose figures.
     ample = Console(file=console.file, width=200)
     needed = Measurement.get(ample, ample.options, table).maximum
