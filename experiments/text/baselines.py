@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -22,7 +23,7 @@ PROBABILITIES = {LOGISTIC: True, SVM: False}
 def terms(text: str) -> list[str]:
     """Words, and pairs of neighbours."""
     found = tokens(text)
-    return found + [f"{a} {b}" for a, b in zip(found, found[1:], strict=False)]
+    return found + [f"{a} {b}" for a, b in itertools.pairwise(found)]
 
 
 def make(name: str) -> Pipeline:
@@ -31,7 +32,7 @@ def make(name: str) -> Pipeline:
         LOGISTIC: LogisticRegression(C=10.0, max_iter=1000),
         SVM: LinearSVC(),
     }
-    features = TfidfVectorizer(analyzer=terms, sublinear_tf=True)
+    features = TfidfVectorizer(analyzer=cast("Any", terms), sublinear_tf=True)
     return Pipeline([("features", features), ("classifier", classifiers[name])])
 
 

@@ -163,7 +163,7 @@ def tuned_threshold(directory: Path) -> float:
     path = directory / "result.json"
     if not path.exists():
         raise FileNotFoundError(
-            f"{directory} has no {path.name}: finish its training with --resume, or give a threshold"
+            f"{directory} has no {path.name}: finish its training, or give --threshold"
         )
     p = np.array([each["at_tuned"]["threshold"] for each in json.loads(path.read_text())["runs"]])
     # Networks vote by the mean of their logits, and so do their thresholds.

@@ -49,9 +49,7 @@ def cross_validate(
     for name in baselines.PROBABILITIES:
         begun = time.perf_counter()
         logits = baselines.logits(name, found, parts)
-        accuracies = [
-            _accuracy(z, found.labels, part) for z, part in zip(logits, parts, strict=True)
-        ]
+        accuracies = _accuracies(logits, found.labels, parts)
         rows.append(_row(name, accuracies, time.perf_counter() - begun))
     for variant in variants:
         accuracies, seconds = [], 0.0
