@@ -72,15 +72,15 @@ def _read_text(
     content.seek(start)
     for number, line in enumerate(iter(content.readline, b""), 1 + (start > 0)):
         cells = line.rstrip().split(b" ")
+        if len(cells) <= size:
+            raise ValueError(
+                f"{path}, line {number}: expected a word and {size} numbers, got {len(cells)} cells"
+            )
         # A few of GloVe's words contain spaces: the numbers are the last cells.
         try:
             vector = np.array(cells[-size:], np.float32)
         except ValueError:
             raise ValueError(f"{path}, line {number}: expected {size} numbers") from None
-        if len(cells) <= size:
-            raise ValueError(
-                f"{path}, line {number}: expected a word and {size} numbers, got {len(cells)} cells"
-            )
         yield b" ".join(cells[:-size]).decode(errors="replace"), vector
 
 
@@ -157,4 +157,5 @@ def learn_vectors(ids: np.ndarray, words: int, size: int, *, window: int = 5) ->
     u, s, _ = svds(matrix, k=rank, v0=start, tol=1e-2)  # pyright: ignore[reportArgumentType]
     vectors = np.zeros((words, size), np.float32)
     vectors[:, :rank] = (u * np.sqrt(s))[:, ::-1]
-    return vectors * (SPREAD / max(vectors[mass > 0].std(), 1e-12)).astype(np.float32)
+    vectors[mass == 0] = 0.0
+    return vectors * np.float32(SPREAD / max(vectors[mass > 0].std(), 1e-12))
