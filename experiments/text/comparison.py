@@ -116,7 +116,12 @@ class Bench:
         records.claim(directory, described, resume=self.resume)
         if path.exists():
             return json.loads(path.read_text())
-        begun = time.perf_counter()
+        with records.stopwatch(directory / "seconds.json") as seconds:
+            logits = self.fit(loss, directory)
+        return self.write(loss, directory, logits, seconds())
+
+    def fit(self, loss: str, directory: Path) -> np.ndarray:
+        """Train one loss, or go on with it, and predict all texts."""
         if self.material is None:
             self.material = run.prepare(self.settings, self.corpus, self.parts, self.seeds)
         trained = run.fit(
@@ -129,8 +134,7 @@ class Bench:
             model=self.model,
         )
         self.model = trained.model
-        logits = trained(self.material.rows)
-        return self.write(loss, directory, logits, time.perf_counter() - begun)
+        return trained(self.material.rows)
 
     def write(
         self, loss: str, directory: Path, logits: np.ndarray, seconds: float

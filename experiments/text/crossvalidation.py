@@ -109,13 +109,13 @@ def _group(
     path = directory / "result.json"
     if path.exists() and resume:
         return json.loads(path.read_text())
-    begun = time.perf_counter()
-    material = run.prepare(settings, found, parts, seeds)
-    trained = run.fit(settings, material, "cross-entropy", directory, console, resume=resume)
-    logits = trained(material.rows)
+    with records.stopwatch(directory / "seconds.json") as seconds:
+        material = run.prepare(settings, found, parts, seeds)
+        trained = run.fit(settings, material, "cross-entropy", directory, console, resume=resume)
+        logits = trained(material.rows)
     result = {
         "accuracies": _accuracies(logits, found.labels, parts),
-        "seconds": time.perf_counter() - begun,
+        "seconds": seconds(),
         **records.environment(),
     }
     records.write_json(path, result)

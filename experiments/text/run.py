@@ -41,7 +41,7 @@ class Settings:
     """Label of the class to be found, for a table; default: the less frequent of two."""
     strict: bool = False
     """Stop at the first row without a text or label instead of leaving it out."""
-    messages: int = 4000
+    messages: int = 3000
     """How many messages to generate, in all three parts together."""
     dev_share: float = 0.1
     """Share of the training texts on which thresholds are tuned."""
@@ -71,7 +71,7 @@ class Settings:
     """A word that the training texts have less often is unknown."""
     batch_size: int = 50
     """Texts in a step."""
-    epochs: int = 4
+    epochs: int = 3
     """How often a training text is seen."""
     optimizer: Literal["adam", "adadelta"] = "adam"
     """Adam, or Kim's Adadelta (decay 0.95), at whose learning rate of 1 it takes many epochs."""
