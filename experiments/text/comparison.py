@@ -18,7 +18,7 @@ from experiments.text import baselines, pictures, run
 from experiments.text.corpus import Corpus, split
 from experiments.text.losses import OVERSAMPLED, require_known
 from experiments.text.measure import DECISIONS, judge
-from experiments.text.run import Material, Model, Settings
+from experiments.text.run import Material, Settings
 
 CORRECTED = "oversampled, corrected"
 IDEAL = "the true probabilities"
@@ -78,7 +78,6 @@ class Bench:
     console: Console
     resume: bool = False
     material: Material | None = None
-    model: Model | None = None
 
     def __post_init__(self) -> None:
         shares = {"dev_share": self.settings.dev_share, "test_share": self.settings.test_share}
@@ -131,9 +130,7 @@ class Bench:
             directory,
             self.console,
             resume=True,
-            model=self.model,
         )
-        self.model = trained.model
         return trained(self.material.rows)
 
     def write(

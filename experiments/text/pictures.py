@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def draw(
 def precision_recall(rows: Rows, path: Path, *, title: str) -> None:
     """The curve of the first seed, and where each decision lies on it."""
     with mpl.rc_context(plots.STYLE):
-        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained")
         panel = figure.subplots()
         for row, color in zip(rows, plots.CYCLE, strict=False):
             curve = row["curve"]
@@ -61,12 +62,12 @@ def precision_recall(rows: Rows, path: Path, *, title: str) -> None:
             Line2D([], [], color="#333333", ls="", marker=MARKERS[when], label=f"threshold: {name}")
             for when, name in DECISIONS.items()
         ]
-        figure.legend(handles=[*lines, *marks], loc="outside right upper", fontsize=8)
+        figure.legend(handles=[*lines, *marks], loc="outside right center", fontsize=8)
         panel.set_xlabel("recall of the rare class")
         panel.set_ylabel("precision")
         panel.set_xlim(0.0, 1.01)
         panel.set_ylim(0.0, 1.01)
-        panel.set_title(f"{title}\nfirst seed's test texts", fontsize=9, loc="left")
+        figure.suptitle(f"{title}; the first seed's test texts", fontsize=9)
         plots.save(figure, path)
 
 
@@ -104,7 +105,7 @@ def confusion(
 ) -> None:
     """Test texts by what they are and what they are taken for, a mean over seeds."""
     with mpl.rc_context(plots.STYLE):
-        figure = Figure(figsize=(2.3 * len(shown) + 0.6, 2.6), layout="constrained")
+        figure = Figure(figsize=(2.1 * len(shown) + 0.8, 2.8), layout="constrained")
         panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
         for panel, (row, when) in zip(panels, shown, strict=True):
             mean = {key: row[when][key][0] for key in ("tn", "fp", "fn", "tp")}
@@ -115,12 +116,13 @@ def confusion(
                 color = "white" if share[i, j] > 0.55 else "black"
                 text = f"{count:.0f}\n{share[i, j]:.0%}"
                 panel.text(j, i, text, ha="center", va="center", color=color)
-            panel.set_xticks([0, 1], classes, fontsize=8)
-            panel.set_yticks([0, 1], classes, fontsize=8, rotation=90, va="center")
+            names = [textwrap.fill(name, 10) for name in classes]
+            panel.set_xticks([0, 1], names, fontsize=8)
+            panel.set_yticks([0, 1], names, fontsize=8)
             panel.tick_params(length=0)
             panel.spines[:].set_visible(False)
             panel.set_title(f"{row['method']}\nthreshold: {DECISIONS[when]}", fontsize=9)
-        figure.supxlabel("taken for", fontsize=9)
+            panel.set_xlabel("taken for")
         panels[0].set_ylabel("is")
         plots.save(figure, path)
 

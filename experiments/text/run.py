@@ -225,15 +225,12 @@ def initialize(
         for each, state in zip((params, frozen), states, strict=True):
             each.append(nnx.to_pure_dict(state))
     params, frozen = (jax.tree.map(lambda *xs: jnp.stack(xs), *each) for each in (params, frozen))
-    rate = optax.linear_schedule(settings.learning_rate, 0.0, steps)
-    optimizer = optax.adam(rate) if settings.optimizer == "adam" else optax.adadelta(rate, rho=0.95)
-    model = Model(
-        graph, optimizer, make_update(graph, optimizer, settings.max_norm), make_forward(graph)
-    )
+    rate, norm = settings.learning_rate, settings.max_norm
+    model = make_model(graph, settings.optimizer, rate, steps, norm)
     return model, {
         "params": params,
         "frozen": frozen,
-        "optimizer": jax.vmap(optimizer.init)(params),
+        "optimizer": jax.vmap(model.optimizer.init)(params),
         "seed": jnp.asarray(seeds, jnp.uint32),
         "step": jnp.zeros((), jnp.int32),
         "task": {
@@ -241,6 +238,14 @@ def initialize(
             "known": {name: jnp.ones(len(seeds)) for name in Task.__annotations__},
         },
     }
+
+
+@functools.lru_cache
+def make_model(graph: Any, optimizer: str, rate: float, steps: int, max_norm: float) -> Model:
+    """Programs of a network; the same ones for the same arguments, so that they compile once."""
+    schedule = optax.linear_schedule(rate, 0.0, steps)
+    chosen = optax.adam(schedule) if optimizer == "adam" else optax.adadelta(schedule, rho=0.95)
+    return Model(graph, chosen, make_update(graph, chosen, max_norm), make_forward(graph))
 
 
 def make_update(
@@ -286,6 +291,7 @@ def make_update(
     return update
 
 
+@functools.lru_cache
 def make_forward(graph: Any) -> Any:
     """Logits [R, B] of ids [R, B, L], by each network its own."""
 
@@ -340,7 +346,6 @@ def fit(
     console: Console,
     *,
     resume: bool,
-    model: Model | None = None,
 ) -> Trained:
     """Train one loss, a network for each seed, in `directory`, or continue what is there.
 
@@ -351,7 +356,6 @@ def fit(
       directory: for config, words, log and checkpoints.
       console: where progress is shown.
       resume: continue the run that is there.
-      model: from another loss on the same material, to compile nothing twice.
 
     Raises:
       FileExistsError: if a run is there and `resume` is not set.
@@ -372,8 +376,7 @@ def fit(
     )
     steps = len(planned.schedule)
     shape = material.vectors.shape[1:]
-    fresh, state = initialize(settings, shape, material.seeds, material.vectors, steps=steps)
-    model = model or fresh
+    model, state = initialize(settings, shape, material.seeds, material.vectors, steps=steps)
     miss, alarm = costs(settings, material.prevalence)
     known = {"prevalence": material.prevalence, "miss": miss, "alarm": alarm}
     state["task"] = {
