@@ -154,7 +154,7 @@ def cells(rows: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
 def show(rows: Sequence[dict[str, Any]], title: str, console: Console) -> None:
     """The comparison for a terminal; what became of each loss stands below, where it has room."""
     lines = [line[:-1] for line in cells(rows)]
-    tables.show(COLUMNS[:-1], lines, title, console)
+    tables.show(COLUMNS[:-1], lines, title, console, section=2)
     for row in rows:
         console.print(f"[bold]{row['loss']:>14}[/bold]  {row['verdict']}")
     console.print()
