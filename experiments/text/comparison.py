@@ -91,10 +91,9 @@ class Bench:
         if self.corpus.posterior is not None:
             true = np.log(self.corpus.posterior) - np.log1p(-self.corpus.posterior)
             yield IDEAL, self.judge(np.tile(true, (len(self.seeds), 1))), 0.0
-        for name, probabilities in baselines.PROBABILITIES.items():
-            begun = time.perf_counter()
-            logits = baselines.logits(name, self.corpus, self.parts)
-            yield name, self.judge(logits, probabilities), time.perf_counter() - begun
+        for name in baselines.PROBABILITIES:
+            result = self.baseline(name)
+            yield name, result["runs"], result["seconds"]
         for loss in losses:
             result = self.one(loss, self.out / f"{loss}-{self.seeds[0]}")
             yield loss, result["runs"], result["seconds"]
@@ -107,6 +106,20 @@ class Bench:
         return judge(
             logits.astype(np.float32), labels, self.parts, miss, alarm, probabilities=probabilities
         )
+
+    def baseline(self, name: str) -> dict[str, Any]:
+        """Fit and judge a baseline, or read what was found."""
+        directory = self.out / f"{name.replace(', ', '-').lower()}-{self.seeds[0]}"
+        described = run.describe(self.settings, name, self.seeds, self.settings.size)
+        records.claim(directory, described, resume=self.resume)
+        path = directory / "result.json"
+        if not path.exists():
+            begun = time.perf_counter()
+            logits = baselines.logits(name, self.corpus, self.parts)
+            runs = self.judge(logits, baselines.PROBABILITIES[name])
+            seconds = time.perf_counter() - begun
+            records.write_json(path, {"runs": runs, "seconds": seconds, **records.environment()})
+        return json.loads(path.read_text())
 
     def one(self, loss: str, directory: Path) -> dict[str, Any]:
         """Train and judge one loss, or read what a finished run has found."""
