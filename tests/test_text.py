@@ -25,15 +25,20 @@ TINY = ["--messages", "200", "--size", "6", "--maps", "4", "--length", "8", "--e
 TINY += ["--batch-size", "20"]
 
 
-def network(variant: Variant = "multichannel", **options: float) -> TextCNN:
+def network(variant: Variant = "multichannel") -> TextCNN:
     table = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
-    return TextCNN(9, 6, variant=variant, vectors=table, maps=4, rngs=nnx.Rngs(1), **options)
+    return TextCNN(9, 6, variant=variant, vectors=table, maps=4, rngs=nnx.Rngs(1))
 
 
-def sentences(length: int = 7) -> np.ndarray:
+def sentences(length: int = 7) -> jax.Array:
     rng = np.random.default_rng(1)
     ids = rng.integers(1, 9, (5, length))
-    return np.where(np.arange(length) < rng.integers(1, length + 1, (5, 1)), ids, 0)
+    return jnp.where(np.arange(length) < rng.integers(1, length + 1, (5, 1)), ids, 0)
+
+
+def bias_of(conv: nnx.Conv) -> nnx.Param:
+    assert conv.bias is not None
+    return conv.bias
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -50,7 +55,7 @@ def test_every_filter_is_applied_to_both_channels_and_the_results_are_added():
         responses = [
             conv(jnp.where(present, table[...][ids], 0.0)) for table in (net.static, net.tuned)
         ]
-        both = responses[0] + responses[1] - conv.bias[...]  # the bias once
+        both = responses[0] + responses[1] - bias_of(conv)[...]  # the bias once
         features.append(nnx.relu(jnp.where(present, both, -jnp.inf).max(1)))
     expected = net.head(jnp.concatenate(features, -1))[:, 0]
     np.testing.assert_allclose(net(ids), expected, rtol=1e-5, atol=1e-5)
@@ -59,8 +64,8 @@ def test_every_filter_is_applied_to_both_channels_and_the_results_are_added():
 def test_a_logit_does_not_depend_on_the_length_to_which_a_text_is_padded():
     net, ids = network(), sentences()
     for conv in net.filters:
-        conv.bias[...] = jnp.arange(1.0, 5.0)  # with which even padding would respond
-    padded = np.pad(ids, ((0, 0), (0, 9)))
+        bias_of(conv)[...] = jnp.arange(1.0, 5.0)  # with which even padding would respond
+    padded = jnp.pad(ids, ((0, 0), (0, 9)))
     np.testing.assert_allclose(net(padded), net(ids), rtol=1e-5, atol=1e-6)
 
 
@@ -81,7 +86,7 @@ def test_variants_have_the_channels_of_the_paper(variant: Variant):
 
 
 def test_dropout_acts_with_a_key_alone():
-    net, ids = network(dropout=0.5), sentences()
+    net, ids = network(), sentences()
     np.testing.assert_array_equal(net(ids), net(ids))
     a, b = (net(ids, jax.random.key(k)) for k in (0, 1))
     assert np.any(np.asarray(a) != np.asarray(b))
