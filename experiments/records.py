@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,20 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
             what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
             raise ValueError(f"{directory} was made with other settings: {what}")
     write_json(path, described)
+
+
+@contextlib.contextmanager
+def stopwatch(path: Path) -> Iterator[Callable[[], float]]:
+    """Seconds spent within, those of earlier calls that were interrupted included.
+
+    They are kept in the file at `path`; what is yielded reads the sum.
+    """
+    before = json.loads(path.read_text()) if path.exists() else 0.0
+    begun = time.perf_counter()
+    try:
+        yield lambda: before + time.perf_counter() - begun
+    finally:
+        write_json(path, before + time.perf_counter() - begun)
 
 
 def environment(device: Any = None) -> dict[str, Any]:

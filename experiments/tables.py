@@ -33,14 +33,19 @@ def show(
     title: str,
     console: Console,
     *,
-    section: int,
+    section: int | None = None,
 ) -> None:
-    """Print lines of text; a rule after every `section` of them."""
+    """Print lines of text, a rule after every `section` of them.
+
+    By default a rule stands before every line whose first cell is not empty.
+    """
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for k, column in enumerate(columns):
         table.add_column(column, justify="right" if k else "left", no_wrap=True)
-    for k, line in enumerate(lines, 1):
-        table.add_row(*line, end_section=k % section == 0)
+    for k, line in enumerate(lines):
+        if line[0] if section is None else k % section == 0:
+            table.add_section()
+        table.add_row(*line)
     # A terminal that is too narrow wraps the lines; a table that is made to fit would lose figures.
     ample = Console(file=console.file, width=200)
     needed = Measurement.get(ample, ample.options, table).maximum

@@ -59,7 +59,7 @@ def train(
     unit: str = "examples",
     log_every: int = 20,
     checkpoint_every: int = 100,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     console: Console | None = None,
 ) -> Iterator[Step]:
     """Run `update` for `steps` steps, continuing from the newest checkpoint in `directory`.
@@ -201,7 +201,7 @@ class _Placement:
     replicated: NamedSharding
 
 
-def _spread(batch_size: int, devices: Sequence[jax.Device]) -> _Placement:
+def _spread(batch_size: int, devices: Sequence[Any]) -> _Placement:
     """Batches over as many devices as divide them; parameters on each of those."""
     count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     mesh = jax.sharding.Mesh(np.array(devices[:count]), ("batch",))

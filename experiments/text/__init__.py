@@ -1,0 +1,1 @@
+"""Find the rare class among texts: a two-channel TextCNN, its losses and its decisions."""

@@ -1,0 +1,47 @@
+"""What needs no network: TF-IDF with a linear classifier, from scikit-learn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.svm import LinearSVC
+
+from experiments.text.corpus import Corpus, Parts
+from experiments.text.words import tokens
+
+LOGISTIC, SVM = "TF-IDF, logistic", "TF-IDF, SVM"
+# The SVM's margins are no probabilities.
+PROBABILITIES = {LOGISTIC: True, SVM: False}
+
+
+def terms(text: str) -> list[str]:
+    """Words, and pairs of neighbours."""
+    found = tokens(text)
+    return found + [f"{a} {b}" for a, b in itertools.pairwise(found)]
+
+
+def make(name: str) -> Pipeline:
+    """Words and pairs of words, logarithmic counts, and a linear classifier."""
+    classifiers: dict[str, Any] = {
+        LOGISTIC: LogisticRegression(C=10.0, max_iter=1000),
+        SVM: LinearSVC(),
+    }
+    features = TfidfVectorizer(analyzer=cast("Any", terms), sublinear_tf=True)
+    return Pipeline([("features", features), ("classifier", classifiers[name])])
+
+
+def logits(name: str, corpus: Corpus, parts: Sequence[Parts]) -> np.ndarray:
+    """Log-odds or margins [R, n] of all texts, of a model for each run's training texts."""
+    rows = []
+    for part in parts:
+        model = make(name).fit(
+            [corpus.texts[k] for k in part.train], corpus.labels[part.train].tolist()
+        )
+        rows.append(model.decision_function(corpus.texts))
+    return np.stack(rows)

@@ -1,0 +1,154 @@
+"""The losses by name, each ``f(logits [B], labels [B], task) -> scalar`` for one batch.
+
+`Task` holds what is known of the problem: how frequent the rare class is in training, and what the
+two errors cost. All are traced, so that one compiled program serves every loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypedDict
+
+import jax
+import jax.numpy as jnp
+
+import diffmetrics as dm
+
+
+class Task(TypedDict):
+    prevalence: jax.Array  # share of the rare class in the training texts
+    miss: jax.Array  # cost of a rare text that is not found
+    alarm: jax.Array  # cost of a common text that is taken for rare
+
+
+Loss = Callable[[jax.Array, jax.Array, Task], jax.Array]
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Mean binary cross-entropy."""
+    return dm.sigmoid_cross_entropy(logits, labels).mean()
+
+
+def class_weighted(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Cross-entropy, the rare class weighing what missing it costs; Keras's `class_weight`."""
+    weight = task["miss"] / task["alarm"]
+    return dm.weighted_sigmoid_cross_entropy(logits, labels, positive_weight=weight).mean()
+
+
+def soft_mask(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """What the question was after: the weight is the mean of w[true, .] under the softmax."""
+    z, y = _two_columns(logits), labels.astype(jnp.int32)
+    return dm.cost_sensitive_cross_entropy(z, y, cost=_question_weights(task)).mean()
+
+
+def expected_cost(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Mean cost of decisions drawn from the softmax."""
+    z, y = _two_columns(logits), labels.astype(jnp.int32)
+    return dm.expected_cost_loss(z, y, cost=cost_matrix(task["miss"], task["alarm"])).mean()
+
+
+def expected_cost_and_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Their sum, which starts where expected cost alone may not."""
+    return expected_cost(logits, labels, task) + cross_entropy(logits, labels, task)
+
+
+def logit_adjusted(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Cross-entropy of what the logits add to the log-odds of the class."""
+    return dm.logit_adjusted_sigmoid_loss(logits, labels, prevalence=task["prevalence"]).mean()
+
+
+def focal(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Focal loss with the constants of the paper (Lin et al., 2017, arXiv:1708.02002)."""
+    return dm.sigmoid_focal_loss(logits, labels, alpha=0.25, gamma=2.0).mean()
+
+
+def asymmetric(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Asymmetric loss with the constants of the paper (Ridnik et al., 2021, arXiv:2009.14119)."""
+    return dm.asymmetric_loss(logits, labels).mean()
+
+
+def soft_f1(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """One minus soft F1 of the batch."""
+    return dm.fbeta_loss(logits, labels)
+
+
+def soft_f2(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """One minus soft F2 of the batch: recall matters more."""
+    return dm.fbeta_loss(logits, labels, beta=2.0)
+
+
+# --- the question's own ---------------------------------------------------------------------------
+# `w_categorical_crossentropy` of Keras issue 2115, as it was asked on Stack Overflow: cross-entropy
+# times w[true, argmax], for a softmax of two columns.
+
+
+def _question_weights(task: Task) -> jax.Array:
+    """w[true, predicted]: one, but more for a rare text that is not found."""
+    return jnp.array([[1.0, 1.0], [0.0, 1.0]]).at[1, 0].set(task["miss"] / task["alarm"])
+
+
+def _hard_mask(p: jax.Array, y: jax.Array, task: Task) -> jax.Array:
+    """Each text's weight: piecewise constant, so that its gradient is zero; a tie counts twice."""
+    chosen = (p == jnp.max(p, axis=-1, keepdims=True)).astype(p.dtype)
+    return jnp.sum(y @ _question_weights(task) * chosen, axis=-1)
+
+
+def _keras_categorical_crossentropy(target: jax.Array, output: jax.Array) -> jax.Array:
+    """What `K.categorical_crossentropy(target, output)` computes since Keras 2."""
+    output = output / jnp.sum(output, axis=-1, keepdims=True)
+    return -jnp.sum(target * jnp.log(jnp.clip(output, 1e-7, 1.0 - 1e-7)), axis=-1)
+
+
+def asked_mask(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """The question's loss with the arguments in the order that Keras 2 wants.
+
+    Once a rare text is on the right side of ½ its weight falls to one: nothing builds a margin.
+    """
+    p, y = jax.nn.softmax(_two_columns(logits)), jax.nn.one_hot(labels.astype(jnp.int32), 2)
+    return jnp.mean(_keras_categorical_crossentropy(y, p) * _hard_mask(p, y, task))
+
+
+def asked_swapped(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """The question's loss as it was written, in the order of Keras 1.
+
+    Labels and predictions change places, so it is 16.1 (1 - p of the true class): linear, and its
+    gradient vanishes on the texts that are most wrong.
+    """
+    p, y = jax.nn.softmax(_two_columns(logits)), jax.nn.one_hot(labels.astype(jnp.int32), 2)
+    return jnp.mean(_keras_categorical_crossentropy(p, y) * _hard_mask(p, y, task))
+
+
+def _two_columns(logits: jax.Array) -> jax.Array:
+    """A softmax over these is the sigmoid of the one logit."""
+    return jnp.stack([jnp.zeros_like(logits), logits], axis=-1)
+
+
+def cost_matrix(miss: jax.Array | float, alarm: jax.Array | float) -> jax.Array:
+    """What it costs to predict the second index when the first is true."""
+    return jnp.array([[0.0, 1.0], [0.0, 0.0]]) * alarm + jnp.array([[0.0, 0.0], [1.0, 0.0]]) * miss
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raise `ValueError` for names that no loss has."""
+    unknown = [name for name in names if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
+
+
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "class-weighted": class_weighted,
+    "asked-mask": asked_mask,
+    "asked-swapped": asked_swapped,
+    "soft-mask": soft_mask,
+    "expected-cost": expected_cost,
+    "expected-cost+ce": expected_cost_and_entropy,
+    "logit-adjusted": logit_adjusted,
+    "focal": focal,
+    "asymmetric": asymmetric,
+    "soft-f1": soft_f1,
+    "soft-f2": soft_f2,
+    "oversampled": cross_entropy,
+}
+# Trained on batches in which the rare class's texts are repeated until both are equally frequent.
+OVERSAMPLED = frozenset({"oversampled"})

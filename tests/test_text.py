@@ -1,0 +1,363 @@
+"""The text experiment: its network, its losses, its figures, and every command for a few steps."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from rich.console import Console
+from sklearn import metrics
+
+from experiments.text import comparison, corpus, measure, messages, run
+from experiments.text.__main__ import main
+from experiments.text.losses import LOSSES, Task
+from experiments.text.run import Settings
+from experiments.text.textcnn import Frozen, TextCNN, Variant
+
+# One length of text, so that every program is compiled once.
+SETTINGS = Settings(messages=200, size=6, maps=4, length=8, epochs=2, batch_size=20, max_norm=0.5)
+TINY = ["--messages", "200", "--size", "6", "--maps", "4", "--length", "8", "--epochs", "1"]
+TINY += ["--batch-size", "20"]
+
+
+def network(variant: Variant = "multichannel") -> TextCNN:
+    table = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
+    return TextCNN(9, 6, variant=variant, vectors=table, maps=4, rngs=nnx.Rngs(1))
+
+
+def sentences(length: int = 7) -> jax.Array:
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1, 9, (5, length))
+    return jnp.where(np.arange(length) < rng.integers(1, length + 1, (5, 1)), ids, 0)
+
+
+def bias_of(conv: nnx.Conv) -> nnx.Param:
+    assert conv.bias is not None
+    return conv.bias
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def test_every_filter_is_applied_to_both_channels_and_the_results_are_added():
+    net, ids = network(), sentences()
+    assert net.static is not None
+    assert net.tuned is not None
+    net.tuned[...] = net.tuned[...] * 0.5 + 0.1  # no longer equal, as after training
+    present = (ids > 0)[..., None]
+    features = []
+    for conv in net.filters:
+        responses = [
+            conv(jnp.where(present, table[...][ids], 0.0)) for table in (net.static, net.tuned)
+        ]
+        both = responses[0] + responses[1] - bias_of(conv)[...]  # the bias once
+        features.append(nnx.relu(jnp.where(present, both, -jnp.inf).max(1)))
+    expected = net.head(jnp.concatenate(features, -1))[:, 0]
+    np.testing.assert_allclose(net(ids), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_logit_does_not_depend_on_the_length_to_which_a_text_is_padded():
+    net, ids = network(), sentences()
+    for conv in net.filters:
+        bias_of(conv)[...] = jnp.arange(1.0, 5.0)  # with which even padding would respond
+    padded = jnp.pad(ids, ((0, 0), (0, 9)))
+    np.testing.assert_allclose(net(padded), net(ids), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["rand", "static", "non-static", "multichannel"])
+def test_variants_have_the_channels_of_the_paper(variant: Variant):
+    net = network(variant)
+    assert (net.static is not None) == (variant in ("static", "multichannel"))
+    assert (net.tuned is not None) == (variant != "static")
+    if net.tuned is not None and variant != "rand":
+        np.testing.assert_array_equal(
+            net.tuned[...][0], np.random.default_rng(0).normal(size=6).astype("f4")
+        )
+    graph, params, frozen = nnx.split(net, nnx.Param, Frozen)
+    assert ("tuned" in params) == (variant != "static")
+    assert ("static" in frozen) == (variant in ("static", "multichannel"))
+    merged = nnx.merge(graph, params, frozen)
+    np.testing.assert_array_equal(merged(sentences()), net(sentences()))
+
+
+def test_dropout_acts_with_a_key_alone():
+    net, ids = network(), sentences()
+    np.testing.assert_array_equal(net(ids), net(ids))
+    a, b = (net(ids, jax.random.key(k)) for k in (0, 1))
+    assert np.any(np.asarray(a) != np.asarray(b))
+    with pytest.raises(ValueError, match="'static' needs vectors; only 'rand'"):
+        TextCNN(9, 6, variant="static", rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r"vectors must be \(9, 6\), got \(9, 5\)"):
+        TextCNN(9, 6, vectors=np.zeros((9, 5), np.float32), rngs=nnx.Rngs(0))
+
+
+# --- the losses -----------------------------------------------------------------------------------
+
+TASK = Task(prevalence=jnp.array(0.25), miss=jnp.array(5.0), alarm=jnp.array(1.0))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_is_a_finite_scalar_with_a_gradient(name: str):
+    z = jnp.array([-30.0, -2.0, -0.1, 0.2, 3.0, 40.0])
+    y = jnp.array([1.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    value, gradient = jax.value_and_grad(LOSSES[name])(z, y, TASK)
+    assert value.shape == ()
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+    assert np.any(gradient != 0)
+
+
+def of_one_rare_text(name: str, logit: float) -> tuple[float, float]:
+    value, gradient = jax.value_and_grad(LOSSES[name])(
+        jnp.array([logit], jnp.float32), jnp.ones(1), TASK
+    )
+    return float(value), float(gradient[0])
+
+
+def test_the_questions_mask_falls_off_where_a_text_crosses_one_half():
+    assert of_one_rare_text("asked-mask", -0.01) == pytest.approx((3.49, -2.51), abs=0.01)
+    assert of_one_rare_text("asked-mask", 0.01) == pytest.approx((0.688, -0.497), abs=0.001)
+    # A tie counts as both classes, weight 6.
+    assert of_one_rare_text("asked-mask", 0.0)[0] == pytest.approx(6 * np.log(2), rel=1e-5)
+    # The weight of a class stays on, and builds a margin.
+    assert of_one_rare_text("class-weighted", 0.01)[1] == pytest.approx(-2.49, abs=0.01)
+
+
+def test_swapped_arguments_lose_the_gradient_of_the_worst_errors():
+    worst = float(np.log(0.0003 / 0.9997))
+    assert abs(of_one_rare_text("cross-entropy", worst)[1]) == pytest.approx(0.9997, abs=1e-4)
+    assert abs(of_one_rare_text("asked-swapped", worst)[1]) / 5.0 < 0.006
+    assert of_one_rare_text("asked-swapped", worst)[0] / 5.0 == pytest.approx(16.1, abs=0.1)
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def test_figures_agree_with_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels = rng.random(300) < 0.3
+    logits = (rng.normal(size=(2, 300)) + 1.5 * labels - 1.0).astype(np.float32)
+    parts = [corpus.Parts(np.arange(0), np.arange(0, 90), np.arange(90, 300))]
+    parts += [corpus.Parts(np.arange(0), np.arange(200, 300), np.arange(0, 200))]
+    judged = measure.judge(logits, labels, parts, np.array([4.0, 4.0]), np.ones(2))
+    for z, part, found in zip(logits, parts, judged, strict=True):
+        y, s = labels[part.test], z[part.test]
+        p = 1.0 / (1.0 + np.exp(-s.astype(float)))
+        assert found["average_precision"] == pytest.approx(
+            metrics.average_precision_score(y, s), abs=1e-5
+        )
+        for when, threshold in (("at_half", 0.5), ("at_bayes", 0.2)):
+            guess, at = p > threshold, found[when]
+            assert at["threshold"] == pytest.approx(threshold)
+            assert at["f1"] == pytest.approx(metrics.f1_score(y, guess), abs=1e-5)
+            assert at["macro_f1"] == pytest.approx(
+                metrics.f1_score(y, guess, average="macro"), abs=1e-5
+            )
+            assert at["mcc"] == pytest.approx(metrics.matthews_corrcoef(y, guess), abs=1e-5)
+            cells = metrics.confusion_matrix(y, guess).ravel().tolist()
+            assert [at[name] for name in ("tn", "fp", "fn", "tp")] == cells
+            assert at["cost"] == pytest.approx((4 * cells[2] + cells[1]) / len(y), abs=1e-5)
+        dev = [metrics.f1_score(labels[part.dev], z[part.dev] > t) for t in z[part.dev] - 1e-4]
+        assert found["at_tuned"]["dev_f1"] == pytest.approx(max(dev), abs=1e-5)
+    assert judged[0]["curve"]["recall"][-1] == 1.0
+
+
+def test_calibration_error_is_the_mean_gap_of_bins():
+    p, y = np.array([0.01, 0.02, 0.5, 0.99, 1.0]), np.array([0, 1, 1, 1, 1], bool)
+    bins = measure.reliability(p, y)
+    assert sum(bins["texts"]) == 5
+    expected = (abs(0.03 - 1) + abs(0.5 - 1) + abs(1.99 - 2)) / 5
+    assert measure.calibration_error(bins) == pytest.approx(expected)
+
+
+# --- a run ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    found = messages.generate(SETTINGS.messages)
+    parts = [corpus.split(found, seed) for seed in (0, 1)]
+    material = run.prepare(SETTINGS, found, parts, [0, 1])
+    directory = tmp_path_factory.mktemp("run") / "a"
+    quiet = Console(file=io.StringIO())
+    networks = run.fit(SETTINGS, material, "cross-entropy", directory, quiet, resume=False)
+    return material, directory, quiet, networks
+
+
+def test_the_frozen_channel_is_bit_identical_after_training(trained: tuple):
+    material, directory, _, networks = trained
+    static, tuned = networks.state["frozen"]["static"], networks.state["params"]["tuned"]
+    assert material.vectors.any()
+    np.testing.assert_array_equal(static, material.vectors)
+    changed = np.asarray(tuned) != material.vectors
+    assert changed.any((1, 2)).all()  # they began equal, and only one has moved
+    assert not changed[:, 0].any()  # padding stays zero
+    restored = run.load(directory)[-1]
+    np.testing.assert_array_equal(restored.state["frozen"]["static"], material.vectors)
+    np.testing.assert_array_equal(restored(material.rows), networks(material.rows))
+
+
+def test_networks_side_by_side_are_those_trained_alone(trained: tuple, tmp_path: Path):
+    material, _, quiet, networks = trained
+    # Two runs of the same seed and texts are the same run, and the one of before.
+    twice = dataclasses.replace(
+        material,
+        parts=[material.parts[0]] * 2,
+        seeds=[0, 0],
+        rows=dataclasses.replace(material.rows, ids=material.rows.ids[[0, 0]]),
+        vectors=material.vectors[[0, 0]],
+    )
+    arguments = (SETTINGS, twice, "cross-entropy", tmp_path / "b", quiet)
+    pair = run.fit(*arguments, resume=False)(twice.rows)
+    np.testing.assert_array_equal(pair[0], pair[1])
+    assert np.any(networks(material.rows)[0] != networks(material.rows)[1])
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
+    trained: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    material, _, quiet, networks = trained
+    real = run.plan
+
+    def short(*arguments, **options):
+        plan = real(*arguments, **options)
+        assert len(plan.schedule) == 14
+        return dataclasses.replace(plan, schedule=plan.schedule[:7])
+
+    monkeypatch.setattr(run, "plan", short)
+    # The learning rate falls over all steps, so the part is cut from the same schedule.
+    monkeypatch.setattr(
+        run, "initialize", lambda *a, steps=1, first=run.initialize, **k: first(*a, steps=14, **k)
+    )
+    arguments = (SETTINGS, material, "cross-entropy", tmp_path / "c", quiet)
+    run.fit(*arguments, resume=False)
+    with pytest.raises(FileExistsError, match="pass --resume"):
+        run.fit(*arguments, resume=False)
+    monkeypatch.setattr(run, "plan", real)
+    whole = run.fit(*arguments, resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.state["params"], networks.state["params"])
+
+
+def test_the_last_layer_keeps_its_norm(trained: tuple):
+    norms = np.linalg.norm(trained[-1].state["params"]["head"]["kernel"], axis=(1, 2))
+    np.testing.assert_array_less(norms, SETTINGS.max_norm + 1e-6)
+
+
+# --- commands -------------------------------------------------------------------------------------
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_tour_writes_table_json_and_figures(tmp_path: Path, capsys):
+    options = ["--out", str(tmp_path), "--losses", "asked-swapped", "oversampled", "--seeds", "2"]
+    assert main([*TINY, *options]) == 0
+    told = printed(capsys)
+    assert "asked-swapped" in told
+    assert "chosen on the development texts" in told
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert [row["method"] for row in written["rows"]] == [
+        comparison.IDEAL,
+        "TF-IDF, logistic",
+        "TF-IDF, SVM",
+        "asked-swapped",
+        "oversampled",
+        comparison.CORRECTED,
+    ]
+    assert written["rows"][2]["at_bayes"]["f1"] == [None, None]  # margins are no probabilities
+    corrected, plain = (row["each_seed"] for row in (written["rows"][-1], written["rows"][-2]))
+    assert corrected["average_precision"] == plain["average_precision"]
+    names = ("comparison", "curves", "precision-recall", "reliability", "confusion")
+    for name in names:
+        assert (tmp_path / f"{name}.png").stat().st_size > 2000
+    assert "| asked-swapped | ½ |" in (tmp_path / "comparison.md").read_text()
+    assert main([*TINY, *options]) == 1
+    assert "--resume" in printed(capsys)
+    assert main([*TINY, *options, "--resume"]) == 0
+    assert main([*TINY, *options, "--resume", "--learning-rate", "1e-5"]) == 1
+    assert "learning_rate was 0.002, is 1e-05" in printed(capsys)
+
+
+def test_train_evaluate_and_predict_on_a_file(tmp_path: Path, capsys, monkeypatch):
+    found = messages.generate(200)
+    table, out, guesses = (tmp_path / name for name in ("a.csv", "run", "out.csv"))
+    lines = [f'"{text}",{int(y)}' for text, y in zip(found.texts, found.labels, strict=True)]
+    table.write_text("\n".join(["body,kind", *lines, '"",1']))
+    data = ["--data", str(table), "--text-column", "body", "--label-column", "kind"]
+    assert main(["train", *TINY, *data, "--out", str(out), "--loss", "expected-cost"]) == 0
+    told = printed(capsys)
+    assert "200 texts" in told
+    assert "left out: a.csv, line 202: column 'body' is empty" in told
+    before = json.loads((out / "result.json").read_text())["runs"]
+    assert main(["evaluate", str(out)]) == 0
+    assert json.loads((out / "result.json").read_text())["runs"] == before
+    texts = tmp_path / "texts.txt"
+    texts.write_text("this is urgent\n\nthank you\n")
+    assert main(["predict", str(out), "--texts", str(texts), "--out", str(guesses)]) == 0
+    rows = guesses.read_text().splitlines()
+    assert rows[0] == "line,probability,rare"
+    assert len(rows) == 4
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.StringIO("this is urgent\n\nthank you\n"))
+    assert main(["predict", str(out), "--threshold", "0"]) == 0
+    piped = capsys.readouterr().out.splitlines()
+    assert [row.split(",")[:2] for row in piped[:4]] == [row.split(",")[:2] for row in rows]
+    assert all(row.endswith(",1") for row in piped[1:4])
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["predict", str(out)]) == 1
+    assert "standard input holds no text" in printed(capsys)
+    assert main(["predict", str(tmp_path / "nothing")]) == 1
+    assert "holds no run" in printed(capsys)
+
+
+def test_crossvalidation_stands_beside_the_published_figures(tmp_path: Path, capsys):
+    found = messages.generate(200, rare_share=0.5)
+    folder, out = tmp_path / "mr", tmp_path / "cv"
+    folder.mkdir()
+    for name, value in (("neg", False), ("pos", True)):
+        texts = [text for text, y in zip(found.texts, found.labels, strict=True) if y == value]
+        (folder / f"rt-polarity.{name}").write_text("\n".join(texts))
+    command = ["crossvalidate", *TINY, "--data", str(folder), "--layout", "mr", "--folds", "2"]
+    command += ["--out", str(out), "--variants", "rand", "--optimizer", "adadelta"]
+    assert main(command) == 0
+    told = printed(capsys)
+    assert "TextCNN, rand" in told
+    assert "Kim 2014, CNN-rand 76.1" in told
+    rows = json.loads((out / "crossvalidation.json").read_text())["rows"]
+    assert [len(row["each_fold"]) for row in rows] == [2, 2, 2]
+    assert main([*command, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["compare", "--losses", "focl"], "no loss is called focl; there are cross-entropy,"),
+        (["--seeds", "0"], "seeds must be at least 1, got 0"),
+        (["train", "--data", "nowhere.csv"], "nowhere.csv"),
+    ],
+)
+def test_errors_that_a_user_can_mend_are_one_line(options, message, tmp_path, capsys):
+    assert main([*options, "--out", str(tmp_path / "run")]) == 1
+    told = printed(capsys)
+    assert message in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
+        ({"miss_cost": 0.0}, "miss_cost must be above 0, got 0.0"),
+        ({"widths": ()}, "widths must be positive"),
+    ],
+)
+def test_settings_that_mean_nothing_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(**options)
