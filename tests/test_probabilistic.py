@@ -228,6 +228,15 @@ def assert_finite_in(dtype: Any, row: Row) -> None:
     chex.assert_trees_all_close(value, value_and_gradients(row, *rounded)[0], rtol=1e-6)
 
 
+@over(dm.gaussian_nll, dm.faithful_nll, dm.laplace_nll, dm.crps_gaussian, dm.pinball_loss)
+def test_value_and_gradient_make_no_array_but_the_gradient(row: Row):
+    some = [jax.ShapeDtypeStruct((2**18,), jnp.float32)] * len(row.names)
+    both = jax.jit(jax.value_and_grad(lambda *a: row(*a).mean()))
+    memory = both.lower(*some).compile().memory_analysis()
+    assert memory is not None
+    assert memory.temp_size_in_bytes < 0.1 * 4 * 2**18
+
+
 @over_functions
 def test_lists_are_accepted(row: Row):
     batch = narrow(row.batch)

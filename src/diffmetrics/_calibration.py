@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics import _math
-from diffmetrics._distribution import positive, prediction, standardized
+from diffmetrics._distribution import errors, positive, prediction
 from diffmetrics._math import Axis, held
 from diffmetrics._per_example import parameter
 from diffmetrics._sorting import rows, sort_by
@@ -50,7 +50,7 @@ def normal_interval(
       -2.92 4.92
     """
     m = jnp.asarray(mean)
-    _, s, _ = prediction(mean, scale, m)
+    s = _math.as_float(prediction(mean, scale, m).scale)
     c = parameter("coverage", coverage, m.shape, "mean")
     reach = s * (math.sqrt(2.0) * jax.lax.erf_inv(c))
     return _math.as_float(m) - reach, _math.as_float(m) + reach
@@ -125,8 +125,7 @@ def probability_integral_transform(
       Dawid, Statistical theory: the prequential approach, JRSS A 147, 1984; Gneiting, Balabdaoui
       and Raftery, Probabilistic forecasts, calibration and sharpness, JRSS B 69, 2007.
     """
-    error, s, _ = prediction(mean, scale, target)
-    return jax.scipy.special.ndtr(standardized(error, s))
+    return jax.scipy.special.ndtr(errors(mean, scale, target)[1])
 
 
 @_math.compiled("axis")
@@ -172,8 +171,8 @@ def regression_calibration_error(
       Kuleshov, Fenner and Ermon, Accurate uncertainties for deep learning using calibrated
       regression, ICML 2018, arXiv:1807.00263 (with squares, and one-sided levels).
     """
-    error, s, _ = prediction(mean, scale, target)
-    (z,) = rows(axis, mean=jnp.abs(standardized(error, s)))
+    _, z = errors(mean, scale, target)
+    (z,) = rows(axis, mean=jnp.abs(z))
     return _from_uniform(jnp.sort(jax.lax.erf(z * math.sqrt(0.5)), -1))
 
 
@@ -225,8 +224,8 @@ def normalized_calibration_error(
       Levi, Gispan, Giladi and Fetaya, Evaluating and calibrating uncertainty prediction in
       regression tasks, 2019, arXiv:1905.11659.
     """
-    error, s, _ = prediction(mean, scale, target)
-    e, s = rows(axis, mean=error, scale=jnp.broadcast_to(s, error.shape))
+    error, _ = errors(mean, scale, target)
+    e, s = rows(axis, mean=error, scale=jnp.broadcast_to(scale, error.shape))
     n = e.shape[-1]
     if not 1 <= bins <= n:
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
@@ -236,9 +235,9 @@ def normalized_calibration_error(
     number = jnp.arange(n) * bins // n
     largest = positive(s[..., jnp.searchsorted(number, jnp.arange(bins), side="right") - 1])
     members = (number == jnp.arange(bins)[:, None]) / jnp.bincount(number, length=bins)[:, None]
-    errors = unit * _math.sqrt(squares @ members.T)
+    rmse = unit * _math.sqrt(squares @ members.T)
     deviations = largest * _math.sqrt((s / largest[..., number]) ** 2 @ members.T)
-    apart = jnp.abs(1.0 - held(errors / positive(deviations)))
+    apart = jnp.abs(1.0 - held(rmse / positive(deviations)))
     return _math.capped(jnp.sum(apart / bins, -1))
 
 

@@ -20,6 +20,7 @@ from jax.typing import ArrayLike
 from diffmetrics import _math
 from diffmetrics._distribution import (
     members,
+    of_error,
     positive,
     prediction,
     require_members,
@@ -74,8 +75,7 @@ def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.A
       Gneiting, Raftery, Westveld and Goldman, Calibrated probabilistic forecasting using ensemble
       model output statistics and minimum CRPS estimation, Monthly Weather Review 133, 2005.
     """
-    error, scale, _ = prediction(mean, scale, target)
-    return _gaussian(error, scale)
+    return _gaussian(*prediction(mean, scale, target)[:3])
 
 
 def _value(e: jax.Array, s: jax.Array) -> jax.Array:
@@ -92,7 +92,7 @@ def _in_scale(e: jax.Array, s: jax.Array) -> jax.Array:
     return 2.0 * _density(standardized(e, s)) - 1.0 / math.sqrt(math.pi)
 
 
-_gaussian = _math.with_slope(_value, _in_error, _in_scale)
+_gaussian = of_error(_value, _in_error, _in_scale)
 
 
 @_math.compiled("fair")

@@ -22,6 +22,7 @@ Errors, at trace time: `TypeError` for integer predictions, `ValueError` for sha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -31,26 +32,34 @@ from jax.typing import ArrayLike
 from diffmetrics import _math
 from diffmetrics._math import held
 
+Function = Callable[..., jax.Array]
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Prediction(NamedTuple):
-    """What the losses are functions of."""
+    """What the losses are functions of, in the types they came in."""
 
-    error: jax.Array
-    """Target minus prediction; infinite where it is beyond the largest number."""
+    mean: jax.Array
     scale: jax.Array
+    target: jax.Array
     limit: jax.Array
-    """The largest slope that fits the narrowest type among the arguments."""
+    """The largest slope that fits the narrowest type among them."""
 
 
 def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Prediction:
-    """Checked errors and scales, in the accumulator type."""
+    """Checked predictions and targets."""
     m, y = located("mean", mean, target)
     s = jnp.asarray(scale)
     _math.require_float("scale", s, "It is a positive number in the units of the target.")
     _math.require_broadcast("scale", s, m.shape, "mean")
-    return Prediction(_math.as_float(y) - _math.as_float(m), _math.as_float(s), limit(m, s, y))
+    return Prediction(m, s, y, limit(m, s, y))
+
+
+def errors(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checked errors, and how many deviations each is, finite, with the shape of `mean`."""
+    m, s, y, _ = prediction(mean, scale, target)
+    error = _math.as_float(y) - _math.as_float(m)
+    return error, held(standardized(error, _math.as_float(s)))
 
 
 def members(
@@ -113,17 +122,34 @@ def positive(scale: jax.Array) -> jax.Array:
 
 
 def standardized(error: jax.Array, scale: jax.Array) -> jax.Array:
-    """How many deviations the error is."""
-    return held(error / positive(scale))
+    """How many deviations the error is; infinite where that is beyond the largest number.
+
+    It is not held here, because XLA's CPU backend writes out what is clamped and used twice.
+    """
+    return error / positive(scale)
 
 
-def _gaussian(error: jax.Array, scale: jax.Array, _limit: jax.Array) -> jax.Array:
+def of_error(value: Function, in_error: Function, in_scale: Function) -> Function:
+    """The loss ``f(mean, scale, target, *rest)`` of ``value(error, scale, *rest)`` and its slopes.
+
+    The error is made inside each of them: made once outside, it would be an array of its own.
+    """
+
+    def of(function: Function, sign: float = 1.0) -> Function:
+        return lambda m, s, y, *rest: sign * function(y - m, s, *rest)
+
+    return _math.with_slope(of(value), of(in_error, -1.0), of(in_scale), of(in_error))
+
+
+def gaussian_value(error: jax.Array, scale: jax.Array, _limit: jax.Array) -> jax.Array:
+    """Minus the log-density of a normal distribution."""
     z = standardized(error, scale)
     return _math.capped(0.5 * z * z + jnp.log(positive(scale)) + HALF_LOG_2PI)
 
 
 def _gaussian_in_error(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
-    return held(standardized(error, scale) / positive(scale), limit)
+    # Held in between, where XLA would divide by σ² instead, which is 0 long before σ is.
+    return held(held(standardized(error, scale)) / positive(scale), limit)
 
 
 def gaussian_in_scale(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
@@ -132,5 +158,5 @@ def gaussian_in_scale(error: jax.Array, scale: jax.Array, limit: jax.Array) -> j
     return held((1.0 - z) * ((1.0 + z) / positive(scale)), limit)
 
 
-gaussian = _math.with_slope(_gaussian, _gaussian_in_error, gaussian_in_scale)
-"""Minus the log-density of a normal distribution: of error, scale and limit."""
+gaussian = of_error(gaussian_value, _gaussian_in_error, gaussian_in_scale)
+"""Minus the log-density of a normal distribution: of mean, scale, target and limit."""

@@ -19,6 +19,8 @@ from diffmetrics._distribution import (
     HALF_LOG_2PI,
     gaussian,
     gaussian_in_scale,
+    gaussian_value,
+    of_error,
     positive,
     prediction,
     standardized,
@@ -157,7 +159,7 @@ def beta_nll(
       estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
-    return _beta(*given, parameter("beta", beta, given.error.shape, "mean"))
+    return _beta(*given, parameter("beta", beta, given.mean.shape, "mean"))
 
 
 def _factor(scale: jax.Array, beta: jax.Array) -> jax.Array:
@@ -187,7 +189,7 @@ def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array
     return held(jnp.where(jnp.abs(z) > 1.0, -held(outer), held(inner)), limit)
 
 
-_beta = _math.with_slope(_beta_value, _beta_in_error, _beta_in_scale)
+_beta = of_error(_beta_value, _beta_in_error, _beta_in_scale)
 
 
 @_math.compiled()
@@ -229,14 +231,14 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
 
 
 def _faithful_value(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
-    return _math.capped(_math.capped(0.5 * e * e) + gaussian(e, s, limit))
+    return _math.capped(0.5 * e * e + gaussian_value(e, s, limit))
 
 
 def _faithful_in_error(e: jax.Array, _scale: jax.Array, limit: jax.Array) -> jax.Array:
     return held(e, limit)
 
 
-_faithful = _math.with_slope(_faithful_value, _faithful_in_error, gaussian_in_scale)
+_faithful = of_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 
 
 @_math.compiled()
@@ -284,7 +286,7 @@ def _laplace_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array
     return held((1.0 - jnp.abs(standardized(e, s))) / positive(s), limit)
 
 
-_laplace = _math.with_slope(_laplace_value, _laplace_in_error, _laplace_in_scale)
+_laplace = of_error(_laplace_value, _laplace_in_error, _laplace_in_scale)
 
 
 @_math.compiled()
@@ -325,7 +327,7 @@ def student_t_nll(
       statistical modeling using the t distribution, JASA 1989.
     """
     given = prediction(mean, scale, target)
-    return _student(*given, parameter("df", df, given.error.shape, "mean"))
+    return _student(*given, parameter("df", df, given.mean.shape, "mean"))
 
 
 def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:
@@ -340,7 +342,7 @@ def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array)
 
 def _parts(e: jax.Array, s: jax.Array, df: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """T = z / √ν where |t| ≤ 1, the inverse of |t| where it is more, and where it is."""
-    t = held(standardized(e, s) / jnp.sqrt(df))
+    t = standardized(e, s) / jnp.sqrt(df)
     return jnp.clip(t, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(t), 1.0), jnp.abs(t) > 1.0
 
 
@@ -375,4 +377,4 @@ def _student_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Arra
     return held(jnp.where(outside, outer, inner) / positive(s), limit)
 
 
-_student = _math.with_slope(_student_value, _student_in_error, _student_in_scale)
+_student = of_error(_student_value, _student_in_error, _student_in_scale)

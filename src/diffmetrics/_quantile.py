@@ -52,19 +52,23 @@ def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) ->
     """
     q, y = located("quantile", quantile, target)
     tau = parameter("level", level, q.shape, "quantile")
-    return _pinball(_math.as_float(y) - _math.as_float(q), tau)
+    return _pinball(q, y, tau)
 
 
-def _pinball_value(e: jax.Array, tau: jax.Array) -> jax.Array:
+def _pinball_value(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
     # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
-    return _math.capped(jnp.maximum(tau * e, (tau - 1.0) * e))
+    return _math.capped(jnp.maximum(tau * (y - q), (tau - 1.0) * (y - q)))
 
 
-def _pinball_slope(e: jax.Array, tau: jax.Array) -> jax.Array:
-    return jnp.where(e > 0.0, tau, jnp.where(e < 0.0, tau - 1.0, 0.0))
+def _pinball_in_target(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
+    return jnp.where(y > q, tau, jnp.where(y < q, tau - 1.0, 0.0))
 
 
-_pinball = _math.with_slope(_pinball_value, _pinball_slope)
+def _pinball_in_quantile(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
+    return -_pinball_in_target(q, y, tau)
+
+
+_pinball = _math.with_slope(_pinball_value, _pinball_in_quantile, _pinball_in_target)
 
 
 @_math.compiled()

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics import _math
 from diffmetrics import _per_example as per_example
-from diffmetrics._distribution import prediction, standardized
+from diffmetrics._distribution import errors
 from diffmetrics._math import Axis
 from diffmetrics._per_example import is_class, of_class, parameter
 from diffmetrics._sorting import rows
@@ -57,8 +57,7 @@ def fit_scale(
       Laves, Ihler, Fast, Kahrs and Ortmaier, Well-calibrated regression uncertainty in medical
       imaging with deep learning, MIDL 2020.
     """
-    error, s, _ = prediction(mean, scale, target)
-    (z,) = rows(axis, mean=standardized(error, s))
+    (z,) = rows(axis, mean=errors(mean, scale, target)[1])
     return _math.root_mean_square(z)
 
 

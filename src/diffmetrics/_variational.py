@@ -204,7 +204,7 @@ def mixture_log_likelihood(
     """
     m, s, y, top = members(means, scales, target)
     log_share = _math.log(shares(weights, m.shape))
-    return jax.nn.logsumexp(log_share - gaussian(y - m, s, top), 0)
+    return jax.nn.logsumexp(log_share - gaussian(m, s, y, top), 0)
 
 
 @_math.compiled()
@@ -251,7 +251,7 @@ def moment_matched_log_likelihood(
     # In units of the largest, because the squares may be beyond all numbers or vanish.
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(apart), 0), jnp.max(s, 0)))
     total = jnp.sum(w * ((apart / unit) ** 2 + (s / unit) ** 2), 0)
-    return -gaussian(y - mean, unit * _math.sqrt(total), top)
+    return -gaussian(mean, unit * _math.sqrt(total), y, top)
 
 
 @_math.compiled()
