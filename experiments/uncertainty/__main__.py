@@ -44,7 +44,7 @@ class Tour:
 
     def __call__(self) -> None:
         collapse(4, 40, ("plain",), self.out / "collapse", CONSOLE, resume=self.resume)
-        synthetic(2, 40, self.out / "synthetic", CONSOLE, resume=self.resume)
+        synthetic(2, 60, self.out / "synthetic", CONSOLE, resume=self.resume)
         settings = Settings(splits=6, periods=20)
         methods = ("single", "ensemble-beta", "vi", "vi-constant", "vi-batch")
         found = list(run_all(settings, methods, self.out, CONSOLE, resume=self.resume))
@@ -85,7 +85,7 @@ class Synthetic:
 
     seeds: int = 10
     """Data sets, and networks of each method."""
-    periods: int = 100
+    periods: int = 150
     """Of 60 updates each, at most."""
     out: Path = Path("runs/uncertainty-synthetic")
     """Folder for JSON, table and figure."""

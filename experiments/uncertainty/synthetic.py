@@ -24,7 +24,9 @@ HIDDEN = (50, 50)
 METHODS = {
     "ensemble": Recipe(Design(hidden=HIDDEN), members=5),
     "dropout": Recipe(Design(hidden=HIDDEN, layer="dropout"), draws=50),
-    "vi": Recipe(Design(hidden=HIDDEN, layer="mean-field"), draws=50, learning_rate=2e-2),
+    # With two hidden layers it fits worse, by the held-out likelihood: most of its weights stay at
+    # the prior.
+    "vi": Recipe(Design(hidden=(50,), layer="mean-field"), draws=50, learning_rate=2e-2),
 }
 ROWS = 600
 
