@@ -312,12 +312,12 @@ def report(
     console: Console,
 ) -> None:
     """Print and write the table, what is clear from it, and the figures."""
-    source = str(settings.data.name) if settings.data else f"{len(found)} generated messages"
+    source = run.name_corpus(settings)
     where = records.environment()
     minutes = seconds / 60
     title = (
-        f"TextCNN ({settings.variant}) on {source}: {settings.epochs} epochs, {seeds} seed(s), "
-        f"{where['device']}"
+        f"TextCNN ({settings.variant}) on {source}: {settings.epochs} epochs, {seeds} "
+        f"seed{'s' * (seeds > 1)}, {where['device']}"
     )
     differ = differences(rows)
     others = (IDEAL, *baselines.PROBABILITIES)

@@ -69,7 +69,7 @@ def cross_validate(
             seconds += result["seconds"]
         rows.append(_row(f"TextCNN, {variant}", accuracies, seconds))
     where = records.environment()
-    source = settings.data.name if settings.data else f"{len(found)} generated messages"
+    source = run.name_corpus(settings)
     title = f"{number}-fold cross-validation on {source}, {where['device']}"
     published = PUBLISHED if settings.layout == "mr" else {}
     minutes = sum(row["seconds"] for row in rows) / 60

@@ -122,6 +122,16 @@ def open_corpus(settings: Settings, console: Console) -> Corpus:
     return found
 
 
+NAMES = {"sms": "SMS spam", "mr": "MR", "olid": "OLID"}
+
+
+def name_corpus(settings: Settings) -> str:
+    """What a title calls the texts."""
+    if settings.data is None:
+        return f"{settings.messages:,} generated messages"
+    return NAMES.get(settings.layout, settings.data.name)
+
+
 # --- what is trained ------------------------------------------------------------------------------
 
 
