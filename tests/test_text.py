@@ -164,15 +164,10 @@ def test_figures_agree_with_scikit_learn():
             assert at["cost"] == pytest.approx((4 * cells[2] + cells[1]) / len(y), abs=1e-5)
         dev = [metrics.f1_score(labels[part.dev], z[part.dev] > t) for t in z[part.dev] - 1e-4]
         assert found["at_tuned"]["dev_f1"] == pytest.approx(max(dev), abs=1e-5)
+        assert sum(found["reliability"]["texts"]) == len(y)
+        assert sum(found["reliability"]["rare"]) == pytest.approx(y.sum(), rel=1e-5)
+        assert 0.0 < found["calibration_error"] < 0.5
     assert judged[0]["curve"]["recall"][-1] == 1.0
-
-
-def test_calibration_error_is_the_mean_gap_of_bins():
-    p, y = np.array([0.01, 0.02, 0.5, 0.99, 1.0]), np.array([0, 1, 1, 1, 1], bool)
-    bins = measure.reliability(p, y)
-    assert sum(bins["texts"]) == 5
-    expected = (abs(0.03 - 1) + abs(0.5 - 1) + abs(1.99 - 2)) / 5
-    assert measure.calibration_error(bins) == pytest.approx(expected)
 
 
 # --- a run ----------------------------------------------------------------------------------------
@@ -260,6 +255,7 @@ def test_the_tour_writes_table_json_and_figures(tmp_path: Path, capsys):
     assert main([*TINY, *options]) == 0
     told = printed(capsys)
     assert "asked-swapped" in told
+    assert "doctor: asked-swapped: continuity: the loss jumps where the decision changes" in told
     assert "chosen on the development texts" in told
     written = json.loads((tmp_path / "comparison.json").read_text())
     assert [row["method"] for row in written["rows"]] == [

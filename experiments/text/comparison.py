@@ -16,7 +16,7 @@ import diffmetrics as dm
 from experiments import plots, records, tables, training
 from experiments.text import baselines, pictures, run
 from experiments.text.corpus import Corpus, split
-from experiments.text.losses import OVERSAMPLED, require_known
+from experiments.text.losses import OVERSAMPLED, of_problem, require_known
 from experiments.text.measure import DECISIONS, judge
 from experiments.text.run import Material, Settings
 
@@ -129,8 +129,15 @@ class Bench:
         if path.exists():
             return json.loads(path.read_text())
         with records.stopwatch(directory / "seconds.json") as seconds:
+            self.examine(loss)
             logits = self.fit(loss, directory)
         return self.write(loss, directory, logits, seconds())
+
+    def examine(self, loss: str) -> None:
+        """What the loss doctor says of it, in one line."""
+        miss, alarm = (float(each.mean()) for each in run.costs(self.settings, self.prevalence))
+        examined = of_problem(loss, float(self.prevalence.mean()), miss, alarm)
+        training.examine(examined, "binary", self.console)
 
     def fit(self, loss: str, directory: Path) -> np.ndarray:
         """Train one loss, or go on with it, and predict all texts."""

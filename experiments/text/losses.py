@@ -128,6 +128,18 @@ def cost_matrix(miss: jax.Array | float, alarm: jax.Array | float) -> jax.Array:
     return jnp.array([[0.0, 1.0], [0.0, 0.0]]) * alarm + jnp.array([[0.0, 0.0], [1.0, 0.0]]) * miss
 
 
+def of_problem(name: str, prevalence: float, miss: float, alarm: float) -> Callable[..., jax.Array]:
+    """The named loss as ``f(logits, labels)``, under its own name."""
+    values = {"prevalence": prevalence, "miss": miss, "alarm": alarm}
+    task = Task(**{key: jnp.asarray(value, jnp.float32) for key, value in values.items()})
+
+    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return LOSSES[name](logits, labels, task)
+
+    loss.__name__ = loss.__qualname__ = name
+    return loss
+
+
 def require_known(names: Iterable[str]) -> None:
     """Raise `ValueError` for names that no loss has."""
     unknown = [name for name in names if name not in LOSSES]

@@ -18,7 +18,6 @@ from experiments.text.corpus import Parts
 from experiments.text.losses import cost_matrix
 
 DECISIONS = {"at_half": "½", "at_tuned": "tuned", "at_bayes": "Bayes"}
-BINS = 15  # of equal width, as in Guo et al. (2017, arXiv:1706.04599)
 
 
 def judge(
@@ -75,9 +74,15 @@ def judge(
     runs = []
     for r, part in enumerate(parts):
         run = jax.tree.map(float, jax.tree.map(operator.itemgetter(r), columns))
-        p = jax.nn.sigmoid(logits[r, part.test].astype(np.float64))
-        run["reliability"] = bins = reliability(np.asarray(p), labels[part.test])
-        run["calibration_error"] = calibration_error(bins)
+        p, y = jax.nn.sigmoid(logits[r, part.test]), labels[part.test]
+        run["calibration_error"] = float(dm.expected_calibration_error(p, y))
+        bins = dm.reliability_bins(p, y)
+        # As sums, which add up over runs.
+        run["reliability"] = {
+            "texts": bins.examples,
+            "probability": bins.examples * bins.confidence,
+            "rare": bins.examples * bins.accuracy,
+        }
         if not probabilities:
             run["calibration_error"] = np.nan
             run["at_bayes"] = dict.fromkeys(run["at_bayes"], np.nan)
@@ -118,22 +123,6 @@ def macro_f1(cells: dm.Counts) -> jax.Array:
     """Mean of the F1 of both classes."""
     other = dm.Counts(tp=cells.tn, fp=cells.fn, fn=cells.fp, tn=cells.tp)
     return (dm.fbeta(cells) + dm.fbeta(other)) / 2
-
-
-def reliability(p: np.ndarray, labels: np.ndarray) -> dict[str, list[float]]:
-    """Texts, sum of probabilities and number of rare texts in bins of equal width; they add up."""
-    place = np.minimum((p * BINS).astype(int), BINS - 1)
-    weights = {"texts": np.ones(len(p)), "probability": p, "rare": labels.astype(float)}
-    return {
-        name: np.bincount(place, weight, minlength=BINS).tolist()
-        for name, weight in weights.items()
-    }
-
-
-def calibration_error(bins: dict[str, list[float]]) -> float:
-    """Expected calibration error: how far frequencies lie from probabilities, on average."""
-    gap = np.abs(np.array(bins["probability"]) - np.array(bins["rare"]))
-    return float(gap.sum() / np.sum(bins["texts"]))
 
 
 def _thin(curve: dm.Curve, run: int, points: int = 200) -> dict[str, list[float]]:
