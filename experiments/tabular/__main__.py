@@ -23,11 +23,17 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import commands, records, tables
+from experiments import commands, records, tables, training
 from experiments.tabular import report
 from experiments.tabular.data import Splits, Table, make_splits, open_tables
 from experiments.tabular.fit import Training, fit
-from experiments.tabular.losses import BASELINE, LOSSES, for_labels, require_known
+from experiments.tabular.losses import (
+    BASELINE,
+    LOSSES,
+    at_prevalence,
+    for_labels,
+    require_known,
+)
 from experiments.tabular.measure import measure
 from experiments.tabular.report import Row, SetReport
 
@@ -98,6 +104,8 @@ class Compare:
         path = self.out / table.name / f"{name}.json"
         if path.exists():
             return json.loads(path.read_text())
+        examined = at_prevalence(name, round(float(table.labels.mean()), 3))
+        training.examine(examined, "multilabel", CONSOLE)
         begun = time.perf_counter()
         fitted = fit(LOSSES[name], table, splits, self.training, self.seed)
         row = {

@@ -7,6 +7,7 @@ Every one is optimised with the same Adam, whose steps do not depend on a loss's
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -111,6 +112,17 @@ LOSSES: dict[str, Loss] = {
     "recall_at_precision": Loss(labels(dm.recall_at_precision_loss, target_precision=RATE)),
     "pr_auc": Loss(labels(dm.pr_auc_loss)),
 }
+
+
+@functools.cache
+def at_prevalence(name: str, prevalence: float) -> Callable[..., jax.Array]:
+    """The named loss as ``f(logits, labels)``, under its own name."""
+
+    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return LOSSES[name].value(logits, labels, jnp.float32(prevalence))
+
+    loss.__name__ = loss.__qualname__ = name
+    return loss
 
 
 def require_known(names: Iterable[str]) -> None:

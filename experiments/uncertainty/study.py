@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments import records, training
 from experiments.uncertainty.data import Table, diabetes, folds, open_tables
-from experiments.uncertainty.fit import Predictions, Recipe, inner_rows, predict, train
+from experiments.uncertainty.fit import LOSSES, Predictions, Recipe, inner_rows, predict, train
 from experiments.uncertainty.measure import judge
 from experiments.uncertainty.networks import Design
 
@@ -126,6 +126,7 @@ def run(settings: Settings, table: Table, method: str, directory: Path, console:
     First a fifth of the training rows is held out, to choose the length of the training and to fit
     what recalibrates; then all of them are trained on for that long. Test rows are only judged.
     """
+    training.examine(LOSSES[METHODS[method].loss], "mean_scale", console)
     begun, cpu = time.perf_counter(), time.process_time()
     data = folds(table, settings.splits)
     held_out = inner_rows(data.train_x.shape[1])
