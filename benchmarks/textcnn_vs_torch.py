@@ -65,8 +65,9 @@ def copy_weights(params: dict, frozen: dict, twin: TorchTextCNN) -> None:
         put(twin.static.weight, frozen["static"])
         put(twin.tuned.weight, params["tuned"])
         for k, conv in enumerate(twin.filters):
-            put(conv.weight, params["filters"][k]["kernel"], 2, 1, 0)
-            put(conv.bias, params["filters"][k]["bias"])
+            weight, bias = conv.parameters()
+            put(weight, params["filters"][k]["kernel"], 2, 1, 0)
+            put(bias, params["filters"][k]["bias"])
         put(twin.head.weight, params["head"]["kernel"], 1, 0)
         put(twin.head.bias, params["head"]["bias"])
 

@@ -24,6 +24,18 @@ CORRECTED = "oversampled, corrected"
 IDEAL = "the true probabilities"
 REFERENCE = "cross-entropy"
 FIGURES = ("precision", "recall", "f1", "macro_f1", "mcc", "cost")
+# OLID's own baselines, of the offensive class on the official test.
+PUBLISHED = {
+    "olid": [
+        f"published (Zampieri et al., NAACL 2019): {name}: precision {p}, recall {r}, f1 {f}, "
+        f"macro_f1 {macro}"
+        for name, p, r, f, macro in (
+            ("SVM", 0.66, 0.43, 0.52, 0.69),
+            ("BiLSTM", 0.81, 0.48, 0.60, 0.75),
+            ("two-channel CNN with FastText vectors", 0.78, 0.63, 0.70, 0.80),
+        )
+    ]
+}
 Runs = list[dict[str, Any]]  # one a seed, as `measure.judge` returns
 
 
@@ -348,7 +360,7 @@ def report(
         f"chosen on the development texts: {best['method']}, {DECISIONS[when]}: on test texts "
         + ", ".join(f"{key} {tables.cell(figures[key])}" for key in FIGURES[:4])
     )
-    notes = [chosen]
+    notes = [chosen, *PUBLISHED.get(settings.layout, ())]
     if seeds > 1 and differ:
         notes += [
             "beyond two standard errors of the paired difference to cross-entropy:",
