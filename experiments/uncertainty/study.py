@@ -31,11 +31,11 @@ METHODS: dict[str, Recipe] = {
     "ensemble-constant": Recipe(CONSTANT, members=5),
     "dropout": Recipe(Design(layer="dropout"), draws=DRAWS),
     "dropout-constant": Recipe(Design(layer="dropout", deviation="constant"), draws=DRAWS),
-    "vi": Recipe(MEAN_FIELD, draws=DRAWS, learning_rate=2e-2),
+    "vi": Recipe(MEAN_FIELD, draws=DRAWS, learning_rate=5e-3),
     "vi-constant": Recipe(
-        dataclasses.replace(MEAN_FIELD, deviation="constant"), draws=DRAWS, learning_rate=2e-2
+        dataclasses.replace(MEAN_FIELD, deviation="constant"), draws=DRAWS, learning_rate=5e-3
     ),
-    "vi-batch": Recipe(MEAN_FIELD, draws=DRAWS, learning_rate=2e-2, kl_per="batch"),
+    "vi-batch": Recipe(MEAN_FIELD, draws=DRAWS, learning_rate=5e-3, kl_per="batch"),
 }
 # All but two whose point the table makes with others.
 USUAL = tuple(name for name in METHODS if name not in ("ensemble-constant", "dropout-constant"))
