@@ -46,7 +46,7 @@ class Tour:
         collapse(4, 40, ("plain",), self.out / "collapse", CONSOLE, resume=self.resume)
         synthetic(2, 60, self.out / "synthetic", CONSOLE, resume=self.resume)
         settings = Settings(splits=6, periods=20)
-        methods = ("single", "ensemble-beta", "vi", "vi-constant", "vi-batch")
+        methods = ("single", "ensemble-beta", "vi", "vi-constant")
         found = list(run_all(settings, methods, self.out, CONSOLE, resume=self.resume))
         reports.uci(found, self.out, CONSOLE)
         reports.filtering([s for s in found if s.method in FILTERED], self.out, CONSOLE)

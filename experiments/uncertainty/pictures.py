@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from experiments import plots
 from experiments.uncertainty import published
@@ -123,7 +124,13 @@ def _likelihoods(panel: Axes, name: str, rows: list[dict[str, Any]]) -> None:
     panel.invert_yaxis()
     spread = max(good) - min(good)
     panel.set_xlim(min(good) - 0.25 * spread, max(good) + 0.1 * spread)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.set(title=name, xlabel="test log-likelihood")
+    for place, row in zip(places, rows, strict=True):
+        value = row["figures"]["mixture"][0]
+        if value < panel.get_xlim()[0]:
+            panel.annotate(f"← {value:.2f}", (0.01, place), color=plots.BLUE, fontsize=7,
+                           xycoords=("axes fraction", "data"), va="center")  # fmt: skip
 
 
 def filtering(source: Path, path: Path) -> None:
@@ -131,10 +138,12 @@ def filtering(source: Path, path: Path) -> None:
     result = json.loads(source.read_text())
     methods: Mapping[str, Any] = result["methods"]
     with mpl.rc_context(plots.STYLE):
-        figure, panels = _figure(len(methods), 2, 4.3, 2.9, sharex="col")
+        figure, panels = _figure(len(methods), 2, 4.3, 2.9)
+        spans = [np.quantile(found["deviation"], [0.001, 0.999]) for found in methods.values()]
+        ends = np.array([np.min(spans) / 1.2, np.max(spans) * 1.2])
         for (left, right), (name, found) in zip(panels, methods.items(), strict=True):
             deviation, error = (np.array(found[key]).ravel() for key in ("deviation", "error"))
-            _scatter(left, deviation, error)
+            _scatter(left, deviation, error, ends)
             left.set_title(f"{result['table']}, {name}")
             kept = 100 * np.array(found["kept"])
             curves = {key: np.array(value) for key, value in found["curves"].items()}
@@ -144,7 +153,7 @@ def filtering(source: Path, path: Path) -> None:
                        label="if the deviations were right")  # fmt: skip
             right.plot(kept, curves["oracle"], color=plots.GREEN, linestyle="-.",
                        label="oracle: by |error|")  # fmt: skip
-            right.set(xlim=(100, 0), ylim=(0, 1.3), ylabel="mean |error| of the kept, of all",
+            right.set(xlim=(100, 0), ylim=(0, 1.3), ylabel="mean |error|, kept over all",
                       title="the most uncertain left out")  # fmt: skip
         panels[-1, 0].set_xlabel("predicted deviation")
         panels[-1, 1].set_xlabel("kept, %")
@@ -153,19 +162,21 @@ def filtering(source: Path, path: Path) -> None:
         plots.save(figure, path)
 
 
-def _scatter(panel: Axes, deviation: np.ndarray, error: np.ndarray) -> None:
-    """Every test row, and the root mean squared error of ten bins of equal size."""
+def _scatter(panel: Axes, deviation: np.ndarray, error: np.ndarray, ends: np.ndarray) -> None:
+    """Every test row between `ends`, and the root mean squared error of ten bins of equal size."""
     panel.scatter(deviation, error, s=3, color=plots.BLUE, alpha=0.25, linewidths=0)
     bins = np.array_split(np.argsort(deviation), 10)
     center = np.array([np.sqrt(np.square(deviation[rows]).mean()) for rows in bins])
     errors = np.array([np.sqrt(np.square(error[rows]).mean()) for rows in bins])
     panel.plot(center, errors, "o-", color=plots.ORANGE, markersize=4, label="RMSE of ten bins")
-    low, high = np.quantile(deviation, [0.001, 0.999])
-    ends = np.array([low / 1.2, high * 1.2])
     panel.plot(ends, ends, "k--", linewidth=1, label="RMSE = deviation")
     floor = max(np.quantile(error, 0.01), error.max() * 1e-4)
     panel.set(xscale="log", yscale="log", xlim=ends, ylim=(floor, error.max() * 1.3),
               ylabel="|error|")  # fmt: skip
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def multiloss(source: Path, path: Path) -> None:
