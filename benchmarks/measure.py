@@ -2,7 +2,7 @@
 
 Runs of all competitors alternate, so that a machine that is busy for a while slows all alike. Each
 sample runs a function twice and takes the second time: the first pays for the memory that its
-neighbour has left to the allocator.
+neighbour has left to the allocator. Only what runs for seconds runs once.
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ class Runner:
     temp_bytes: int | None = None
     samples: list[float] = dataclasses.field(default_factory=list)
     rounds: int = 0
+    primed: bool = True
+    """Whether a run that is not counted goes before each that is."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
     """How often something is run: as often as fits `seconds`, between `fewest` and `most`."""
 
-    seconds: float = 4.0
+    seconds: float = 2.0
     fewest: int = 3
-    most: int = 15
+    most: int = 9
 
     def rounds(self, once: float) -> int:
         return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), self.most)
@@ -146,11 +148,13 @@ def difference(ours: Result, theirs: Result, dtype: str) -> str | None:
 
 
 def warm_up(runner: Runner, patience: Patience) -> None:
-    """Run once for the caches and once for the clock, and decide how often to run."""
-    runner.run()
-    start = time.perf_counter()
-    runner.run()
-    runner.rounds = patience.rounds(time.perf_counter() - start)
+    """Run once for the caches and once for the clock, and decide how often to run.
+
+    What takes longer than all its runs may is not run for the caches, which it outlasts.
+    """
+    once = _timed(runner.run)
+    runner.primed = once < patience.seconds
+    runner.rounds = patience.rounds(_timed(runner.run) if runner.primed else once)
 
 
 def in_turns(runners: Sequence[Runner], done: Callable[[], None] = lambda: None) -> None:
@@ -158,13 +162,14 @@ def in_turns(runners: Sequence[Runner], done: Callable[[], None] = lambda: None)
     for number in range(max((r.rounds for r in runners), default=0)):
         for runner in runners:
             if number < runner.rounds:
-                runner.samples.append(sample(runner.run))
+                if runner.primed:
+                    runner.run()
+                runner.samples.append(_timed(runner.run))
                 done()
 
 
-def sample(run: Callable[[], Any]) -> float:
-    """The seconds of the second of two runs."""
-    run()
+def _timed(run: Callable[[], Any]) -> float:
+    """The seconds of one run."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
