@@ -4,6 +4,7 @@
     python -m benchmarks --quick                  small arrays, a minute: does it run here?
     python -m benchmarks --filter 'focal.*masks'  some rows, named loss/workload/type
     python -m benchmarks --peers optax,torch      against these only; none needs nothing installed
+    python -m benchmarks --resume                 goes on after Ctrl-C
     python -m benchmarks --forward                values without gradients
     python -m benchmarks scaling                  time and memory from 10³ to 10⁷ logits
     python -m benchmarks microbatch               gradients of a batch in parts: exact, or a mean
@@ -53,6 +54,9 @@ class Benchmark:
     out: Path | None = None
     """Folder for JSON and chart; default: benchmarks/results for a full run, else runs/benchmarks
     (--quick, --filter, chosen peers)."""
+    resume: bool = False
+    """Go on with this very run, which was stopped: tables that are complete are not measured
+    again."""
 
     def __call__(self) -> None:
         device = use(self.device)
@@ -64,20 +68,27 @@ class Benchmark:
         partial = bool(self.quick or self.filter or self.peers != "all")
         where = place(self.out, device, partial, "-forward" if self.forward else "")
         environment, options = report.environment(device), plain(self)
+        path, names = where.with_suffix(".json"), [group.name for group in groups]
+        tables: report.Tables = {}
+        if self.resume and path.exists():
+            tables = report.read(path, environment, options)
+        left = [group for group in groups if group.name not in tables]
 
-        floors, rows, complete = [], [], False
+        def content() -> dict[str, Any]:
+            ordered = {name: tables[name] for name in names if name in tables}
+            return report.record(environment, options, ordered, whole=len(names))
+
         try:
             with CONSOLE.status("") as status:
-                measured = run(groups, peers, patience, forward=self.forward, told=status.update)
+                measured = run(left, peers, patience, forward=self.forward, told=status.update)
                 for floor, found in measured:
-                    floors, rows = [*floors, floor], [*rows, *found]
+                    tables[floor.group] = (floor, found)
                     report.print_group(CONSOLE, floor, found)
-            complete = True
+                    records.write_json(path, content())
         finally:
-            if rows:
-                content = report.record(environment, options, floors, rows, complete=complete)
-                records.write_json(where.with_suffix(".json"), content)
-                report.draw(content, where.with_suffix(".png"))
+            if tables:
+                report.draw(content(), where.with_suffix(".png"))
+                rows = [row for _, found in tables.values() for row in found]
                 report.print_end(CONSOLE, rows, peers.absent)
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
 
@@ -187,8 +198,9 @@ def place(out: Path | None, device: Any, partial: bool, suffix: str) -> Path:
 
 
 def plain(command: Any) -> dict[str, Any]:
-    """The options of a command as JSON knows them."""
+    """The options of a command as JSON knows them, but whether it goes on with another."""
     options = dataclasses.asdict(command)
+    options.pop("resume", None)
     return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.peers import INSTALL
-from benchmarks.run import Floor, Row
+from benchmarks.run import Floor, Row, Timing
 from benchmarks.torch_peers import cores
 from experiments import records
 from experiments.plots import BLUE, CYCLE, STYLE, save
@@ -29,6 +30,10 @@ PACKAGES = (
 )  # fmt: skip
 # A colour for each peer, the same in every chart.
 COLORS = dict(zip(INSTALL, [*CYCLE[1:], "#999999", "#882255"], strict=False))
+
+
+# What was measured, by group.
+Tables = dict[str, tuple[Floor, list[Row]]]
 
 
 def environment(device: Any) -> dict[str, Any]:
@@ -113,29 +118,56 @@ def print_end(console: Console, rows: Sequence[Row], absent: Sequence[str]) -> N
 
 
 def record(
-    environment: Mapping[str, Any],
-    options: Mapping[str, Any],
-    floors: Sequence[Floor],
-    rows: Sequence[Row],
-    *,
-    complete: bool,
+    environment: Mapping[str, Any], options: Mapping[str, Any], tables: Tables, *, whole: int
 ) -> dict[str, Any]:
-    """Everything that a run found, in plain types."""
+    """Everything that a run of `whole` groups found so far, in plain types."""
+    floors = [floor for floor, _ in tables.values()]
     return {
         "environment": dict(environment),
         "options": dict(options),
-        "complete": complete,
+        "complete": len(floors) == whole and all(floor.complete for floor in floors),
         "floors": [dataclasses.asdict(floor) for floor in floors],
         "rows": [
             {
                 **dataclasses.asdict(row),
+                "group": floor.group,
                 "times_floor": row.times_floor,
                 "best": row.best,
                 "missed": row.missed(),
             }
+            for floor, rows in tables.values()
             for row in rows
         ],
     }
+
+
+def read(path: Path, environment: Mapping[str, Any], options: Mapping[str, Any]) -> Tables:
+    """The complete tables that a run has recorded at `path`.
+
+    Raises:
+      ValueError: if it ran on other devices, versions or options; the first that differs is named.
+    """
+    content = json.loads(path.read_text())
+    here = {**environment, **options}
+    for name, before in {**content["environment"], **content["options"]}.items():
+        if name not in ("commit", "date") and before != here.get(name):
+            raise ValueError(
+                f"--resume: {path} was measured with {name} {before!r}, now it is "
+                f"{here.get(name)!r}; name another --out or leave --resume out"
+            )
+    floors = {kept["group"]: Floor(**kept) for kept in content["floors"] if kept["complete"]}
+    rows: dict[str, list[Row]] = {name: [] for name in floors}
+    for kept in content["rows"]:
+        if kept["group"] in rows:
+            values = {field.name: kept[field.name] for field in dataclasses.fields(Row)}
+            timings = {name: _timing(timing) for name, timing in kept["peers"].items()}
+            again = {"ours": _timing(kept["ours"]), "peers": timings, "shape": tuple(kept["shape"])}
+            rows[kept["group"]].append(Row(**values | again))
+    return {name: (floor, rows[name]) for name, floor in floors.items()}
+
+
+def _timing(kept: Mapping[str, Any]) -> Timing:
+    return Timing(**{**kept, "ms": tuple(kept["ms"])})
 
 
 # --- Chart ----------------------------------------------------------------------------------------

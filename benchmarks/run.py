@@ -98,6 +98,8 @@ class Floor:
     """Medians of its parts."""
     forward: bool
     gigabytes: float
+    complete: bool = True
+    """Whether everything in its group ran as often as it should."""
 
     @property
     def pass_ms(self) -> float:
@@ -168,7 +170,8 @@ def run(
         except KeyboardInterrupt:
             stopped = True
         if measured.has_yardstick():
-            yield measured.results()
+            floor, rows = measured.results()
+            yield dataclasses.replace(floor, complete=not stopped), rows
         if stopped:
             raise Interrupted
         del arrays, measured  # some are of gigabytes: before the next ones are made

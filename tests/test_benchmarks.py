@@ -104,14 +104,20 @@ def test_every_loss_is_finite_and_equal_to_what_a_user_would_write(loss: Loss):
 
 def test_a_run_is_printed_written_and_drawn(tmp_path: Path):
     groups = choose(TINY, ["float32", "bfloat16"], "^(dice_loss|lovasz_softmax|dice of counts)")
-    floors, rows = [], []
+    tables: report.Tables = {}
     console = Console(file=io.StringIO(), width=60)
     for floor, found in run.run(groups, NOBODY, ONCE):
         report.print_group(console, floor, found)
-        floors, rows = [*floors, floor], [*rows, *found]
+        tables[floor.group] = (floor, found)
+    rows = [row for _, found in tables.values() for row in found]
     report.print_end(console, rows, ["torch (pip install torch)"])
-    content = report.record({"commit": None}, {}, floors, rows, complete=True)
+    content = report.record({"commit": "a"}, {"peers": "all"}, tables, whole=len(groups))
+    assert content["complete"]
     records.write_json(tmp_path / "cpu.json", content)
+    # Another commit may go on with it; other peers may not.
+    assert report.read(tmp_path / "cpu.json", {"commit": "b"}, {"peers": "all"}) == tables
+    with pytest.raises(ValueError, match="with peers 'all', now it is 'none'"):
+        report.read(tmp_path / "cpu.json", {"commit": "a"}, {"peers": "none"})
     report.draw(json.loads((tmp_path / "cpu.json").read_text()), tmp_path / "cpu.png")
 
     written = json.loads((tmp_path / "cpu.json").read_text())["rows"]
@@ -205,7 +211,7 @@ def test_nan_is_never_equal():
     assert measure.difference(ours, (1.0, np.ones((3, 1), np.float32)), "float32")
 
 
-def test_what_was_measured_before_ctrl_c_is_kept(monkeypatch: pytest.MonkeyPatch):
+def test_what_was_measured_before_ctrl_c_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     groups = choose(TINY, ["float32"], "^(dice|jaccard)_loss/masks")
     in_turns = measure.in_turns
 
@@ -215,10 +221,16 @@ def test_what_was_measured_before_ctrl_c_is_kept(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(measure, "in_turns", stopped)
     measured = run.run(groups, NOBODY, ONCE)
-    _, rows = next(measured)
+    floor, rows = next(measured)
     assert [row.loss for row in rows] == ["dice_loss"]
+    assert not floor.complete
     with pytest.raises(KeyboardInterrupt):
         next(measured)
+    # Going on starts that table again.
+    content = report.record({}, {}, {floor.group: (floor, rows)}, whole=1)
+    records.write_json(tmp_path / "cpu.json", content)
+    assert not content["complete"]
+    assert report.read(tmp_path / "cpu.json", {}, {}) == {}
 
 
 def test_a_filter_without_a_match_says_what_exists():
