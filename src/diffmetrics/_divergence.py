@@ -11,8 +11,12 @@ returned, in float32. A divergence beyond 3e38 is held there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from diffmetrics import _math
@@ -51,7 +55,7 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     References:
       Kullback and Leibler, On information and sufficiency, 1951.
     """
-    return _kl(*_log_probabilities(logits_p, logits_q))
+    return _held_at_zero(_kl(*_pair(logits_p, logits_q)))
 
 
 @_math.compiled()
@@ -83,7 +87,7 @@ def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Arr
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return _symmetric_kl(*_log_probabilities(logits_p, logits_q))
+    return _math.capped(_symmetric_kl(*_pair(logits_p, logits_q)))
 
 
 @_math.compiled()
@@ -118,7 +122,7 @@ def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     References:
       Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return _held_at_zero(_js(*_log_probabilities(logits_p, logits_q)))
+    return _held_at_zero(_js(*map(_log_softmax, _pair(logits_p, logits_q))))
 
 
 @_math.compiled()
@@ -157,7 +161,7 @@ def kl_divergence_from_probabilities(
     References:
       Kullback and Leibler, On information and sufficiency, 1951.
     """
-    return _sum_kl(*_logs_of(p, q, epsilon))
+    return jnp.sum(_kl_term(*_logs_of(p, q, epsilon)), -1)
 
 
 @_math.compiled()
@@ -192,7 +196,7 @@ def symmetric_kl_divergence_from_probabilities(
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return _symmetric_kl(*_logs_of(p, q, epsilon))
+    return _math.capped(jnp.sum(_symmetric_kl_term(*_logs_of(p, q, epsilon)), -1))
 
 
 @_math.compiled()
@@ -284,8 +288,8 @@ def kl_hinge_loss(
       arXiv:1511.06321. Lukic, Vogt, Dürr and Stadelmann, Learning embeddings for speaker clustering
       based on voice equality, MLSP 2017.
     """
-    log_p, log_q = _log_probabilities(logits_p, logits_q)
-    pairs = log_p.shape[:-1]
+    p, q = _pair(logits_p, logits_q)
+    pairs = p.shape[:-1]
     same = jnp.asarray(same)
     _math.require_shape("same", same, pairs, "logits_p[..., 0]")
     margin = parameter("margin", margin, pairs, "logits_p[..., 0]")
@@ -293,7 +297,7 @@ def kl_hinge_loss(
         softplus = parameter("softplus", softplus, pairs, "logits_p[..., 0]")
     both = [
         _pull_or_push(divergence, _math.as_float(same), margin, softplus)
-        for divergence in (_kl(log_p, log_q), _kl(log_q, log_p))
+        for divergence in (_held_at_zero(_kl(p, q)), _held_at_zero(_kl(q, p)))
     ]
     return _math.capped(both[0] + both[1])
 
@@ -383,15 +387,15 @@ def pairwise_kl_hinge_loss(
     return _math.capped(jnp.where(chosen, loss, 0.0).sum())
 
 
-def _log_probabilities(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The checked pair of distributions, as finite log-probabilities."""
+def _pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The checked logits of two distributions."""
     p, q = jnp.asarray(logits_p), jnp.asarray(logits_q)
     hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
     _math.require_float("logits_p", p, hint)
     _math.require_float("logits_q", q, hint)
     _require_classes("logits_p", p)
     _math.require_shape("logits_q", q, p.shape, "logits_p")
-    return _log_softmax(p), _log_softmax(q)
+    return p, q
 
 
 def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -409,29 +413,98 @@ def _require_classes(name: str, x: jax.Array) -> None:
 
 
 def _log_softmax(z: jax.Array) -> jax.Array:
-    """Log-probabilities, none of them infinite.
+    """Log-probabilities, none of them infinite."""
+    return _log_of(z, *_norm(z))
+
+
+def _norm(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The maximum of logits, and the logarithm of the sum of their exponentials below it."""
+    top = jax.lax.stop_gradient(jnp.max(_math.as_float(z), -1))
+    return top, jnp.log(jnp.sum(jnp.exp(_below(z, top)), -1))
+
+
+def _below(z: jax.Array, top: jax.Array) -> jax.Array:
+    """How far logits are below `top`, within limits.
 
     A probability of 0 meets its logarithm in a product, and 0 · inf is NaN. The floor is so far
     above the lowest float that neither a sum weighted by probabilities, whose own sum may round to
     more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
     """
-    wide = _math.as_float(z)
-    below = wide - jax.lax.stop_gradient(jnp.max(wide, -1, keepdims=True))
-    below = jnp.maximum(below, -0.875 * float(jnp.finfo(wide.dtype).max))
-    return below - jnp.log(jnp.sum(jnp.exp(below), -1, keepdims=True))
+    below = _math.as_float(z) - top[..., None]
+    return jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
 
 
-def _kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    return _held_at_zero(_sum_kl(log_p, log_q))
+def _log_of(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
+    return _below(z, top) - log_total[..., None]
 
 
-def _sum_kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), -1)
+Term = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _symmetric_kl(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | None]) -> Term:
+    """The sum of `term(log p, log q)` over the classes of two softmax distributions, by logits.
+
+    Of each of the two there is the derivative of `term` in its log-probability (up to a multiple
+    of the probability, which falls out), and that derivative's sum over the classes where the value
+    tells it. Autodiff would write an array of the size of the logits for every step.
+    """
+
+    def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _log_of(p, *norms[:2]), _log_of(q, *norms[2:])
+
+    @jax.custom_jvp
+    def divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+        return jnp.sum(term(*logs(p, q, *_norm(p), *_norm(q))), -1)
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        norms = [x for z in primals for x in _norm(z)]
+        out = divergence(*primals)
+        tangent = jnp.zeros_like(out)
+        for i, (slope, known) in enumerate(slopes):
+            if isinstance(tangents[i], SymbolicZero):
+                continue
+            if known is None:
+                total = _math.apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
+            else:
+                total = jnp.broadcast_to(jnp.asarray(known(out), out.dtype), out.shape)
+
+            def of(
+                p: jax.Array, q: jax.Array, total: jax.Array, *norms: jax.Array,
+                i: int = i, slope: Term = slope,
+            ) -> jax.Array:  # fmt: skip
+                both = logs(p, q, *norms)
+                return slope(*both) - jnp.exp(both[i]) * total[..., None]
+
+            moved = _math.as_float(tangents[i])
+            tangent += jnp.sum(_math.apart(of, *primals, total, *norms) * moved, -1)
+        return out, tangent
+
+    divergence.defjvp(rule, symbolic_zeros=True)
+    return divergence
+
+
+def _kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.exp(log_p) * (log_p - log_q)
+
+
+def _symmetric_kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Of the two sums of KL only this is left, whose every term is ≥ 0."""
-    return _math.capped(jnp.sum((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q), -1))
+    return (jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)
+
+
+def _symmetric_kl_slope(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    p = jnp.exp(log_p)
+    return p * (log_p - log_q) + (p - jnp.exp(log_q))
+
+
+_kl = _of_logits(
+    _kl_term, (_kl_term, lambda kl: kl), (lambda log_p, _: -jnp.exp(log_p), lambda _: -1.0)
+)
+_symmetric_kl = _of_logits(
+    _symmetric_kl_term,
+    (_symmetric_kl_slope, None),
+    (lambda log_p, log_q: _symmetric_kl_slope(log_q, log_p), None),
+)
 
 
 def _js(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
