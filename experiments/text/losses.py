@@ -77,6 +77,11 @@ def soft_f2(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     return dm.fbeta_loss(logits, labels, beta=2.0)
 
 
+def soft_f1_and_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+    """Their sum: cross-entropy pulls back what soft F1 alone would leave saturated."""
+    return soft_f1(logits, labels, task) + cross_entropy(logits, labels, task)
+
+
 # --- the question's own ---------------------------------------------------------------------------
 # `w_categorical_crossentropy` of Keras issue 2115, as it was asked on Stack Overflow: cross-entropy
 # times w[true, argmax], for a softmax of two columns.
@@ -160,6 +165,7 @@ LOSSES: dict[str, Loss] = {
     "asymmetric": asymmetric,
     "soft-f1": soft_f1,
     "soft-f2": soft_f2,
+    "soft-f1+ce": soft_f1_and_entropy,
     "oversampled": cross_entropy,
 }
 # Trained on batches in which the rare class's texts are repeated until both are equally frequent.
