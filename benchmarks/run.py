@@ -119,8 +119,8 @@ def choose(
     """
     searched = expression(pattern)
     groups = []
-    for workload in workloads:
-        for dtype in dtypes:
+    for dtype in dtypes:
+        for workload in workloads:
             for kind in workload.kinds:
                 found = tuple(
                     loss
