@@ -1,0 +1,1 @@
+"""Embeddings that know a voice."""

@@ -1,0 +1,183 @@
+"""The losses by name, each ``f(outputs, speakers [B]) -> scalar`` for one batch.
+
+A batch holds the same even number of segments of each of some speakers, one speaker after another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import diffmetrics as dm
+from diffmetrics.diagnose import Kind
+from experiments.speakers.networks import Outputs, unit
+
+KL_MARGIN = 3.0  # nats; that of the published BiLSTM
+ASKED_MARGIN = 1.0
+TRIPLET_MARGIN = 0.3
+CONTRASTIVE_MARGIN = 1.2  # of embeddings of length 1, whose distances end at 2
+SCALE, ANGLE = 24.0, 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """How to train on it, and what the loss doctor is shown."""
+
+    of: Callable[[Outputs, jax.Array], jax.Array]
+    examined: Callable[..., jax.Array]
+    kind: Kind
+    active: Callable[[Outputs, jax.Array], jax.Array] | None = None
+    """Share of the hinges that still push, for losses that have any."""
+
+
+# --- all pairs of a batch -------------------------------------------------------------------------
+
+
+def one_way(logits: jax.Array, identities: jax.Array) -> jax.Array:
+    """The KL hinge in one direction of each pair, from the earlier to the later."""
+    upper = jnp.triu(jnp.ones((len(logits), len(logits)), bool), 1)
+    return dm.pairwise_kl_hinge_loss(logits, identities, margin=KL_MARGIN, where=upper)
+
+
+def pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Every unordered pair of so many examples."""
+    return np.triu_indices(count, 1)
+
+
+def contrastive(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
+    """Contrastive loss over all pairs, same and different ones with equal weight in sum."""
+    i, j = pairs(len(embeddings))
+    same = identities[i] == identities[j]
+    loss = dm.contrastive_loss(embeddings[i], embeddings[j], same, margin=CONTRASTIVE_MARGIN)
+    share = jnp.mean(same, dtype=jnp.float32)
+    return jnp.mean(loss * jnp.where(same, 0.5 / share, 0.5 / (1.0 - share)))
+
+
+def triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
+    return dm.batch_hard_triplet_loss(embeddings, identities, margin=TRIPLET_MARGIN).mean()
+
+
+def soft_triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
+    """Without a margin: it rests at log 2 if all embeddings collapse."""
+    return dm.batch_hard_triplet_loss(embeddings, identities, margin=0.0, softplus=1.0).mean()
+
+
+def angular_margin(cosines: jax.Array, speakers: jax.Array) -> jax.Array:
+    return dm.angular_margin_loss(cosines, speakers, scale=SCALE, angular_margin=ANGLE).mean()
+
+
+def cross_entropy(logits: jax.Array, speakers: jax.Array) -> jax.Array:
+    return dm.softmax_cross_entropy(logits, speakers).mean()
+
+
+# --- the question's own ---------------------------------------------------------------------------
+
+
+def asked(p: jax.Array, q: jax.Array, same: jax.Array) -> jax.Array:
+    """The question's loss as it runs: of pairs of softmax outputs [B, C], and labels [B, 1].
+
+    `kullback_leibler_divergence` sums over the last axis and returns [B], though it told Keras
+    that it returns [B, 1], so that Keras brings the labels as [B, 1]. Their product with [B] is
+    [B, B], every label with every divergence; and the mean over the last axis of the hinge, the
+    batch by then, is one number. What is left is mean(labels) * mean(KL) + mean(1 - labels) *
+    mean(hinge): which pair is the same makes no difference.
+    """
+    tiny = 1e-7
+    p, q = jnp.clip(p, tiny, 1.0), jnp.clip(q, tiny, 1.0)  # Keras's, whose gradient ends there
+    divergence = jnp.sum(p * jnp.log(p / q), axis=-1)
+    hinge = jnp.mean(jnp.maximum(ASKED_MARGIN - divergence, 0.0), axis=-1)
+    return jnp.mean(same * divergence + (1.0 - same) * hinge)
+
+
+def mended(logits_p: jax.Array, logits_q: jax.Array, same: jax.Array) -> jax.Array:
+    """What was meant: the same margin, direction and pairs, in shapes that agree."""
+    return dm.kl_hinge_loss(logits_p, logits_q, same, margin=ASKED_MARGIN).mean()
+
+
+def as_pairs(logits: jax.Array, speakers: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """A batch as the question has it: B / 2 pairs, and whether they are of one speaker.
+
+    Neighbours are a pair. Every second one takes its right half from the next speaker, so that as
+    many are the same as not.
+    """
+    left = np.arange(0, len(speakers), 2)
+    each = jnp.argmax(speakers != speakers[0])  # segments of a speaker
+    moved = jnp.arange(len(left)) % 2 * each
+    right = (left + 1 + moved) % len(speakers)
+    same = (speakers[left] == speakers[right]).astype(logits.dtype)
+    return logits[left], logits[right], same
+
+
+def _asked(outputs: Outputs, speakers: jax.Array) -> jax.Array:
+    a, b, same = as_pairs(outputs.logits, speakers)
+    return asked(jax.nn.softmax(a), jax.nn.softmax(b), same[:, None])
+
+
+def _mended(outputs: Outputs, speakers: jax.Array) -> jax.Array:
+    return mended(*as_pairs(outputs.logits, speakers))
+
+
+def asked_of_logits(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
+    """`asked` for the loss doctor, who brings logits and labels [B]."""
+    return asked(jax.nn.softmax(a), jax.nn.softmax(b), same[:, None])
+
+
+def _active_pairs(outputs: Outputs, speakers: jax.Array) -> jax.Array:
+    """Share of the different pairs, in either direction, that are closer than the margin."""
+    log_p = jax.nn.log_softmax(outputs.logits)
+    crossed = jnp.exp(log_p) @ log_p.T
+    near = jnp.diagonal(crossed)[:, None] - crossed < KL_MARGIN
+    different = speakers[:, None] != speakers
+    return jnp.sum(near & different) / jnp.maximum(jnp.sum(different), 1)
+
+
+def _active_contrastive(outputs: Outputs, speakers: jax.Array) -> jax.Array:
+    x = unit(outputs.embedding)
+    near = jnp.sqrt(jnp.maximum(2.0 - 2.0 * x @ x.T, 0.0)) < CONTRASTIVE_MARGIN
+    different = speakers[:, None] != speakers
+    return jnp.sum(near & different) / jnp.maximum(jnp.sum(different), 1)
+
+
+def _active_triplets(outputs: Outputs, speakers: jax.Array) -> jax.Array:
+    loss = dm.batch_hard_triplet_loss(unit(outputs.embedding), speakers, margin=TRIPLET_MARGIN)
+    return jnp.mean(loss > 0.0)
+
+
+def _of_logits(loss: Callable[..., jax.Array], kind: Kind = "embedding", **rest: Any) -> Loss:
+    return Loss(lambda out, ids: loss(out.logits, ids), loss, kind, **rest)
+
+
+def _of_embedding(loss: Callable[..., jax.Array], **rest: Any) -> Loss:
+    return Loss(lambda out, ids: loss(unit(out.embedding), ids), loss, "embedding", **rest)
+
+
+def _kl(**options: Any) -> Loss:
+    return _of_logits(partial(dm.pairwise_kl_hinge_loss, margin=KL_MARGIN, **options), active=_active_pairs)
+
+
+LOSSES: dict[str, Loss] = {
+    "asked": Loss(_asked, asked_of_logits, "pair"),
+    "asked-mended": Loss(_mended, mended, "pair"),
+    "kl-hinge": _kl(),
+    "kl-hinge-one-way": _of_logits(one_way, active=_active_pairs),
+    "kl-hinge-detached": _kl(detach_target=True),
+    "kl-softplus": _kl(softplus=1.0),
+    "contrastive": _of_embedding(contrastive, active=_active_contrastive),
+    "triplet": _of_embedding(triplet, active=_active_triplets),
+    "triplet-softplus": _of_embedding(soft_triplet),
+    "angular-margin": Loss(lambda out, ids: angular_margin(out.cosines, ids), angular_margin, "multiclass"),
+    "cross-entropy": _of_logits(cross_entropy, "multiclass"),
+}
+
+
+def require_known(names: Iterable[str]) -> None:
+    """Raise `ValueError` for names that no loss has."""
+    unknown = [name for name in names if name not in LOSSES]
+    if unknown:
+        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")

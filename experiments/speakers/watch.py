@@ -1,0 +1,73 @@
+"""Whether embeddings collapse while they are trained, step by step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from experiments.speakers import measure
+from experiments.speakers.losses import Loss
+from experiments.speakers.networks import Outputs
+from experiments.training import Step
+
+NEAR = 0.02  # of the loss at rest
+PATIENCE = 4  # logged steps
+
+
+class Watch:
+    """Writes `watch.jsonl`, and warns of a loss that stays where one point would put it.
+
+    A pair loss of embeddings that all are one point is its margin, twice its margin, log 2: it
+    depends on the loss and on the batch, so it is not written down here but computed, by giving
+    the loss the mean of the batch in every row.
+
+    Args:
+      loss: that is trained on.
+      directory: of the run.
+      console: where warnings go.
+    """
+
+    def __init__(self, loss: Loss, directory: Path, console: Console):
+        self.path, self.console = directory / "watch.jsonl", console
+        self.last: dict[str, float] = {}
+        self.rested = 0
+        self.warned = 0
+
+        @jax.jit
+        def at_rest(outputs: Outputs, speakers: jax.Array) -> tuple[jax.Array, jax.Array]:
+            point = Outputs(*(jnp.broadcast_to(x.mean(0), x.shape) for x in outputs))
+            share = jnp.nan if loss.active is None else loss.active(outputs, speakers)
+            return loss.of(point, speakers), jnp.asarray(share)
+
+        self._at_rest = at_rest
+
+    def __call__(self, step: Step) -> None:
+        """Look at the batch of a logged step."""
+        if not np.isfinite(step.loss):  # a finished run, resumed
+            return
+        last = jax.device_get(step.state["last"])
+        outputs, speakers = Outputs(**last["outputs"]), last["speakers"]
+        resting, active = (float(x) for x in self._at_rest(outputs, speakers))
+        found: dict[str, Any] = {"step": step.number, "loss": step.loss, "resting": resting}
+        found |= measure.spread(outputs.embedding, speakers)
+        if np.isfinite(active):
+            found["active"] = active
+        with self.path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        self.last = found
+        self.rested = self.rested + 1 if abs(step.loss - resting) <= NEAR * resting else 0
+        if self.rested == PATIENCE:
+            self.warned += 1
+            self.console.print(
+                f"step {step.number}: the loss stays at {resting:.3f}, its value when all "
+                f"embeddings are one point; distance same {found['same']:.3f}, different "
+                f"{found['different']:.3f}, effective rank {found['effective_rank']:.1f}",
+                style="yellow",
+                markup=False,
+            )
