@@ -50,14 +50,14 @@ def misclassification_rate(clusters: np.ndarray, speakers: np.ndarray) -> float:
     fewest utterances are wrong, exactly, by the Hungarian method (Kotti et al., 2008; published
     code assigns greedily). All utterances alone is not all wrong: with two for each speaker, 0.5.
     """
-    table = contingency_matrix(speakers, clusters)
+    table = np.asarray(contingency_matrix(speakers, clusters))
     chosen = linear_sum_assignment(table, maximize=True)
     return float(1.0 - table[chosen].sum() / table.sum())
 
 
 def average_cluster_purity(clusters: np.ndarray, speakers: np.ndarray) -> float:
     """Mean over utterances of the share of their cluster's pairs that are of one speaker."""
-    table = contingency_matrix(speakers, clusters).astype(float)
+    table = np.asarray(contingency_matrix(speakers, clusters), float)
     return float((np.square(table).sum(0) / table.sum(0)).sum() / table.sum())
 
 

@@ -158,7 +158,9 @@ def _of_embedding(loss: Callable[..., jax.Array], **rest: Any) -> Loss:
 
 
 def _kl(**options: Any) -> Loss:
-    return _of_logits(partial(dm.pairwise_kl_hinge_loss, margin=KL_MARGIN, **options), active=_active_pairs)
+    return _of_logits(
+        partial(dm.pairwise_kl_hinge_loss, margin=KL_MARGIN, **options), active=_active_pairs
+    )
 
 
 LOSSES: dict[str, Loss] = {
@@ -171,7 +173,9 @@ LOSSES: dict[str, Loss] = {
     "contrastive": _of_embedding(contrastive, active=_active_contrastive),
     "triplet": _of_embedding(triplet, active=_active_triplets),
     "triplet-softplus": _of_embedding(soft_triplet),
-    "angular-margin": Loss(lambda out, ids: angular_margin(out.cosines, ids), angular_margin, "multiclass"),
+    "angular-margin": Loss(
+        lambda out, ids: angular_margin(out.cosines, ids), angular_margin, "multiclass"
+    ),
     "cross-entropy": _of_logits(cross_entropy, "multiclass"),
 }
 

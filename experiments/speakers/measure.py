@@ -13,6 +13,14 @@ EER_METHOD = "interpolate"
 TARGET_PRIOR = 0.01  # NIST's, with equal costs; normalised
 
 
+FEW = 6  # segments of an utterance among which single ones are compared
+
+
+def spread_evenly(x: np.ndarray, count: int) -> np.ndarray:
+    """So many rows at most, from the first to the last."""
+    return x[np.linspace(0, len(x) - 1, min(count, len(x))).astype(int)]
+
+
 def same_pairs(speakers: np.ndarray) -> np.ndarray:
     """Whether pairs i < j are of one speaker, in the order of condensed distances."""
     i, j = np.triu_indices(len(speakers), 1)

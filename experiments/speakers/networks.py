@@ -71,7 +71,7 @@ class BiLSTM(nnx.Module):
         zeros = jnp.zeros((len(x), self.width), x.dtype)
         rest = (zeros, zeros)
         for layer in self.layers:
-            x = layer(x, initial_carry=(rest, rest))
+            x = jnp.asarray(layer(x, initial_carry=(rest, rest)))
         # The backward direction is in the order of time, so that its last state comes first.
         return self.head(jnp.concatenate([x[:, -1, : self.width], x[:, 0, self.width :]], -1))
 

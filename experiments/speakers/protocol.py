@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.signal import resample_poly
 
 from experiments.speakers import features
 from experiments.speakers.recordings import Collection, UnusableRecordings
@@ -22,11 +24,22 @@ FIRST = 0.8  # share of the first utterance
 
 
 class Voice(NamedTuple):
-    """Two utterances of a speaker, each as mel power [frames, bands]."""
+    """A speaker, with two utterances as mel power [frames, bands]."""
 
     speaker: str
     first: np.ndarray
     second: np.ndarray
+    signals: tuple[np.ndarray, ...]
+    """The recordings themselves."""
+    rate: int
+
+    def at_speed(self, speed: float) -> np.ndarray:
+        """All that was said as mel power, played so much faster, which raises its pitch too."""
+        if speed == 1.0:
+            return np.concatenate([self.first, self.second])
+        ratio = Fraction(speed).limit_denominator(100)
+        played = (resample_poly(x, ratio.denominator, ratio.numerator) for x in self.signals)
+        return np.concatenate([features.mel_power(x, self.rate) for x in played])
 
 
 def voices(collection: Collection, frames: int) -> list[Voice]:
@@ -41,18 +54,19 @@ def voices(collection: Collection, frames: int) -> list[Voice]:
     """
     by_speaker: dict[str, list[np.ndarray]] = {}
     for each in sorted(collection.recordings, key=lambda each: (each.speaker, each.name)):
-        power = features.mel_power(each.signal, collection.rate)
-        by_speaker.setdefault(each.speaker, []).append(power)
-    return [_halve(speaker, spoken, frames) for speaker, spoken in by_speaker.items()]
+        by_speaker.setdefault(each.speaker, []).append(each.signal)
+    rate = collection.rate
+    return [_voice(speaker, signals, rate, frames) for speaker, signals in by_speaker.items()]
 
 
-def _halve(speaker: str, spoken: list[np.ndarray], frames: int) -> Voice:
+def _voice(speaker: str, signals: list[np.ndarray], rate: int, frames: int) -> Voice:
+    spoken = [features.mel_power(each, rate) for each in signals]
     if len(spoken) > 1:
         count = min(max(round(FIRST * len(spoken)), 1), len(spoken) - 1)
-        halves = np.concatenate(spoken[:count]), np.concatenate(spoken[count:])
+        first, second = np.concatenate(spoken[:count]), np.concatenate(spoken[count:])
     else:
-        halves = np.split(spoken[0], [round(FIRST * len(spoken[0]))])
-    shorter = min(map(len, halves))
+        first, second = np.split(spoken[0], [round(FIRST * len(spoken[0]))])
+    shorter = min(len(first), len(second))
     if shorter < frames:
         hop = features.HOP_SECONDS
         needed = frames * hop / (1.0 - FIRST)
@@ -62,7 +76,7 @@ def _halve(speaker: str, spoken: list[np.ndarray], frames: int) -> Voice:
             f"{shorter * hop:.2f} s: a speaker needs two utterances of at least "
             f"{frames * hop:.2f} s, so two recordings, or one of at least {needed:.2f} s"
         )
-    return Voice(speaker, *halves)
+    return Voice(speaker, first, second, tuple(signals), rate)
 
 
 class Parts(NamedTuple):
@@ -119,7 +133,7 @@ class Batches:
         ids = np.repeat(chosen, self.segments).astype(np.int32)
         at = rng.random(len(ids))
         return {
-            "segments": np.stack([self._cut(k, u) for k, u in zip(ids, at, strict=True)]),
+            "segments": np.stack([self._cut(int(k), u) for k, u in zip(ids, at, strict=True)]),
             "speakers": ids,
         }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.signal import resample_poly
 SUFFIXES = {".wav", ".flac", ".ogg", ".aif", ".aiff"}
 
 
-class UnusableRecordings(ValueError):
+class UnusableRecordings(ValueError):  # noqa: N818 - reads as what it is
     """The folder as a whole cannot be used; the message says what is needed."""
 
 
@@ -42,7 +42,7 @@ class Collection:
 
 
 def read_folder(folder: Path, *, rate: int, shortest: float) -> Collection:
-    """Every recording in a folder, as float32 at `rate`.
+    """Every recording of every speaker in a folder, as float32 at `rate`.
 
     Args:
       folder: with an `index.csv`, or a folder for each speaker.
@@ -53,11 +53,28 @@ def read_folder(folder: Path, *, rate: int, shortest: float) -> Collection:
       UnusableRecordings: if nothing can be read.
       FileNotFoundError: if there is no such folder.
     """
+    _require_folder(folder)
+    return _read(folder, _listed(folder), rate, shortest)
+
+
+def read_flat(folder: Path, *, rate: int, shortest: float) -> Collection:
+    """Every recording below a folder, each of a speaker of its own; otherwise as `read_folder`."""
+    _require_folder(folder)
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
+    return _read(folder, ((path, str(path.relative_to(folder))) for path in paths), rate, shortest)
+
+
+def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder of recordings")
+
+
+def _read(
+    folder: Path, listed: Iterable[tuple[Path, str]], rate: int, shortest: float
+) -> Collection:
     found: list[Recording] = []
     skipped: list[tuple[str, str]] = []
-    for path, speaker in _listed(folder):
+    for path, speaker in listed:
         name = str(path.relative_to(folder))
         try:
             signal = read_sound(path, rate)

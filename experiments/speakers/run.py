@@ -20,7 +20,7 @@ from experiments import training
 from experiments.speakers import features, protocol, recordings
 from experiments.speakers import voices as generated
 from experiments.speakers.losses import LOSSES, Loss
-from experiments.speakers.measure import Heard
+from experiments.speakers.measure import FEW, Heard, spread_evenly
 from experiments.speakers.networks import NETWORKS, SHORTEST, NetworkName, Outputs, unit
 from experiments.speakers.protocol import Batches, Parts, Voice
 from experiments.speakers.watch import Watch
@@ -43,6 +43,8 @@ class Settings:
     """To choose thresholds on."""
     test_speakers: int = 40
     """To test on, unknown to the network."""
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Each training speaker is also heard at other speeds, as further voices to be told apart."""
     network: NetworkName = "tdnn"
     """A dilated time-delay network with statistics pooling, or the question's two-layer BiLSTM."""
     width: int = 128
@@ -72,11 +74,20 @@ class Settings:
         for name in ("width", "batch_segments"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} must be even, got {getattr(self, name)}")
-        if self.batch_speakers > self.train_speakers:
+        if len(set(self.speeds)) < len(self.speeds) or not all(0.5 <= s <= 2 for s in self.speeds):
+            raise ValueError(f"speeds must be different and lie in [0.5, 2], got {self.speeds}")
+        if not self.speeds:
+            raise ValueError("speeds must not be empty: 1.0 is the recording as it is")
+        if self.batch_speakers > self.voices:
             raise ValueError(
-                f"batch_speakers must be at most train_speakers, {self.train_speakers}, got "
-                f"{self.batch_speakers}"
+                f"batch_speakers must be at most {self.voices}, which is train_speakers times the "
+                f"speeds, got {self.batch_speakers}"
             )
+
+    @property
+    def voices(self) -> int:
+        """To be told apart in training."""
+        return self.train_speakers * len(self.speeds)
 
     @property
     def batch_size(self) -> int:
@@ -140,12 +151,12 @@ def initialize(
     """
     width = settings.width // 2 if settings.network == "bilstm" else settings.width
     network = NETWORKS[settings.network](
-        features.BANDS, settings.train_speakers, width=width, rngs=nnx.Rngs(seed)
+        features.BANDS, settings.voices, width=width, rngs=nnx.Rngs(seed)
     )
     graph, params = nnx.split(network)
     params = nnx.to_pure_dict(params)
     model = make_model(graph, loss, settings.learning_rate, settings.steps)
-    size, count = settings.batch_size, settings.train_speakers
+    size, count = settings.batch_size, settings.voices
     nothing = Outputs(*(jnp.zeros((size, n)) for n in (settings.width, count, count)))
     return model, {
         "params": params,
@@ -226,20 +237,32 @@ class Trained:
         return np.split(self.segments(np.concatenate(cut)), ends)
 
 
-FEW = 6  # segments of an utterance among which single ones are compared
-
-
 def hear(embed: Any, voices: Sequence[Voice]) -> Heard:
     """Embeddings of the two utterances of each speaker, and of a few of their segments."""
     spoken = embed([each for voice in voices for each in (voice.first, voice.second)])
     speakers = np.repeat(np.arange(len(voices)), 2)
-    few = [each[np.linspace(0, len(each) - 1, min(FEW, len(each))).astype(int)] for each in spoken]
+    few = [spread_evenly(each, FEW) for each in spoken]
     owners = np.repeat(speakers, [len(each) for each in few])
     utterances = np.stack([each.mean(0) for each in spoken])
     return Heard(utterances, speakers, np.concatenate(few), owners)
 
 
 # --- a run ----------------------------------------------------------------------------------------
+
+
+def training_speech(settings: Settings, voices: Sequence[Voice], parts: Parts) -> list[np.ndarray]:
+    """Log-mel frames of each training speaker at each speed."""
+    return [
+        features.log_mel(voices[k].at_speed(speed))
+        for speed in settings.speeds
+        for k in parts.train
+    ]
+
+
+def scale_of(speech: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Mean and deviation of the training speech in each band."""
+    every = np.concatenate(speech)
+    return {"mean": every.mean(0), "deviation": every.std(0) + 1e-3}
 
 
 def fit(
@@ -252,16 +275,12 @@ def fit(
     console: Console,
 ) -> tuple[Trained, Watch]:
     """Train one loss in `directory`, or go on with it."""
-    speech = [
-        features.log_mel(np.concatenate([voices[k].first, voices[k].second])) for k in parts.train
-    ]
-    every = np.concatenate(speech)
-    scale = {"mean": every.mean(0), "deviation": every.std(0) + 1e-3}
+    speech = training_speech(settings, voices, parts)
     batches = Batches(
         speech, settings.batch_speakers, settings.batch_segments, settings.frames,
         settings.steps, seed,
     )  # fmt: skip
-    model, state = initialize(settings, loss, seed, scale)
+    model, state = initialize(settings, loss, seed, scale_of(speech))
     watch = Watch(LOSSES[loss], directory, console)
     for step in training.train(
         model.update,
@@ -298,30 +317,7 @@ def load(directory: Path) -> tuple[str, int, Trained]:
     described = json.loads(path.read_text())
     loss, seed = described.pop("loss"), described.pop("seed")
     described["data"] = described["data"] and Path(described["data"])
-    settings = Settings(**described)
+    settings = Settings(**described | {"speeds": tuple(described["speeds"])})
     zeros = np.zeros(features.BANDS, np.float32)
     model, state = initialize(settings, loss, seed, {"mean": zeros, "deviation": zeros})
     return loss, seed, Trained(settings, model, training.restore(state, directory))
-
-
-def baseline(voices: Sequence[Voice], train: np.ndarray) -> Any:
-    """MFCC without training: mean and deviation over time, in units of the training speakers.
-
-    Returns:
-      What takes utterances as `Trained` does; a segment is the utterance's own 400 ms.
-    """
-
-    def raw(power: np.ndarray, frames: int) -> np.ndarray:
-        found = features.mfcc(power)
-        windows = [found[k : k + frames] for k in range(0, len(found) - frames + 1, frames // 2)]
-        return np.stack([np.concatenate([w.mean(0), w.std(0)]) for w in windows])
-
-    known = np.concatenate([raw(u, len(u)) for k in train for u in voices[k][1:]])
-    mean, deviation = known.mean(0), known.std(0) + 1e-6
-
-    def embed(utterances: Sequence[np.ndarray], frames: int | None = None) -> list[np.ndarray]:
-        return [(raw(u, frames or len(u)) - mean) / deviation for u in utterances]
-
-    return embed
-
-

@@ -1,4 +1,4 @@
-"""Voices to try everything on without any data: who speaks is known, and what is said does not help.
+"""Voices to try everything on without data: who speaks is known, and what is said does not help.
 
 A speaker has a pitch, a vocal tract of some length with a shape of its own, a breathiness and an
 unsteadiness. Each says random vowels: a train of glottal pulses with jitter and some breath goes
@@ -55,7 +55,7 @@ def speak(rng: np.random.Generator, seconds: float, rate: int) -> np.ndarray:
 
     samples = round(seconds * rate)
     source = _pulses(rng, samples, rate, pitch, jitter) + breath * rng.normal(size=samples)
-    source = lfilter([1.0 - tilt], [1.0, -tilt], source)
+    source = np.asarray(lfilter([1.0 - tilt], [1.0, -tilt], source))
     spoken = np.empty(samples)
     memory = [np.zeros(2) for _ in range(4)]
     at = 0

@@ -55,7 +55,7 @@ class Watch:
         outputs, speakers = Outputs(**last["outputs"]), last["speakers"]
         resting, active = (float(x) for x in self._at_rest(outputs, speakers))
         found: dict[str, Any] = {"step": step.number, "loss": step.loss, "resting": resting}
-        found |= measure.spread(outputs.embedding, speakers)
+        found |= measure.spread(np.asarray(outputs.embedding), np.asarray(speakers))
         if np.isfinite(active):
             found["active"] = active
         with self.path.open("a") as file:
