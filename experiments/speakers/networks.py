@@ -58,7 +58,7 @@ class BiLSTM(nnx.Module):
         self.layers = nnx.List(
             nnx.Bidirectional(
                 *(
-                    nnx.RNN(nnx.OptimizedLSTMCell(size, width, rngs=rngs), unroll=8, rngs=False)
+                    nnx.RNN(nnx.OptimizedLSTMCell(size, width, rngs=rngs), rngs=False)
                     for _ in range(2)
                 ),
                 rngs=False,
