@@ -10,7 +10,8 @@ jax.config.update("jax_num_cpu_devices", 8)
 # Those that train a network: without its optimisations XLA makes NaN of gradients of convolutions
 # (jax 0.10.2, CPU, 2026-11-25).
 NETWORKS = {
-    f"test_{name}.py" for name in ("ships", "unet", "text", "tabular", "uncertainty", "training")
+    f"test_{name}.py"
+    for name in ("ships", "unet", "text", "tabular", "uncertainty", "speakers", "training")
 }
 
 

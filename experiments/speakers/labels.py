@@ -34,10 +34,10 @@ class Shuffled(NamedTuple):
 def shuffled(name: str, value: Callable[..., Any], x: tuple[Any, ...], labels: Any) -> Shuffled:
     """A loss ``value(*x, labels)`` under its labels and under shuffles of them."""
     rng = np.random.default_rng(1)
-    orders = np.stack([rng.permutation(len(labels)) for _ in range(SHUFFLES)])
-    every = jax.jit(jax.vmap(lambda y: jnp.mean(value(*x, y))))(jnp.asarray(labels)[orders])
-    first = float(jnp.mean(value(*x, labels)))
-    return Shuffled(name, first, float(every.min()), float(every.max()))
+    orders = [np.arange(len(labels)), *(rng.permutation(len(labels)) for _ in range(SHUFFLES))]
+    mean = jax.jit(lambda y: jnp.mean(value(*x, y)))
+    first, *others = (float(mean(jnp.asarray(labels)[order])) for order in orders)
+    return Shuffled(name, first, min(others), max(others))
 
 
 def of_every_loss() -> list[Shuffled]:

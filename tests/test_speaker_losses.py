@@ -1,0 +1,302 @@
+"""Losses of the speakers experiment, and how its embeddings are clustered and judged."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from scipy.cluster import hierarchy
+from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, det_curve
+
+import diffmetrics as dm
+from experiments.speakers import backend, clustering, labels, losses, measure
+from experiments.speakers.losses import LOSSES
+from experiments.speakers.networks import Outputs, unit
+
+rng = np.random.default_rng(0)
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+SPEAKERS, EACH, CLASSES = 5, 4, 8
+IDS = np.repeat(np.arange(SPEAKERS), EACH)
+
+
+@pytest.fixture(scope="module")
+def outputs() -> Outputs:
+    noise = np.random.default_rng(5).normal(size=(2, len(IDS), CLASSES))
+    embedding = jnp.asarray(noise[0], jnp.float32)
+    return Outputs(embedding, jnp.asarray(noise[1], jnp.float32), unit(embedding))
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> dict[str, labels.Shuffled]:
+    return {each.loss: each for each in labels.of_every_loss()}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shuffled_labels_change_every_loss_but_the_questions(name: str, shuffled):
+    assert shuffled[name].blind == (name == "asked")
+
+
+def test_the_questions_loss_is_two_means_and_the_labels_only_weigh_them():
+    p, q = (jax.nn.softmax(jnp.asarray(x)) for x in rng.normal(size=(2, 6, 10)))
+    same = np.array([1.0, 0, 0, 1, 0, 0])
+    divergence = np.sum(np.asarray(p) * np.log(np.asarray(p) / np.asarray(q)), -1)
+    hinge = np.maximum(1.0 - divergence, 0)
+    expected = same.mean() * divergence.mean() + (1 - same).mean() * hinge.mean()
+    for order in itertools.islice(itertools.permutations(same), 0, 720, 90):
+        value = losses.asked(p, q, jnp.asarray(order)[:, None])
+        np.testing.assert_allclose(value, expected, rtol=2e-6)
+
+
+def test_the_questions_loss_has_no_gradient_where_half_of_the_pairs_are_the_same():
+    x = jnp.asarray(rng.normal(size=(2, 8, 10)) * 0.3, jnp.float32)
+    same = jnp.asarray([1.0, 0.0] * 4)
+
+    def loss(x):
+        return losses.asked_of_logits(x[0], x[1], same)
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(x)
+    assert value == pytest.approx(0.5 * losses.ASKED_MARGIN)
+    np.testing.assert_allclose(gradient, 0.0, atol=1e-7)
+
+
+def test_the_library_refuses_the_shapes_of_the_question():
+    x = jnp.zeros((2, 6, 10))
+    with pytest.raises(ValueError, match=r"\(6, 1\)"):
+        dm.kl_hinge_loss(x[0], x[1], jnp.ones((6, 1)), margin=1.0)
+
+
+@pytest.mark.parametrize("each", [2, 4])
+def test_as_many_pairs_of_the_question_are_the_same_as_not(each: int):
+    ids = np.repeat(np.arange(6) + 3, each)
+    left, right, same = losses.as_pairs(jnp.arange(len(ids) * 1.0), jnp.asarray(ids))
+    told = ids[np.asarray(left, int)] == ids[np.asarray(right, int)]
+    np.testing.assert_array_equal(same, told)
+    assert told.mean() == 0.5
+    assert (left != right).all()
+
+
+def test_contrastive_weighs_same_and_different_pairs_alike():
+    x, ids = unit(jnp.asarray(rng.normal(size=(6, 3)))), np.array([0, 0, 1, 1, 1, 2])
+    of = {True: [], False: []}
+    for i, j in itertools.combinations(range(6), 2):
+        d = np.linalg.norm(x[i] - x[j])
+        gap = max(0.0, losses.CONTRASTIVE_MARGIN - d)
+        same = bool(ids[i] == ids[j])
+        of[same].append(0.5 * d**2 if same else 0.5 * gap**2)
+    expected = 0.5 * np.mean(of[True]) + 0.5 * np.mean(of[False])
+    np.testing.assert_allclose(losses.contrastive(x, jnp.asarray(ids)), expected, rtol=1e-5)
+
+
+def test_shares_of_active_hinges_are_those_of_loops(outputs: Outputs):
+    log_p = np.asarray(jax.nn.log_softmax(outputs.logits), float)
+    x = np.asarray(unit(outputs.embedding), float)
+    kl, distance = [], []
+    for i, j in itertools.permutations(range(len(IDS)), 2):
+        if IDS[i] != IDS[j]:
+            kl.append(np.sum(np.exp(log_p[i]) * (log_p[i] - log_p[j])) < losses.KL_MARGIN)
+            distance.append(np.linalg.norm(x[i] - x[j]) < losses.CONTRASTIVE_MARGIN)
+    for name, expected in (("kl-hinge", kl), ("contrastive", distance)):
+        active = LOSSES[name].active
+        assert active is not None
+        assert active(outputs, jnp.asarray(IDS)) == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+# --- devices --------------------------------------------------------------------------------------
+
+ROWS = 40
+
+
+@functools.cache
+def problem() -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Weights, and a batch whose devices each see few speakers."""
+    made = np.random.default_rng(7)
+    x = jnp.asarray(made.normal(size=(ROWS, 6)), jnp.float32)
+    weights = jnp.asarray(made.normal(size=(6, CLASSES)), jnp.float32)
+    return weights, x, jnp.asarray(np.repeat(np.arange(ROWS // 4), 4) % CLASSES)
+
+
+def of_weights(name: str, weights: jax.Array, x: jax.Array, ids: jax.Array) -> jax.Array:
+    embedding = jnp.tanh(x @ weights)
+    return LOSSES[name].of(Outputs(embedding, 2.0 * embedding, unit(embedding)), ids)
+
+
+def assert_equal_step(found, expected) -> None:
+    for one, other in zip(found, expected, strict=True):
+        scale = float(jnp.max(jnp.abs(other)))
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * max(scale, 1.0))
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """Loss and gradient of every loss, on eight devices and on one."""
+    assert jax.device_count() == 8
+    weights, x, ids = problem()
+
+    @jax.jit
+    def every(weights, x, ids):
+        return {
+            name: jax.value_and_grad(functools.partial(of_weights, name))(weights, x, ids)
+            for name in LOSSES
+        }
+
+    batch = jax.device_put((x, ids), NamedSharding(mesh(), P("batch")))
+    return every(jax.device_put(weights, NamedSharding(mesh(), P())), *batch), every(*problem())
+
+
+def mesh() -> jax.sharding.Mesh:
+    return jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_batch_over_eight_devices_has_the_loss_and_gradient_of_one(name: str, steps):
+    spread, single = steps
+    assert_equal_step(spread[name], single[name])
+
+
+def test_in_shard_map_all_pairs_are_those_of_the_gathered_embeddings(steps):
+    every = functools.partial(jax.lax.all_gather, axis_name="batch", tiled=True)
+
+    def gathered(weights, x, ids):
+        z = jnp.tanh(x @ weights) * 2.0
+        loss = dm.pairwise_kl_hinge_loss(every(z), every(ids), margin=losses.KL_MARGIN)
+        return jax.lax.pmean(loss, "batch")
+
+    spread = jax.shard_map(
+        jax.value_and_grad(gathered), mesh=mesh(), in_specs=(P(), P("batch"), P("batch")),
+        out_specs=P(),
+    )  # fmt: skip
+    assert_equal_step(jax.jit(spread)(*problem()), steps[1]["kl-hinge"])
+
+
+# --- clustering and metrics -----------------------------------------------------------------------
+
+
+def by_brute_force(clusters: np.ndarray, speakers: np.ndarray) -> float:
+    """The misclassification rate over all assignments of clusters to speakers, or to nobody."""
+    found, ids = np.unique(clusters), np.unique(speakers)
+    names = [*found, *[None] * len(ids)]
+    right = max(
+        sum(
+            np.sum((speakers == speaker) & (clusters == cluster))
+            for speaker, cluster in zip(ids, chosen, strict=True)
+            if cluster is not None
+        )
+        for chosen in itertools.permutations(names, len(ids))
+    )
+    return 1.0 - right / len(speakers)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_misclassification_rate_is_that_of_all_assignments(seed: int):
+    made = np.random.default_rng(seed)
+    speakers, clusters = made.integers(0, 3, 9), made.integers(0, 4, 9)
+    rate = clustering.misclassification_rate(clusters, speakers)
+    assert rate == pytest.approx(by_brute_force(clusters, speakers))
+
+
+def test_a_greedy_assignment_would_count_more_errors():
+    speakers = np.array([0, 0, 0, 0, 0, 1, 1])
+    clusters = np.array([0, 0, 0, 1, 1, 0, 0])
+    # Greedy gives cluster 0 to speaker 0, who has three there, and leaves speaker 1 with none.
+    assert clustering.misclassification_rate(clusters, speakers) == pytest.approx(3 / 7)
+
+
+def test_everyone_alone_is_half_wrong_and_all_together_nearly_all():
+    speakers = np.repeat(np.arange(40), 2)
+    assert clustering.misclassification_rate(np.arange(80), speakers) == 0.5
+    assert clustering.misclassification_rate(np.zeros(80), speakers) == pytest.approx(78 / 80)
+    assert clustering.misclassification_rate(speakers + 7, speakers) == 0.0
+
+
+def test_purity_is_that_of_loops():
+    speakers, clusters = rng.integers(0, 4, 30), rng.integers(0, 6, 30)
+    expected = 0.0
+    for i in np.unique(clusters):
+        inside = speakers[clusters == i]
+        shares = [np.mean(inside == j) ** 2 for j in np.unique(inside)]
+        expected += len(inside) * sum(shares) / len(speakers)
+    assert clustering.average_cluster_purity(clusters, speakers) == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def points() -> tuple[np.ndarray, np.ndarray]:
+    made = np.random.default_rng(11)
+    speakers = np.repeat(np.arange(10), 2)
+    return np.repeat(made.normal(size=(10, 5)), 2, 0) + 0.6 * made.normal(size=(20, 5)), speakers
+
+
+@pytest.mark.parametrize("linkage", clustering.LINKAGES)
+def test_trees_are_scipys_of_the_points_themselves(linkage, points):
+    x, speakers = points
+    tree = clustering.grow(x, linkage)
+    np.testing.assert_allclose(tree, hierarchy.linkage(x, linkage, metric="cosine"))
+    best = clustering.best_cut(tree, speakers)
+    counted = [hierarchy.fcluster(tree, k, "maxclust") for k in range(1, 21)]
+    assert best.error == min(by_assignment(each, speakers) for each in counted)
+    found = clustering.judge(x, speakers, linkage, best.threshold)
+    assert found["mr_tuned"] == found["mr_best"] == best.error
+    known = hierarchy.fcluster(tree, 10, "maxclust")
+    assert found["mr_known"] == by_assignment(known, speakers)
+    assert found["ari_known"] == pytest.approx(adjusted_rand_score(speakers, known))
+
+
+def by_assignment(clusters: np.ndarray, speakers: np.ndarray) -> float:
+    return clustering.misclassification_rate(clusters, speakers)
+
+
+def test_a_tree_wants_embeddings():
+    with pytest.raises(ValueError, match=r"\[n, D\] with n of two or more, got \(1, 3\)"):
+        clustering.grow(np.zeros((1, 3)), "complete")
+
+
+def test_an_embedding_of_zeros_is_near_nothing():
+    assert clustering.distances(np.array([[1.0, 0], [0, 0], [1, 0]])).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_verification_agrees_with_scikit_learn(points):
+    x, speakers = points
+    same, scores = measure.same_pairs(speakers), -clustering.distances(x)
+    fpr, fnr, _ = det_curve(same, scores)
+    found = measure.verify(x, speakers)
+    place = np.argmin(np.abs(fpr - fnr))
+    assert abs(found["eer"] - (fpr[place] + fnr[place]) / 2) <= 0.5 / same.sum()
+    prior = measure.TARGET_PRIOR
+    cost = np.min(prior * fnr + (1 - prior) * fpr) / prior
+    assert found["min_dcf"] == pytest.approx(min(cost, 1.0), rel=1e-5)
+    misses = np.array(found["det"]["misses"])
+    assert misses[0] == 1.0
+    assert (np.diff(misses) <= 0).all()
+    assert found["det"]["false_alarms"][-1] == 1.0
+
+
+def test_the_tuned_pair_accuracy_is_balanced(points):
+    x, speakers = points
+    same, scores = measure.same_pairs(speakers), -clustering.distances(x)
+    threshold = measure.tune_pairs(x, speakers)
+    accuracy = measure.pair_accuracy(x, speakers, threshold)
+    tried = [balanced_accuracy_score(same, scores >= t) for t in scores]
+    assert accuracy == pytest.approx(max(tried), abs=1e-6)
+
+
+def test_effective_rank_counts_directions():
+    assert measure.effective_rank(np.ones((10, 4))) == 0.0
+    line = np.outer(np.arange(10.0), [1, 2, 3])
+    assert measure.effective_rank(line) == pytest.approx(1.0, abs=1e-6)
+    corners = np.concatenate([np.eye(3), -np.eye(3)])
+    assert measure.effective_rank(corners) == pytest.approx(3.0)
+
+
+def test_whitening_makes_speakers_vary_alike_in_every_direction():
+    ids = np.repeat(np.arange(5), 400)
+    spread = np.array([[3.0, 1, 0], [0, 0.5, 0.2], [0, 0, 1.5]])
+    x = rng.normal(size=(5, 3))[ids] + rng.normal(size=(2000, 3)) @ spread
+    white = backend.whitening(x, ids)(x)
+    within = white - np.stack([white[ids == k].mean(0) for k in range(5)])[ids]
+    np.testing.assert_allclose(within.T @ within / (2000 - 5), np.eye(3), atol=0.02)
