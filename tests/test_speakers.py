@@ -81,7 +81,9 @@ def test_the_bilstm_reads_both_ways_and_keeps_its_last_states():
         back = direction(layer.backward_rnn, h[:, ::-1])[:, ::-1]
         h = np.concatenate([direction(layer.forward_rnn, h), back], -1)
     expected = np.concatenate([h[:, -1, :5], h[:, 0, 5:]], -1)
-    found = jax.jit(lambda x: net(x))(x)
+    graph, state = nnx.split(net)
+    forward = jax.jit(lambda params, x: nnx.merge(graph, nnx.State(params))(x))
+    found = forward(nnx.to_pure_dict(state), x)
     np.testing.assert_allclose(found.embedding, expected, atol=1e-5)
 
 
@@ -122,7 +124,7 @@ def test_a_loss_at_its_margin_or_at_log_two_is_warned_of_once(
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tour")
-    chosen = ["--losses", "asked", "kl-hinge", "--splits", "0", "1", "--out", str(out)]
+    chosen = ["--losses", "asked", "kl-hinge", "--splits", "0", "--out", str(out)]
     assert main([*TINY, *chosen]) == 0
     return out
 
@@ -133,24 +135,27 @@ def test_the_tour_writes_table_figures_and_one_row_a_method(toured: Path):
         "MFCC, no network", "untrained", "asked", "kl-hinge",
     ]  # fmt: skip
     for row in found["rows"]:
-        assert len(row["raw"]["each_split"]["eer"]) == 2
+        assert len(row["raw"]["each_split"]["eer"]) == 1
         assert 0.0 <= row["raw"]["mr_best, complete"][0] <= row["raw"]["mr_tuned, complete"][0]
     assert found["rows"][3]["minutes"][0] > 0.0
     for name in ("comparison.md", "labels.json", "det.png", "maps.png", "curves.png"):
         assert (toured / name).stat().st_size > 100
 
 
-def test_a_finished_comparison_is_read_again(toured: Path, capsys):
+def test_a_finished_run_is_kept_and_a_new_one_joins_it(toured: Path, capsys):
     before = (toured / "tdnn-asked-0" / "result.json").stat().st_mtime_ns
-    again = [*TINY, "--losses", "asked", "--splits", "0", "--out", str(toured)]
+    again = [*TINY, "--losses", "asked", "--splits", "0", "1", "--out", str(toured)]
     assert main(again) == 1
     assert "already holds a run" in capsys.readouterr().out
     assert main(["compare", *again, "--resume"]) == 0
     assert (toured / "tdnn-asked-0" / "result.json").stat().st_mtime_ns == before
+    (row,) = json.loads((toured / "comparison.json").read_text())["rows"][2:]
+    eers = row["raw"]["each_split"]["eer"]
+    assert row["raw"]["eer"] == pytest.approx([np.mean(eers), np.std(eers) / 1])
 
 
 def test_evaluate_finds_what_training_found(toured: Path):
-    directory = toured / "tdnn-kl-hinge-1"
+    directory = toured / "tdnn-kl-hinge-0"
     trained = json.loads((directory / "result.json").read_text())
     assert main(["evaluate", str(directory)]) == 0
     again = json.loads((directory / "comparison.json").read_text())["rows"][0]
@@ -165,7 +170,7 @@ def test_a_folder_that_nobody_labelled_is_clustered(toured: Path, tmp_path: Path
     directory, out = str(toured / "tdnn-kl-hinge-0"), tmp_path / "out" / "found.csv"
     command = ["cluster", directory, str(tmp_path)]
     assert main([*command, "--speakers", "3", "--out", str(out)]) == 0
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["file"] for row in rows] == sorted(row["file"] for row in rows)
     assert {row["cluster"] for row in rows} == {"1", "2", "3"}
     assert rows[0]["cluster"] == "1"
@@ -173,7 +178,8 @@ def test_a_folder_that_nobody_labelled_is_clustered(toured: Path, tmp_path: Path
     assert main(command) == 0
     assert "voice-000-0.wav,1" in capsys.readouterr().out
     assert main([*command, "--speakers", "7"]) == 1
-    assert "has 6 recordings to cluster, expected at least 7" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "has 6 recordings to cluster, expected at least 7" in said
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ Shared = tyro.conf.OmitArgPrefixes[Settings]
 class Tour:
     """The question's loss, what was meant, and plain cross-entropy, on generated voices."""
 
-    settings: Shared = dataclasses.field(default_factory=lambda: Settings(steps=600))
+    settings: Shared = dataclasses.field(default_factory=lambda: Settings(steps=300))
     losses: tuple[str, ...] = ("asked", "kl-hinge", "cross-entropy")
     """Losses by name."""
     splits: tuple[int, ...] = (0,)

@@ -34,6 +34,8 @@ class Loss:
     kind: Kind
     active: Callable[[Outputs, jax.Array], jax.Array] | None = None
     """Share of the hinges that still push, for losses that have any."""
+    slow: bool = False
+    """Whether it takes twice the steps: at first all outputs look alike, and little pushes."""
 
 
 # --- all pairs of a batch -------------------------------------------------------------------------
@@ -158,16 +160,15 @@ def _of_embedding(loss: Callable[..., jax.Array], **rest: Any) -> Loss:
 
 
 def _kl(**options: Any) -> Loss:
-    return _of_logits(
-        partial(dm.pairwise_kl_hinge_loss, margin=KL_MARGIN, **options), active=_active_pairs
-    )
+    loss = partial(dm.pairwise_kl_hinge_loss, margin=KL_MARGIN, **options)
+    return _of_logits(loss, active=_active_pairs, slow=True)
 
 
 LOSSES: dict[str, Loss] = {
     "asked": Loss(_asked, asked_of_logits, "pair"),
     "asked-mended": Loss(_mended, mended, "pair"),
     "kl-hinge": _kl(),
-    "kl-hinge-one-way": _of_logits(one_way, active=_active_pairs),
+    "kl-hinge-one-way": _of_logits(one_way, active=_active_pairs, slow=True),
     "kl-hinge-detached": _kl(detach_target=True),
     "kl-softplus": _kl(softplus=1.0),
     "contrastive": _of_embedding(contrastive, active=_active_contrastive),
