@@ -284,7 +284,7 @@ def fit(
     steps = steps_of(settings, loss)
     batches = Batches(
         speech, settings.batch_speakers, settings.batch_segments, settings.frames, steps, seed
-    )  # fmt: skip
+    )
     model, state = initialize(settings, loss, seed, scale_of(speech))
     watch = Watch(LOSSES[loss], directory, console)
     for step in training.train(
