@@ -13,7 +13,6 @@ from rich.console import Console
 import diffmetrics as dm
 from experiments import records, tables
 from experiments.speakers.losses import LOSSES, asked
-from experiments.speakers.networks import unit
 
 PAIRS, CLASSES, SPEAKERS, EACH = 6, 10, 5, 4
 SHUFFLES = 50
@@ -51,8 +50,7 @@ def of_every_loss() -> list[Shuffled]:
         if loss.kind == "pair":
             found.append(shuffled(name, loss.examined, (logits[0], logits[1]), same))
         else:
-            x = unit(logits[0]) if name == "angular-margin" else logits[0]
-            found.append(shuffled(name, loss.examined, (x,), ids))
+            found.append(shuffled(name, loss.examined, (logits[0],), ids))
     return found
 
 

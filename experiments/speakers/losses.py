@@ -74,6 +74,11 @@ def angular_margin(cosines: jax.Array, speakers: jax.Array) -> jax.Array:
     return dm.angular_margin_loss(cosines, speakers, scale=SCALE, angular_margin=ANGLE).mean()
 
 
+def angular_margin_of_logits(logits: jax.Array, speakers: jax.Array) -> jax.Array:
+    """For the loss doctor, whose numbers are no cosines."""
+    return angular_margin(jnp.tanh(logits), speakers)
+
+
 def cross_entropy(logits: jax.Array, speakers: jax.Array) -> jax.Array:
     return dm.softmax_cross_entropy(logits, speakers).mean()
 
@@ -175,7 +180,7 @@ LOSSES: dict[str, Loss] = {
     "triplet": _of_embedding(triplet, active=_active_triplets),
     "triplet-softplus": _of_embedding(soft_triplet),
     "angular-margin": Loss(
-        lambda out, ids: angular_margin(out.cosines, ids), angular_margin, "multiclass"
+        lambda out, ids: angular_margin(out.cosines, ids), angular_margin_of_logits, "multiclass"
     ),
     "cross-entropy": _of_logits(cross_entropy, "multiclass"),
 }
