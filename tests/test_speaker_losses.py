@@ -82,16 +82,18 @@ def test_as_many_pairs_of_the_question_are_the_same_as_not(each: int):
     assert (left != right).all()
 
 
-def test_contrastive_weighs_same_and_different_pairs_alike():
-    x, ids = unit(jnp.asarray(rng.normal(size=(6, 3)))), np.array([0, 0, 1, 1, 1, 2])
-    of = {True: [], False: []}
-    for i, j in itertools.combinations(range(6), 2):
-        d = np.linalg.norm(x[i] - x[j])
-        gap = max(0.0, losses.CONTRASTIVE_MARGIN - d)
-        same = bool(ids[i] == ids[j])
-        of[same].append(0.5 * d**2 if same else 0.5 * gap**2)
-    expected = 0.5 * np.mean(of[True]) + 0.5 * np.mean(of[False])
-    np.testing.assert_allclose(losses.contrastive(x, jnp.asarray(ids)), expected, rtol=1e-5)
+def test_random_triplets_are_those_of_loops():
+    x = np.asarray(unit(jnp.asarray(rng.normal(size=(len(IDS), 3)))), float)
+    costs = []
+    for i in range(len(IDS)):
+        positive = i // EACH * EACH + (i + 1) % EACH
+        for k in range(1, losses.NEGATIVES + 1):
+            negative = (i + k * EACH) % len(IDS)
+            if IDS[negative] != IDS[i]:
+                gap = np.linalg.norm(x[i] - x[positive]) - np.linalg.norm(x[i] - x[negative])
+                costs.append(max(0.0, gap + losses.TRIPLET_MARGIN))
+    found = losses.random_triplets(jnp.asarray(x, jnp.float32), jnp.asarray(IDS))
+    np.testing.assert_allclose(found, np.sum(costs) / np.count_nonzero(costs), rtol=1e-5)
 
 
 def test_shares_of_active_hinges_are_those_of_loops(outputs: Outputs):

@@ -22,6 +22,7 @@ KL_MARGIN = 3.0  # nats; that of the published BiLSTM
 ASKED_MARGIN = 1.0
 TRIPLET_MARGIN = 0.3
 CONTRASTIVE_MARGIN = 1.2  # of embeddings of length 1, whose distances end at 2
+NEGATIVES = 12  # for each anchor of random triplets
 SCALE, ANGLE = 24.0, 0.2
 
 
@@ -53,12 +54,35 @@ def pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contrastive(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
-    """Contrastive loss over all pairs, same and different ones with equal weight in sum."""
+    """Mean contrastive loss of all pairs.
+
+    Few of them are the same. To weigh those up to the others does worse: the embeddings then lie
+    in fewer directions.
+    """
     i, j = pairs(len(embeddings))
     same = identities[i] == identities[j]
     loss = dm.contrastive_loss(embeddings[i], embeddings[j], same, margin=CONTRASTIVE_MARGIN)
-    share = jnp.mean(same, dtype=jnp.float32)
-    return jnp.mean(loss * jnp.where(same, 0.5 / share, 0.5 / (1.0 - share)))
+    return loss.mean()
+
+
+def random_triplets(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
+    """Mean triplet loss of neighbours in the batch with negatives at several distances from them.
+
+    Those that it does not need are left out of the mean, as they would only shrink it.
+    """
+    count = len(embeddings)
+    anchors = np.arange(count)
+    each = jnp.argmax(identities != identities[0])  # segments of a speaker
+    positives = anchors // each * each + (anchors + 1) % each
+    moved = jnp.arange(1, NEGATIVES + 1)[:, None] * each
+    negatives = (anchors + moved) % count
+    a, p = (
+        jnp.broadcast_to(embeddings[k], (NEGATIVES, *embeddings.shape))
+        for k in (anchors, positives)
+    )
+    loss = dm.triplet_loss(a, p, embeddings[negatives], margin=TRIPLET_MARGIN)
+    told_apart = identities[negatives] != identities[anchors]
+    return jnp.sum(loss * told_apart) / jnp.maximum(jnp.sum(told_apart & (loss > 0.0)), 1)
 
 
 def triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
@@ -177,6 +201,7 @@ LOSSES: dict[str, Loss] = {
     "kl-hinge-detached": _kl(detach_target=True),
     "kl-softplus": _kl(softplus=1.0),
     "contrastive": _of_embedding(contrastive, active=_active_contrastive),
+    "triplet-random": _of_embedding(random_triplets),
     "triplet": _of_embedding(triplet, active=_active_triplets),
     "triplet-softplus": _of_embedding(soft_triplet),
     "angular-margin": Loss(
