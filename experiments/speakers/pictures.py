@@ -188,7 +188,8 @@ def curves(runs: Mapping[str, Path], path: Path) -> None:
             distance.plot(step, logged["different"], color=plots.ORANGE, label="different speakers")
             distance.plot(step, logged["same"], color=plots.GREEN, label="same speaker")
             rank.plot(step, logged["effective_rank"], color=plots.BLUE)
-            loss.set(title=name, ylim=(0, None))
+            top = 1.15 * max(logged["loss"].max(), logged["resting"].max())
+            loss.set(title=name, ylim=(0, top))
             distance.set_ylim(0, 1.2)
             rank.set(ylim=(0, None), xlabel="step")
         for panel, text in zip(
