@@ -1,9 +1,11 @@
+# pyright: reportMissingImports=false
 """Record librosa's mel spectrogram and MFCC as `librosa_mel.npz`, with librosa installed.
 
 python tests/recorded/librosa_mel.py
 """
 
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -27,4 +29,5 @@ def record(rate: int) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     path = Path(__file__).with_suffix(".npz")
-    np.savez_compressed(path, version=librosa.__version__, **record(8000), **record(16000))
+    found: dict[str, Any] = {"version": librosa.__version__, **record(8000), **record(16000)}
+    np.savez_compressed(path, **found)
