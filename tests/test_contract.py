@@ -480,7 +480,14 @@ FLOORS = [
     {"_counts"},
     {"_scores"},
     {"_set_loss", "_per_example", "_curves"},
-    {"_operating_points", "_curve_points", "_pairs", "_distribution", "_sorting"},
+    {
+        "_operating_points",
+        "_curve_points",
+        "_pairs",
+        "_distribution",
+        "_sorting",
+        "_softmax_pairs",
+    },
     {
         "_overlap",
         "_lovasz",
@@ -493,6 +500,7 @@ FLOORS = [
         "_classification",
         "_margin",
         "_divergence",
+        "_kl_hinge",
         "_embedding",
         "_imbalance",
         "_decision",

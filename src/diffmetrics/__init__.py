@@ -130,8 +130,6 @@ from diffmetrics._divergence import kl_divergence as kl_divergence
 from diffmetrics._divergence import (
     kl_divergence_from_probabilities as kl_divergence_from_probabilities,
 )
-from diffmetrics._divergence import kl_hinge_loss as kl_hinge_loss
-from diffmetrics._divergence import pairwise_kl_hinge_loss as pairwise_kl_hinge_loss
 from diffmetrics._divergence import symmetric_kl_divergence as symmetric_kl_divergence
 from diffmetrics._divergence import (
     symmetric_kl_divergence_from_probabilities as symmetric_kl_divergence_from_probabilities,
@@ -168,6 +166,8 @@ from diffmetrics._imbalanced_entropy import (
 from diffmetrics._imbalanced_entropy import (
     weighted_softmax_cross_entropy as weighted_softmax_cross_entropy,
 )
+from diffmetrics._kl_hinge import kl_hinge_loss as kl_hinge_loss
+from diffmetrics._kl_hinge import pairwise_kl_hinge_loss as pairwise_kl_hinge_loss
 from diffmetrics._lagrangian import Constraint as Constraint
 from diffmetrics._lagrangian import dual_update as dual_update
 from diffmetrics._lagrangian import fpr_at_tpr_lagrangian as fpr_at_tpr_lagrangian

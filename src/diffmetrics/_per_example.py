@@ -106,10 +106,10 @@ def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
     Each pass over the logits makes its own exponentials, because an array of them would cost more
     to write and read again.
     """
-    return _cross_entropy(*_softmax_parts(z), y)
+    return _cross_entropy(*softmax_parts(z), y)
 
 
-def _softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
     wide = _math.as_float(z)
     # The barrier keeps XLA's CPU backend from one fusion of both reductions, which is slower; and
@@ -132,7 +132,7 @@ def _cross_entropy(wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Arr
 
 def _rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (z, y), (dz, dy) = primals, tangents
-    wide, top, total = _softmax_parts(z)
+    wide, top, total = softmax_parts(z)
     out = _cross_entropy(wide, top, total, y)
     tangent = jnp.zeros_like(out)
     if not isinstance(dz, SymbolicZero):

@@ -1,0 +1,133 @@
+"""Pairs of softmax distributions: their door, and divergences of them in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from diffmetrics import _math
+from diffmetrics._per_example import softmax_parts
+
+
+def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The checked logits of two distributions."""
+    p, q = jnp.asarray(logits_p), jnp.asarray(logits_q)
+    hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
+    _math.require_float("logits_p", p, hint)
+    _math.require_float("logits_q", q, hint)
+    require_classes("logits_p", p)
+    _math.require_shape("logits_q", q, p.shape, "logits_p")
+    return p, q
+
+
+def require_classes(name: str, x: jax.Array) -> None:
+    if x.ndim == 0 or x.shape[-1] < 2:
+        raise ValueError(f"{name} must have a last axis of two or more classes, got {x.shape}.")
+
+
+def held_at_zero(x: jax.Array) -> jax.Array:
+    """`x`, or 0 where rounding made it negative, with the derivatives of `x`.
+
+    A `maximum` would take the gradient from the pairs that are almost equal.
+    """
+    return x + jax.lax.stop_gradient(jnp.maximum(x, 0.0) - x)
+
+
+def log_softmax(z: jax.Array) -> jax.Array:
+    """Log-probabilities, none of them infinite."""
+    return _log_of(z, *_norm(z))
+
+
+def _norm(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The maximum of logits, and the logarithm of the sum of their exponentials below it."""
+    _, top, total = softmax_parts(z)
+    return top, jnp.log(total)
+
+
+def _below(z: jax.Array, top: jax.Array) -> jax.Array:
+    """How far logits are below `top`, within limits.
+
+    A probability of 0 meets its logarithm in a product, and 0 · inf is NaN. The floor is so far
+    above the lowest float that neither a sum weighted by probabilities, whose own sum may round to
+    more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
+    """
+    below = _math.as_float(z) - top[..., None]
+    return jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
+
+
+def _log_of(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
+    return _below(z, top) - log_total[..., None]
+
+
+Term = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | None]) -> Term:
+    """The sum of `term(log p, log q)` over the classes of two softmax distributions, by logits.
+
+    Of each of the two there is the derivative of `term` in its log-probability (up to a multiple
+    of the probability, which falls out), and that derivative's sum over the classes where the value
+    tells it. Autodiff would write an array of the size of the logits for every step.
+    """
+
+    def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _log_of(p, *norms[:2]), _log_of(q, *norms[2:])
+
+    @jax.custom_jvp
+    def divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+        return jnp.sum(term(*logs(p, q, *_norm(p), *_norm(q))), -1)
+
+    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        norms = [x for z in primals for x in _norm(z)]
+        out = divergence(*primals)
+        tangent = jnp.zeros_like(out)
+        for i, (slope, known) in enumerate(slopes):
+            if isinstance(tangents[i], SymbolicZero):
+                continue
+            if known is None:
+                total = _math.apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
+            else:
+                total = jnp.broadcast_to(jnp.asarray(known(out), out.dtype), out.shape)
+
+            def of(
+                p: jax.Array, q: jax.Array, total: jax.Array, *norms: jax.Array,
+                i: int = i, slope: Term = slope,
+            ) -> jax.Array:  # fmt: skip
+                both = logs(p, q, *norms)
+                return slope(*both) - jnp.exp(both[i]) * total[..., None]
+
+            moved = _math.as_float(tangents[i])
+            tangent += jnp.sum(_math.apart(of, *primals, total, *norms) * moved, -1)
+        return out, tangent
+
+    divergence.defjvp(rule, symbolic_zeros=True)
+    return divergence
+
+
+def kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    return jnp.exp(log_p) * (log_p - log_q)
+
+
+def symmetric_kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    """Of the two sums of KL only this is left, whose every term is ≥ 0."""
+    return (jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)
+
+
+def _symmetric_kl_slope(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+    p = jnp.exp(log_p)
+    return p * (log_p - log_q) + (p - jnp.exp(log_q))
+
+
+kl = _of_logits(
+    kl_term, (kl_term, lambda value: value), (lambda log_p, _: -jnp.exp(log_p), lambda _: -1.0)
+)
+symmetric_kl = _of_logits(
+    symmetric_kl_term,
+    (_symmetric_kl_slope, None),
+    (lambda log_p, log_q: _symmetric_kl_slope(log_q, log_p), None),
+)
