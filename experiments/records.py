@@ -49,6 +49,18 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
     write_json(path, described)
 
 
+def described(directory: Path) -> dict[str, Any]:
+    """What `claim` has written of the run in `directory`.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+    """
+    path = directory / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
+    return json.loads(path.read_text())
+
+
 @contextlib.contextmanager
 def stopwatch(path: Path) -> Iterator[Callable[[], float]]:
     """Seconds spent within, those of earlier calls that were interrupted included.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -278,10 +277,7 @@ def load(directory: Path) -> tuple[Settings, str, int, Predict]:
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
     """
-    path = directory / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
-    described = json.loads(path.read_text())
+    described = records.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
     described["data"] = described["data"] and Path(described["data"])
     settings = Settings(**described)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments import training
+from experiments import records, training
 from experiments.speakers import features, protocol, recordings
 from experiments.speakers import voices as generated
 from experiments.speakers.losses import LOSSES, Loss
@@ -316,13 +315,11 @@ def load(directory: Path) -> tuple[str, int, Trained]:
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
     """
-    path = directory / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
-    described = json.loads(path.read_text())
+    described = records.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
     described["data"] = described["data"] and Path(described["data"])
-    settings = Settings(**described | {"speeds": tuple(described["speeds"])})
+    described["speeds"] = tuple(described["speeds"])
+    settings = Settings(**described)
     zeros = np.zeros(features.BANDS, np.float32)
     model, state = initialize(settings, loss, seed, {"mean": zeros, "deviation": zeros})
     return loss, seed, Trained(settings, model, training.restore(state, directory))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -424,14 +423,12 @@ def load(directory: Path) -> tuple[Settings, str, list[int], Trained]:
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
     """
-    path = directory / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
-    described = json.loads(path.read_text())
+    described = records.described(directory)
     loss, seeds = described.pop("loss"), described.pop("seeds")
     for name in ("data", "vectors"):
         described[name] = described[name] and Path(described[name])
-    settings = Settings(**{**described, "widths": tuple(described["widths"])})
+    described["widths"] = tuple(described["widths"])
+    settings = Settings(**described)
     words = Words.load(directory / "words.npz")
     model, state = initialize(settings, (len(words.words), settings.size), seeds)
     return settings, loss, seeds, Trained(model, training.restore(state, directory), words)
