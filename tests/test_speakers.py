@@ -215,7 +215,8 @@ def test_interrupted_runs_go_on_to_the_same_parameters(tmp_path: Path):
     console = Console(quiet=True)
     spoken = run.open_voices(settings, console)
     parts = protocol.split(len(spoken), settings.sizes, 0)
-    fit = functools.partial(run.fit, voices=spoken, parts=parts, loss="asked", seed=0)
+    speech = run.training_speech(settings, spoken, parts)
+    fit = functools.partial(run.fit, speech=speech, loss="asked", seed=0)
     whole, _ = fit(settings, directory=tmp_path / "whole", console=console)
     saved = Path("checkpoints") / "6"
     shutil.copytree(tmp_path / "whole" / saved, tmp_path / "part" / saved)

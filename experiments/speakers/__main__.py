@@ -102,8 +102,8 @@ class Train:
         require_known([self.loss])
         directory = self.out or Path(f"runs/speakers-{self.loss}")
         voices = run.open_voices(self.settings, CONSOLE)
-        bench = Bench(self.settings, voices, directory.parent, CONSOLE, self.resume)
-        show(directory, self.settings, bench.one(self.loss, self.split, directory))
+        bench = Bench(self.settings, voices, self.split, CONSOLE, self.resume)
+        show(directory, self.settings, bench.one(self.loss, directory))
 
 
 def show(directory: Path, settings: Settings, result: dict[str, Any]) -> None:
@@ -124,8 +124,7 @@ class Evaluate:
     def __call__(self) -> None:
         loss, seed, trained = run.load(self.directory)
         voices = run.open_voices(trained.settings, CONSOLE)
-        bench = Bench(trained.settings, voices, self.directory.parent, CONSOLE)
-        found = bench.judge(trained, seed, self.directory)
+        found = Bench(trained.settings, voices, seed, CONSOLE).judge(trained, self.directory)
         show(self.directory, trained.settings, {"loss": loss, "seed": seed, **found})
 
 

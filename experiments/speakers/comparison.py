@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,34 +17,36 @@ from experiments.speakers import backend, baseline, clustering, measure, picture
 from experiments.speakers.losses import LOSSES, require_known
 from experiments.speakers.protocol import Parts, Voice
 from experiments.speakers.published import PUBLISHED
-from experiments.speakers.run import Settings, Trained
+from experiments.speakers.run import Settings, Speech, Trained
 
 UNTRAINED, MFCC = "untrained", "MFCC, no network"
 Result = dict[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Bench:
-    """Speakers on which losses are tried one after the other, split by split."""
+    """One split of the speakers, on which losses are tried one after the other."""
 
     settings: Settings
     voices: Sequence[Voice]
-    out: Path
+    seed: int
     console: Console
     resume: bool = False
 
-    def parts(self, seed: int) -> Parts:
-        return protocol.split(len(self.voices), self.settings.sizes, seed)
+    @functools.cached_property
+    def parts(self) -> Parts:
+        return protocol.split(len(self.voices), self.settings.sizes, self.seed)
+
+    @functools.cached_property
+    def speech(self) -> Speech:
+        return run.training_speech(self.settings, self.voices, self.parts)
 
     def some(self, places: np.ndarray) -> list[Voice]:
         return [self.voices[k] for k in places]
 
-    def directory(self, loss: str, seed: int) -> Path:
-        return self.out / f"{self.settings.network}-{loss}-{seed}"
-
-    def one(self, loss: str, seed: int, directory: Path | None = None) -> Result:
-        """Train and judge one loss on one split, or read what a finished run has found."""
-        directory = directory or self.directory(loss, seed)
+    def one(self, loss: str, directory: Path) -> Result:
+        """Train and judge one loss in `directory`, or read what a finished run has found."""
+        seed = self.seed
         described = run.describe(self.settings, loss, seed)
         records.claim(directory, described, resume=self.resume)
         path = directory / "result.json"
@@ -52,16 +55,16 @@ class Bench:
         training.examine(LOSSES[loss].examined, LOSSES[loss].kind, self.console)
         with records.stopwatch(directory / "seconds.json") as seconds:
             trained, watch = run.fit(
-                self.settings, self.voices, self.parts(seed), loss, seed, directory, self.console
+                self.settings, self.speech, loss, seed, directory, self.console
             )
-            found = self.judge(trained, seed, directory)
+            found = self.judge(trained, directory)
             found |= {"loss": loss, "seed": seed, "warnings": watch.warned, "seconds": seconds()}
         records.write_json(path, found | {"watched": watch.last, **records.environment()})
         return json.loads(path.read_text())
 
-    def judge(self, trained: Trained, seed: int, directory: Path | None = None) -> Result:
+    def judge(self, trained: Trained, directory: Path | None = None) -> Result:
         """Figures as they are and whitened; into `directory` go embeddings and the whitening."""
-        train, dev, test = (run.hear(trained, self.some(each)) for each in self.parts(seed))
+        train, dev, test = (run.hear(trained, self.some(each)) for each in self.parts)
         whiten = backend.whitening(train.segments, train.segment_speakers)
         if directory is not None:
             whiten.save(directory / "whitening.npz")
@@ -71,15 +74,14 @@ class Bench:
             "whitened": measure.judge(whiten.of(dev), whiten.of(test)),
         }
 
-    def untrained(self, seed: int) -> Result:
+    def untrained(self) -> Result:
         """A network with its first parameters."""
-        speech = run.training_speech(self.settings, self.voices, self.parts(seed))
         loss = next(iter(LOSSES))
-        model, state = run.initialize(self.settings, loss, seed, run.scale_of(speech))
-        return self.judge(Trained(self.settings, model, state), seed)
+        model, state = run.initialize(self.settings, loss, self.seed, self.speech.scale)
+        return self.judge(Trained(self.settings, model, state))
 
-    def mfcc(self, seed: int) -> Result:
-        train, dev, test = (self.some(each) for each in self.parts(seed))
+    def mfcc(self) -> Result:
+        train, dev, test = (self.some(each) for each in self.parts)
         hear = baseline.fit(train, self.settings.frames)
         return {"raw": measure.judge(hear(dev), hear(test))}
 
@@ -104,16 +106,21 @@ def compare_losses(
     require_known(losses)
     if not splits or min(splits) < 0 or len(set(splits)) < len(splits):
         raise ValueError(f"splits must be different numbers from 0 on, got {tuple(splits)}")
-    bench = Bench(settings, run.open_voices(settings, console), out, console, resume)
+    voices = run.open_voices(settings, console)
     judged: dict[str, list[Result]] = {MFCC: [], UNTRAINED: []}
+
+    def directory(loss: str, seed: int) -> Path:
+        return out / f"{settings.network}-{loss}-{seed}"
+
     for seed in splits:
-        judged[MFCC].append(bench.mfcc(seed))
-        judged[UNTRAINED].append(bench.untrained(seed))
+        bench = Bench(settings, voices, seed, console, resume)
+        judged[MFCC].append(bench.mfcc())
+        judged[UNTRAINED].append(bench.untrained())
         for loss in losses:
-            judged.setdefault(loss, []).append(bench.one(loss, seed))
+            judged.setdefault(loss, []).append(bench.one(loss, directory(loss, seed)))
     rows = [summarize(name, found) for name, found in judged.items()]
     report(settings, rows, list(splits), out, console)
-    pictures.draw(rows, {loss: bench.directory(loss, splits[0]) for loss in losses}, out)
+    pictures.draw(rows, {loss: directory(loss, splits[0]) for loss in losses}, out)
     return rows
 
 
@@ -157,8 +164,7 @@ def mean_det(curves: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]
     misses = []
     for curve in curves:
         alarms, missed = np.array(curve["false_alarms"]), np.array(curve["misses"])
-        at = np.searchsorted(alarms, GRID, side="right") - 1
-        misses.append(np.minimum.accumulate(missed)[at])
+        misses.append(missed[np.searchsorted(alarms, GRID, side="right") - 1])
     return {"false_alarms": GRID.tolist(), "misses": np.mean(misses, 0).tolist()}
 
 

@@ -7,6 +7,8 @@ mel scale, each of area 1. Frames are centred, so the signal is padded with half
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ from scipy import fft
 BANDS = 128
 HOP_SECONDS = 0.01
 WINDOW_SECONDS = 0.064
-AT_ONCE = 1024  # frames in a program, so that any signal needs one compilation
+AT_ONCE = 1024  # frames in a program
 
 
 def mel_power(signal: np.ndarray, rate: int, bands: int = BANDS) -> np.ndarray:
@@ -33,13 +35,18 @@ def mel_power(signal: np.ndarray, rate: int, bands: int = BANDS) -> np.ndarray:
     padded = np.pad(signal.astype(np.float32), size // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     filters, window = mel_filters(rate, size, bands), _hann(size)
-    found = np.empty((len(frames), bands), np.float32)
-    for first in range(0, len(frames), AT_ONCE):
-        some = frames[first : first + AT_ONCE]
-        full = np.zeros((AT_ONCE, size), np.float32)
+    return in_chunks(lambda some: _power(some, window, filters), frames, AT_ONCE)
+
+
+def in_chunks(program: Callable[..., Any], rows: np.ndarray, size: int) -> np.ndarray:
+    """``program(rows)``, row by row the same, so many at once: any number needs one compilation."""
+    found = []
+    for first in range(0, len(rows), size):
+        some = rows[first : first + size]
+        full = np.zeros((size, *rows.shape[1:]), np.float32)
         full[: len(some)] = some
-        found[first : first + len(some)] = _power(full, window, filters)[: len(some)]
-    return found
+        found.append(np.asarray(program(full))[: len(some)])
+    return np.concatenate(found)
 
 
 @jax.jit

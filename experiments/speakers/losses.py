@@ -48,18 +48,13 @@ def one_way(logits: jax.Array, identities: jax.Array) -> jax.Array:
     return dm.pairwise_kl_hinge_loss(logits, identities, margin=KL_MARGIN, where=upper)
 
 
-def pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Every unordered pair of so many examples."""
-    return np.triu_indices(count, 1)
-
-
 def contrastive(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
     """Mean contrastive loss of all pairs.
 
     Few of them are the same. To weigh those up to the others does worse: the embeddings then lie
     in fewer directions.
     """
-    i, j = pairs(len(embeddings))
+    i, j = np.triu_indices(len(embeddings), 1)
     same = identities[i] == identities[j]
     loss = dm.contrastive_loss(embeddings[i], embeddings[j], same, margin=CONTRASTIVE_MARGIN)
     return loss.mean()

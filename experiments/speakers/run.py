@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -210,7 +210,7 @@ def make_update(
     return update
 
 
-AT_ONCE = 256  # segments in a program, so that any number needs one compilation
+AT_ONCE = 256  # segments in a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,14 +223,8 @@ class Trained:
 
     def segments(self, segments: np.ndarray) -> np.ndarray:
         """Embeddings [n, D] at length 1 of log-mel segments [n, frames, bands]."""
-        found = np.empty((len(segments), self.settings.width), np.float32)
-        for first in range(0, len(segments), AT_ONCE):
-            some = segments[first : first + AT_ONCE]
-            full = np.zeros((AT_ONCE, *some.shape[1:]), np.float32)
-            full[: len(some)] = some
-            embedded = self.model.embed(self.state["params"], self.state["scale"], full)
-            found[first : first + len(some)] = embedded[: len(some)]
-        return found
+        embed = functools.partial(self.model.embed, self.state["params"], self.state["scale"])
+        return features.in_chunks(embed, segments, AT_ONCE)
 
     def __call__(self, utterances: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Embeddings of the segments of each utterance, given as mel power [frames, bands]."""
@@ -254,37 +248,45 @@ def hear(embed: Any, voices: Sequence[Voice]) -> Heard:
 # --- a run ----------------------------------------------------------------------------------------
 
 
-def training_speech(settings: Settings, voices: Sequence[Voice], parts: Parts) -> list[np.ndarray]:
+class Speech(NamedTuple):
+    """What a network is trained on."""
+
+    frames: list[np.ndarray]
     """Log-mel frames of each training speaker at each speed."""
-    return [
+    scale: dict[str, Any]
+    """Their mean and deviation in each band."""
+
+
+def training_speech(settings: Settings, voices: Sequence[Voice], parts: Parts) -> Speech:
+    """The training speakers at every speed: seconds of work, and the same for every loss."""
+    frames = [
         features.log_mel(voices[k].at_speed(speed))
         for speed in settings.speeds
         for k in parts.train
     ]
-
-
-def scale_of(speech: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Mean and deviation of the training speech in each band."""
-    every = np.concatenate(speech)
-    return {"mean": every.mean(0), "deviation": every.std(0) + 1e-3}
+    every = np.concatenate(frames)
+    return Speech(frames, {"mean": every.mean(0), "deviation": every.std(0) + 1e-3})
 
 
 def fit(
     settings: Settings,
-    voices: Sequence[Voice],
-    parts: Parts,
+    speech: Speech,
     loss: str,
     seed: int,
     directory: Path,
     console: Console,
 ) -> tuple[Trained, Watch]:
     """Train one loss in `directory`, or go on with it."""
-    speech = training_speech(settings, voices, parts)
     steps = steps_of(settings, loss)
     batches = Batches(
-        speech, settings.batch_speakers, settings.batch_segments, settings.frames, steps, seed
+        speech.frames,
+        settings.batch_speakers,
+        settings.batch_segments,
+        settings.frames,
+        steps,
+        seed,
     )
-    model, state = initialize(settings, loss, seed, scale_of(speech))
+    model, state = initialize(settings, loss, seed, speech.scale)
     watch = Watch(LOSSES[loss], directory, console)
     for step in training.train(
         model.update,
