@@ -4,6 +4,7 @@
 python tests/recorded/librosa_mel.py
 """
 
+import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,5 +30,6 @@ def record(rate: int) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     path = Path(__file__).with_suffix(".npz")
-    found: dict[str, Any] = {"version": librosa.__version__, **record(8000), **record(16000)}
+    version = importlib.metadata.version("librosa")
+    found: dict[str, Any] = {"version": version, **record(8000), **record(16000)}
     np.savez_compressed(path, **found)
