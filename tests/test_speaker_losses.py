@@ -275,7 +275,11 @@ def test_verification_agrees_with_scikit_learn(points):
     misses = np.array(found["det"]["misses"])
     assert misses[0] == 1.0
     assert (np.diff(misses) <= 0).all()
-    assert found["det"]["false_alarms"][-1] == 1.0
+    alarms = np.array(found["det"]["false_alarms"])
+    assert alarms[-1] == 1.0
+    # No threshold with so many false alarms at most has fewer misses than the corners say.
+    for alarm in np.linspace(0, 1, 23):
+        assert misses[alarms <= alarm + 1e-6].min() == pytest.approx(fnr[fpr <= alarm].min())
 
 
 def test_the_tuned_pair_accuracy_is_balanced(points):

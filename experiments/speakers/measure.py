@@ -32,8 +32,10 @@ def verify(embeddings: np.ndarray, speakers: np.ndarray) -> dict[str, Any]:
     scores = -clustering.distances(embeddings).astype(np.float32)
     curve = dm.curve(scores, same_pairs(speakers))
     fpr, fnr, _ = (np.asarray(each) for each in dm.detection_error_curve(curve))
-    corners = np.flatnonzero((np.diff(fpr, prepend=-1) > 0) & (np.diff(fnr, append=-1) < 0))
-    corners = np.union1d(corners, [0, len(fpr) - 1])
+    # Both ends of every step: without the lower ones each miss would seem to last for a step more.
+    level, steep = np.diff(fnr) == 0, np.diff(fpr) == 0
+    straight = (level[1:] & level[:-1]) | (steep[1:] & steep[:-1])
+    corners = np.union1d(np.flatnonzero(~straight) + 1, [0, len(fpr) - 1])
     return {
         "eer": float(dm.equal_error_rate(curve, method=EER_METHOD)),
         "min_dcf": float(dm.min_detection_cost(curve, target_prior=TARGET_PRIOR).value),

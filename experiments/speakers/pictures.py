@@ -131,14 +131,10 @@ def _map(test: measure.Heard, panel: Axes) -> None:
 
 
 def dendrogram(run: Path, name: str, path: Path) -> None:
-    """The tree of test utterances; a speaker whose two utterances merge first is blue."""
+    """The tree of whitened test utterances; a speaker whose two utterances merge first is blue."""
     test = _test(run)
     x, speakers = test.utterances, test.speakers
-    white = run / "whitening.npz"
-    title = name
-    if white.exists():
-        x, title = backend.Whitening.load(white)(x), f"{name}, whitened"
-    tree = clustering.grow(x, "complete")
+    tree = clustering.grow(backend.Whitening.load(run / "whitening.npz")(x), "complete")
     members: list[set[int]] = [{k} for k in range(len(x))]
     for a, b, _, _ in tree:
         members.append(members[int(a)] | members[int(b)])
@@ -146,7 +142,7 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(9.5, 3.2), layout="constrained")
         axes = figure.subplots()
-        drawn = hierarchy.dendrogram(
+        hierarchy.dendrogram(
             tree,
             ax=axes,
             labels=[str(s) for s in speakers],
@@ -158,10 +154,9 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
             label.set_color("black" if int(label.get_text()) in together else plots.CYCLE[5])
         axes.set(ylabel="cosine distance", xlabel="speaker of the utterance")
         axes.set_title(
-            f"{title}: {len(together)} of {len(set(speakers))} speakers meet themselves first "
-            "(blue), the others are red"
+            f"{name}, whitened: {len(together)} of {len(set(speakers))} speakers meet themselves "
+            "first (blue), the others are red"
         )
-        del drawn
         plots.save(figure, path)
 
 
