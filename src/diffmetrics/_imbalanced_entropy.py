@@ -66,7 +66,8 @@ def _weighted(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    return (1.0 - y) * jax.nn.sigmoid(z) - (weight * y) * jax.nn.sigmoid(-z)
+    of_one, of_zero = _math.sigmoids(z)
+    return (1.0 - y) * of_one - (weight * y) * of_zero
 
 
 _weighted_sigmoid = _math.with_slope(_weighted, _weighted_slope)

