@@ -188,22 +188,29 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         figure = Figure(figsize=(6.5 * len(dtypes), sum(heights) + 0.8), layout="constrained")
         ratios = {"height_ratios": heights}
         axes = figure.subplots(
-            len(panels), len(dtypes), squeeze=False, sharex=True, gridspec_kw=ratios
+            len(panels), len(dtypes), squeeze=False, sharex="row", gridspec_kw=ratios
         )
-        axes[0, 0].set_xscale("log")
-        axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes[0, 0].xaxis.set_major_formatter("{x:g}")
-        axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
         seen: dict[str, Any] = {}
         for line, (workload, of) in zip(axes, panels.items(), strict=True):
             for panel, dtype in zip(line, dtypes, strict=True):
                 seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
+            _scale(line[0])
         figure.supxlabel("time over the floor; black lines: the goal", fontsize=9)
         shown = [name for name in ("ours", *COLORS) if name in seen]
         figure.legend(
             [seen[name] for name in shown], shown, loc="outside upper center", ncols=len(shown)
         )
         save(figure, path)
+
+
+def _scale(panel: Axes) -> None:
+    """A logarithmic axis with as many figures as there is room for; it is shared by a row."""
+    panel.set_xscale("log")
+    low, high = panel.get_xlim()
+    near = high / low < 500
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
