@@ -133,7 +133,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
     columns = 5
     rows = -(-len(found) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.1 * columns, 1.6 * rows + 0.4), layout="constrained")
+        figure = Figure(figsize=(2.4 * columns, 1.6 * rows + 0.4), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for panel, growth in zip(panels, found, strict=False):
             n, ms = np.array(growth["n"]), np.array(growth["ms"])
