@@ -64,6 +64,19 @@ def test_softpluses_are_log_probabilities(in_slope: bool):
     chex.assert_trees_all_equal((down, up), _math.softpluses(-x, in_slope))
 
 
+def test_sigmoids_are_probabilities_to_the_last_digit():
+    x = jnp.linspace(-80, 80, 20_001, dtype=jnp.float32)
+    exact = 1.0 / (1.0 + np.exp(-np.asarray(x, np.float64)))
+    of_one, of_zero = _math.sigmoids(x)
+    np.testing.assert_allclose(of_one, exact, rtol=5e-7)
+    chex.assert_trees_all_equal((of_zero, of_one), _math.sigmoids(-x))
+
+
+def test_sigmoids_have_a_derivative_where_their_halves_meet():
+    chex.assert_trees_all_close(jax.jvp(_math.sigmoids, (0.0,), (1.0,))[1], (0.25, -0.25))
+    assert jax.grad(jax.grad(lambda x: _math.sigmoids(x)[0]))(0.0) == 0.0
+
+
 def test_capped_holds_what_overflows():
     largest = jnp.finfo(jnp.float32).max
     chex.assert_trees_all_equal(_math.capped(jnp.array([1.0, jnp.inf])), jnp.array([1.0, largest]))

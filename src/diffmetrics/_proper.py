@@ -123,7 +123,7 @@ def _winkler(
 def _winkler_slope(
     z: jax.Array, y: jax.Array, center: jax.Array, above: jax.Array, below: jax.Array
 ) -> jax.Array:
-    q = jax.nn.sigmoid(z)
+    q, _ = _math.sigmoids(z)  # not `jax.nn.sigmoid`, which would be one more exponential
     return jnp.where(q >= center, above, below) * _brier_slope(z, y)
 
 
