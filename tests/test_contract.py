@@ -521,7 +521,7 @@ FLOORS = [
     {"diagnose._report", "diagnose._forms"},
     {"diagnose._subject"},
     {"diagnose._inference", "diagnose._margins"},
-    {"diagnose._contracts", "diagnose._bargains", "diagnose._others"},
+    {"diagnose._finite", "diagnose._contracts", "diagnose._bargains", "diagnose._others"},
     {"diagnose._run", "diagnose._batch"},
     {"diagnose"},
     {"diagnose.__main__", "testing"},

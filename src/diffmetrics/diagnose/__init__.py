@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _bargains, _batch, _contracts, _inference, _margins, _others, _run
+from diffmetrics.diagnose import (
+    _bargains,
+    _batch,
+    _contracts,
+    _finite,
+    _inference,
+    _margins,
+    _others,
+    _run,
+)
 from diffmetrics.diagnose._forms import KINDS as KINDS
 from diffmetrics.diagnose._forms import Kind as Kind
 from diffmetrics.diagnose._forms import Loss, name_of, quiet
@@ -28,7 +37,7 @@ Probe = Callable[[Subject], list[Finding]]
 
 EVERY: dict[str, Probe] = {
     "jit": _contracts.compiles,
-    "finite": _contracts.finite,
+    "finite": _finite.finite,
     "labels": _contracts.labels,
     "shapes": _contracts.shapes,
     "order": _contracts.order,
@@ -139,7 +148,7 @@ def loss(
             f"got {', '.join(unknown)}"
         )
     with np.errstate(all="ignore"), quiet():
-        hopeless = _contracts.hopeless(subject)
+        hopeless = _finite.hopeless(subject)
         results += hopeless
         for name in chosen if not hopeless else ():
             results += available[name](subject)
