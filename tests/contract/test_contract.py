@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import graphlib
 import inspect
 import sys
 from collections.abc import Callable
@@ -22,7 +23,8 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import testing
-from tests import per_example
+from tests import ROOT
+from tests.contract import per_example
 
 rng = np.random.default_rng(0)
 BINARY = (rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, (12, 3)))
@@ -474,60 +476,17 @@ def test_options_are_keyword_only_and_named_alike(row: LossRow):
     assert "Returns:" in doc
 
 
-# Who may import whom: a floor may use only what is listed below it.
-FLOORS = [
-    {"_math"},
-    {"_counts"},
-    {"_scores"},
-    {"_set_loss", "_per_example", "_curves"},
-    {
-        "_operating_points",
-        "_curve_points",
-        "_pairs",
-        "_distribution",
-        "_sorting",
-        "_softmax_pairs",
-    },
-    {
-        "_overlap",
-        "_lovasz",
-        "_entropy",
-        "_imbalanced_entropy",
-        "_cost",
-        "_proper",
-        "_ranking",
-        "_class_margin",
-        "_classification",
-        "_margin",
-        "_divergence",
-        "_kl_hinge",
-        "_embedding",
-        "_imbalance",
-        "_decision",
-        "_batches",
-        "_constrained",
-        "_lagrangian",
-        "_probabilistic",
-        "_crps",
-        "_quantile",
-        "_variational",
-        "_calibration",
-        "_sparsification",
-        "_reliability",
-        "_recalibration",
-        "_compose",
-    },
-    # The loss doctor: forms of losses, a compiled one, its probes, and what users call.
-    {"diagnose._report", "diagnose._forms"},
-    {"diagnose._subject"},
-    {"diagnose._inference", "diagnose._margins"},
-    {"diagnose._finite", "diagnose._contracts", "diagnose._bargains", "diagnose._others"},
-    {"diagnose._run", "diagnose._batch"},
+# Who may import whom: a package may use only what is listed below it, and itself.
+FLOORS = (
+    {"_core"},
+    {"_metrics"},
+    {"_losses"},
+    {"_decisions", "_training"},
     {"diagnose"},
-    {"diagnose.__main__", "testing"},
+    {"testing"},
     {"__init__"},
-]
-ROOT = Path(dm.__file__).parent
+)
+LIBRARY = Path(dm.__file__).parent
 
 
 def _imported(source: str) -> set[str]:
@@ -544,23 +503,47 @@ def _imported(source: str) -> set[str]:
 def _modules() -> dict[str, Path]:
     """The files of the library by module, below the name of the package."""
     found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
+    for path in LIBRARY.rglob("*.py"):
+        parts = path.relative_to(LIBRARY).with_suffix("").parts
         package = len(parts) > 1 and parts[-1] == "__init__"
         found[".".join(parts[:-1] if package else parts)] = path
     return found
 
 
+def _arrows() -> dict[str, set[str]]:
+    """Which modules of the library each of them imports."""
+    modules = _modules()
+    below = {
+        name: {i.removeprefix("diffmetrics.") for i in _imported(path.read_text())}
+        for name, path in modules.items()
+    }
+    # A package is named on the way to its files, and when it is empty nothing hangs on it.
+    empty = {name for name, path in modules.items() if not path.read_text().strip()}
+    return {name: (some & set(modules)) - {name} - empty for name, some in below.items()}
+
+
 def test_arrows_go_down():
     floor = {name: height for height, names in enumerate(FLOORS) for name in names}
-    modules = _modules()
-    assert set(modules) == set(floor)
-    for name, path in modules.items():
-        for imported in _imported(path.read_text()):
-            below = imported.removeprefix("diffmetrics.")
-            own = below == name or name.startswith(f"{below}.")  # a file may name its package
-            if imported != below and below in floor and not own:
-                assert floor[below] < floor[name], f"{name} imports {below}"
+    arrows = _arrows()
+    assert {name.split(".")[0] for name in arrows} == set(floor)
+    for name, imports in arrows.items():
+        room = name.split(".")[0]
+        for imported in imports:
+            below = imported.split(".")[0]
+            assert below == room or floor[below] < floor[room], f"{name} imports {imported}"
+
+
+def test_families_of_losses_do_not_know_each_other():
+    for name, imports in _arrows().items():
+        for imported in imports:
+            if name.startswith("_losses.") and imported.startswith("_losses."):
+                assert name.split(".")[1] == imported.split(".")[1], f"{name} imports {imported}"
+
+
+def test_no_import_goes_round_in_a_circle():
+    # A file of the loss doctor may name its own package on the way to a sibling.
+    arrows = {n: {i for i in some if not n.startswith(f"{i}.")} for n, some in _arrows().items()}
+    tuple(graphlib.TopologicalSorter(arrows).static_order())  # raises CycleError
 
 
 def test_library_needs_only_jax_chex_and_numpy():
@@ -573,6 +556,6 @@ def test_library_needs_only_jax_chex_and_numpy():
 
 @pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
 def test_users_of_the_library_stay_out_of_its_private_rooms(folder: str):
-    for path in (Path(__file__).parent.parent / folder).rglob("*.py"):
+    for path in (ROOT / folder).rglob("*.py"):
         private = [n for n in _imported(path.read_text()) if n.startswith("diffmetrics._")]
         assert not private, f"{path.name} imports {private}"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from diffmetrics import testing
-from tests.per_example import BINARY, CLASSES, ROWS, Row
+from tests.contract.per_example import BINARY, CLASSES, ROWS, Row
 
 MAX = float(np.finfo(np.float32).max)
 # Signs and sizes at which a textbook softplus, log, power or difference overflows or cancels.

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import diffmetrics as dm
-from diffmetrics import _math
+from diffmetrics._core import numbers, slopes
 
 rng = np.random.default_rng(0)
 LOGITS = jnp.asarray(rng.normal(0, 2, (16, 6)), jnp.float32)
@@ -32,14 +32,14 @@ def slope_of_square(x: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def test_slope_is_used_and_differentiated():
-    marked = _math.with_slope(square, lambda x, factor: slope_of_square(x, factor) + 1.0)
+    marked = slopes.with_slope(square, lambda x, factor: slope_of_square(x, factor) + 1.0)
     assert jax.grad(marked)(3.0, 2.0) == 13.0
     assert jax.grad(jax.grad(marked))(3.0, 2.0) == 4.0
     assert jax.jacfwd(jax.jacrev(marked))(3.0, 2.0) == 4.0
 
 
 def test_hyper_parameters_have_the_gradient_of_the_formula():
-    f = _math.with_slope(square, slope_of_square)
+    f = slopes.with_slope(square, slope_of_square)
     x, factor = jnp.array([1.0, 2.0]), jnp.array(3.0)
     value, (dx, dfactor) = jax.value_and_grad(lambda *a: f(*a).sum(), (0, 1))(x, factor)
     chex.assert_trees_all_close((value, dx, dfactor), (15.0, jnp.array([6.0, 12.0]), 5.0))
@@ -48,7 +48,7 @@ def test_hyper_parameters_have_the_gradient_of_the_formula():
 
 
 def test_integers_and_booleans_ride_along():
-    f = _math.with_slope(square, slope_of_square)
+    f = slopes.with_slope(square, slope_of_square)
     for factor in (jnp.array([1, 0]), jnp.array([True, False])):
         gradient = jax.grad(lambda x, c=factor: f(x, c).sum())(jnp.array([3.0, 4.0]))
         chex.assert_trees_all_close(gradient, jnp.array([6.0, 0.0]))
@@ -58,28 +58,30 @@ def test_integers_and_booleans_ride_along():
 def test_softpluses_are_log_probabilities(in_slope: bool):
     x = jnp.linspace(-110, 110, 20_001, dtype=jnp.float32)
     exact = np.logaddexp(0, np.asarray(x, np.float64))
-    up, down = _math.softpluses(x, in_slope)
+    up, down = slopes.softpluses(x, in_slope)
     normal = exact > np.finfo(np.float32).tiny  # XLA flushes what is smaller
     np.testing.assert_allclose(np.asarray(up)[normal], exact[normal], rtol=5e-7)
-    chex.assert_trees_all_equal((down, up), _math.softpluses(-x, in_slope))
+    chex.assert_trees_all_equal((down, up), slopes.softpluses(-x, in_slope))
 
 
 def test_sigmoids_are_probabilities_to_the_last_digit():
     x = jnp.linspace(-80, 80, 20_001, dtype=jnp.float32)
     exact = 1.0 / (1.0 + np.exp(-np.asarray(x, np.float64)))
-    of_one, of_zero = _math.sigmoids(x)
+    of_one, of_zero = slopes.sigmoids(x)
     np.testing.assert_allclose(of_one, exact, rtol=5e-7)
-    chex.assert_trees_all_equal((of_zero, of_one), _math.sigmoids(-x))
+    chex.assert_trees_all_equal((of_zero, of_one), slopes.sigmoids(-x))
 
 
 def test_sigmoids_have_a_derivative_where_their_halves_meet():
-    chex.assert_trees_all_close(jax.jvp(_math.sigmoids, (0.0,), (1.0,))[1], (0.25, -0.25))
-    assert jax.grad(jax.grad(lambda x: _math.sigmoids(x)[0]))(0.0) == 0.0
+    chex.assert_trees_all_close(jax.jvp(slopes.sigmoids, (0.0,), (1.0,))[1], (0.25, -0.25))
+    assert jax.grad(jax.grad(lambda x: slopes.sigmoids(x)[0]))(0.0) == 0.0
 
 
 def test_capped_holds_what_overflows():
     largest = jnp.finfo(jnp.float32).max
-    chex.assert_trees_all_equal(_math.capped(jnp.array([1.0, jnp.inf])), jnp.array([1.0, largest]))
+    chex.assert_trees_all_equal(
+        numbers.capped(jnp.array([1.0, jnp.inf])), jnp.array([1.0, largest])
+    )
 
 
 @over_losses

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import precision_recall_curve
 
 import diffmetrics as dm
-from diffmetrics import _decision
+from diffmetrics._decisions import expected_fbeta
 
 rng = np.random.default_rng(0)
 SCORES = {
@@ -315,7 +315,7 @@ def test_large_sets_match_dynamic_programming(scale: float):
 
 def test_the_rule_is_exact_in_float64():
     for largest in (1, 30, 10**6):
-        nodes, weights = _decision._rule(largest)
+        nodes, weights = expected_fbeta._rule(largest)
         for a in np.geomspace(1, largest, 200):
             np.testing.assert_allclose(np.sum(weights * np.exp(-a * nodes)), 1 / a, rtol=1e-9)
 

@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,11 +20,12 @@ import pytest
 import diffmetrics as dm
 from diffmetrics import diagnose
 from diffmetrics.diagnose.__main__ import main
-from tests import broken_losses, per_example
-from tests.broken_losses import CASES, Case
-from tests.test_contract import CLASSES, LOSSES
+from tests import ROOT
+from tests.contract import per_example
+from tests.contract.test_contract import CLASSES, LOSSES
+from tests.diagnose import broken_losses
+from tests.diagnose.broken_losses import CASES, Case
 
-ROOT = Path(__file__).parent.parent
 COMPLETE = {"asked_weighted", "relu_softplus"}
 
 

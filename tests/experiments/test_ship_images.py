@@ -21,8 +21,8 @@ from experiments.ships.images import (
     open_masks,
 )
 from experiments.ships.run_length import decode, encode, read_submission, write_submission
+from tests import DATA
 
-DATA = Path(__file__).parents[1] / "../shared/data"
 SHAPE = (4, 5)
 
 

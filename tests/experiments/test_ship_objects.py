@@ -1,7 +1,5 @@
 """Objects of a mask, and the Airbus score, against the published definition in plain loops."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,8 +8,9 @@ from hypothesis.extra import numpy as hnp
 
 from experiments.ships.images import open_airbus
 from experiments.ships.objects import airbus_f2, components
+from tests import DATA
 
-AIRBUS = Path(__file__).parents[1] / "../shared/data/airbus"
+AIRBUS = DATA / "airbus"
 
 instance_maps = hnp.arrays(np.int32, (4, 5), elements=st.integers(0, 4))
 

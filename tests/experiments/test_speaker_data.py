@@ -9,10 +9,11 @@ import soundfile
 from rich.console import Console
 
 from experiments.speakers import features, measure, protocol, recordings, run, voices
+from tests import DATA, ROOT
 
 RATE = 8000
-RECORDED = Path(__file__).parent / "recorded" / "librosa_mel.npz"
-SPEECH = Path(__file__).parents[2] / "shared" / "data" / "librispeech"
+RECORDED = ROOT / "tests" / "recorded" / "librosa_mel.npz"
+SPEECH = DATA / "librispeech"
 rng = np.random.default_rng(0)
 
 

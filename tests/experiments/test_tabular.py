@@ -16,8 +16,7 @@ from experiments.tabular import __main__ as command
 from experiments.tabular import data, fit, report
 from experiments.tabular.losses import BASELINE, LOSSES, asked_f2, for_labels
 from experiments.tabular.measure import difference, measure
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
+from tests import DATA
 
 
 def table(n: int = 80, labels: int = 1, seed: int = 0, **fields: Any) -> data.Table:

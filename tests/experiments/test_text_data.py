@@ -8,8 +8,9 @@ import pytest
 
 from experiments.text import corpus, messages, pipeline, vectors, words
 from experiments.text.words import PAD, UNKNOWN
+from tests import DATA
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "text"
+REAL = DATA / "text"
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -30,8 +30,9 @@ from experiments.uncertainty.networks import (
     graph_of,
     initialize,
 )
+from tests import DATA
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "uci"
+UCI = DATA / "uci"
 TINY = ["--splits", "2", "--periods", "3", "--period", "4", "--methods", "ensemble"]
 
 
@@ -102,10 +103,10 @@ def test_splits_are_those_of_one_generator_and_need_rows():
         next(splits(100, 0))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="no shared data here")
+@pytest.mark.skipif(not UCI.exists(), reason="no shared data here")
 def test_the_published_files_have_their_known_repeats_in_the_first_split():
     for name, rows, repeats in (("wine-quality-red", 1599, 51), ("concrete", 1030, 5)):
-        table = read_table(DATA / f"{name}.txt")
+        table = read_table(UCI / f"{name}.txt")
         assert len(table) == rows
         everything = np.column_stack([table.features, table.target])
         train_rows, test_rows = next(splits(rows, 20))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests import reference_probabilistic as ref
+from tests.references import distributions as ref
 
 MAX = float(np.finfo(np.float32).max)
 rng = np.random.default_rng(0)

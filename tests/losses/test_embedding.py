@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests import reference_divergence as reference
-from tests.derivatives import assert_derivatives_finite, assert_derivatives_match_numerical
+from tests.contract.derivatives import assert_derivatives_finite, assert_derivatives_match_numerical
+from tests.references import divergence as reference
 
 rng = np.random.default_rng(0)
 A, B, C = rng.normal(size=(3, 6, 5)).astype(np.float32)

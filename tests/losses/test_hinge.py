@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests import reference_margin as reference
+from tests.references import hinge as reference
 
 rng = np.random.default_rng(0)
 MAX = float(np.finfo(np.float32).max)

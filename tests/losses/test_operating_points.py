@@ -15,8 +15,8 @@ from sklearn.metrics import average_precision_score
 
 import diffmetrics as dm
 from diffmetrics import testing
-from tests import reference_constrained as reference
-from tests.reference_constrained import UNIT, cost
+from tests.references import operating_points as reference
+from tests.references.operating_points import UNIT, cost
 
 Loss = Callable[..., jax.Array]
 rng = np.random.default_rng(0)

@@ -15,8 +15,8 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import testing
-from tests import reference_ranking as reference
-from tests.derivatives import assert_derivatives_match_numerical
+from tests.contract.derivatives import assert_derivatives_match_numerical
+from tests.references import rankings as reference
 
 rng = np.random.default_rng(0)
 N = 40

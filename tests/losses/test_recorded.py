@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 RECORDED = json.loads((ROOT / "tests/recorded/parity.json").read_text())
 CASES = {(case["call"], case["input"]): case for case in RECORDED["cases"]}
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests import along_axes, reference
+from tests.references import along_axes
+from tests.references import sets as reference
 
 Loss = Callable[..., jax.Array]
 rng = np.random.default_rng(0)

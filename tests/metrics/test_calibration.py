@@ -18,7 +18,7 @@ import scipy.stats
 from sklearn.calibration import calibration_curve
 
 import diffmetrics as dm
-from tests import reference_calibration as ref
+from tests.references import calibration as ref
 
 rng = np.random.default_rng(0)
 N = 40

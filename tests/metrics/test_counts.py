@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
 import diffmetrics as dm
-from tests import reference
+from tests.references import sets as reference
 
 rng = np.random.default_rng(0)
 SHAPE = (2, 3, 4)

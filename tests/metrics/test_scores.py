@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import diffmetrics as dm
-from tests import reference
+from tests.references import sets as reference
 
 Score = Callable[..., jax.Array]
 

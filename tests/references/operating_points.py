@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tests.along_axes import Array, Axis, along, chosen, identity, per_element, set_loss
+from tests.references.along_axes import Array, Axis, along, chosen, identity, per_element, set_loss
 
 Floats = Sequence[float] | Array
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tests.along_axes import (
+from tests.references.along_axes import (
     Array,
     Axis,
     Floats,

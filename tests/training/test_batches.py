@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from diffmetrics import _batches
+from diffmetrics._training import batches
 
 rng = np.random.default_rng(0)
 LABELS = np.array([0] * 70 + [1] * 25 + [2] * 5)
@@ -90,7 +90,7 @@ def test_epochs_have_different_orders_which_are_all_alike_likely():
 @pytest.mark.parametrize("size", [1, 2, 3, 16, 17, 1000])
 def test_shuffling_is_a_permutation_without_a_trace_of_the_order(size: int):
     turn, sizes = np.arange(size), np.full(size, size)
-    order = _batches._shuffled(turn, sizes, (5, np.full(size, 1), np.full(size, 2)))
+    order = batches._shuffled(turn, sizes, (5, np.full(size, 1), np.full(size, 2)))
     np.testing.assert_array_equal(np.sort(order), turn)
     if size == 1000:
         assert abs(np.corrcoef(order, turn)[0, 1]) < 0.1

@@ -7,23 +7,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-
-from diffmetrics import _math
-from diffmetrics._math import Axis
-
-
-def rows(axis: Axis, **arrays: ArrayLike) -> list[jax.Array]:
-    """Arrays of one shape as float rows ``[..., n]``, the elements of `axis` last. Raises."""
-    found = {name: _math.as_float(x) for name, x in arrays.items()}
-    (first, x), *rest = found.items()
-    for name, other in rest:
-        _math.require_shape(name, other, x.shape, first)
-    axes = _math.normalize_axis(axis, x.ndim)
-    flat = [_math.sets_last(x, axes) for x in found.values()]
-    if flat[0].shape[-1] == 0:
-        raise ValueError(f"{first} must not be empty, got shape {x.shape} and axis={axis}.")
-    return flat
 
 
 def sort_by(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -53,3 +36,32 @@ def ranks(x: jax.Array) -> jax.Array:
     ordered, whose = jax.lax.sort((x, place), num_keys=1)
     shared = average_ties(ordered, place.astype(x.dtype))
     return jnp.take_along_axis(shared, jnp.argsort(whose, -1), -1)
+
+
+class Order:
+    """Rising order along the last axis: `put` things into it, and `back` from it."""
+
+    def __init__(self, x: jax.Array) -> None:
+        position = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
+        self.sorted, self.origin = jax.lax.sort((x, position), num_keys=1)
+
+    def put(self, x: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(x, self.origin, -1)
+
+    def back(self, x: jax.Array) -> jax.Array:
+        return jnp.put_along_axis(jnp.zeros_like(x), self.origin, x, axis=-1, inplace=False)
+
+
+def from_here(x: jax.Array) -> jax.Array:
+    """Running sum from the end, inclusive."""
+    return jax.lax.cumsum(x, axis=x.ndim - 1, reverse=True)
+
+
+def later(x: jax.Array) -> jax.Array:
+    """`x` one place further on, after a 0."""
+    return jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], -1)
+
+
+def earlier(x: jax.Array) -> jax.Array:
+    """`x` one place further back, before a 0."""
+    return jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)

@@ -29,8 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import held
+from diffmetrics._core import doors, numbers, slopes
 
 Function = Callable[..., jax.Array]
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -50,16 +49,16 @@ def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Predicti
     """Checked predictions and targets."""
     m, y = located("mean", mean, target)
     s = jnp.asarray(scale)
-    _math.require_float("scale", s, "It is a positive number in the units of the target.")
-    _math.require_broadcast("scale", s, m.shape, "mean")
+    doors.require_float("scale", s, "It is a positive number in the units of the target.")
+    doors.require_broadcast("scale", s, m.shape, "mean")
     return Prediction(m, s, y, limit(m, s, y))
 
 
 def errors(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Checked errors, and how many deviations each is, finite, with the shape of `mean`."""
     m, s, y, _ = prediction(mean, scale, target)
-    error = _math.as_float(y) - _math.as_float(m)
-    return error, held(standardized(error, _math.as_float(s)))
+    error = numbers.as_float(y) - numbers.as_float(m)
+    return error, numbers.held(standardized(error, numbers.as_float(s)))
 
 
 def members(
@@ -68,17 +67,17 @@ def members(
     """Checked `means` and `scales` ``[K, ...]`` and `target` ``[...]``, and the limit of slopes."""
     m, s, y = jnp.asarray(means), jnp.asarray(scales), jnp.asarray(target)
     require_members("means", m)
-    _math.require_float("scales", s, "They are positive numbers in the units of the target.")
-    _math.require_broadcast("scales", s, m.shape, "means")
-    _math.require_shape("target", y, m.shape[1:], "means[0]")
+    doors.require_float("scales", s, "They are positive numbers in the units of the target.")
+    doors.require_broadcast("scales", s, m.shape, "means")
+    doors.require_shape("target", y, m.shape[1:], "means[0]")
     top = limit(m, s, y)
-    s = jnp.broadcast_to(_math.as_float(s), m.shape)
-    return _math.as_float(m), s, _math.as_float(y), top
+    s = jnp.broadcast_to(numbers.as_float(s), m.shape)
+    return numbers.as_float(m), s, numbers.as_float(y), top
 
 
 def require_members(name: str, x: jax.Array) -> None:
     """Raise unless `x` is floating and has a leading axis of one or more members."""
-    _math.require_float(name, x, "It is what the network predicts.")
+    doors.require_float(name, x, "It is what the network predicts.")
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"{name} must have a leading axis of members, got shape {x.shape}.")
 
@@ -87,7 +86,7 @@ def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
     """The weight of each member, ``[K, 1, ...]`` or ``[K, ...]``, adding up to one. Raises."""
     if weights is None:
         return jnp.full((shape[0], *[1] * (len(shape) - 1)), 1.0 / shape[0])
-    w = _math.as_float(weights)
+    w = numbers.as_float(weights)
     if w.shape == shape[:1]:
         w = w.reshape(-1, *[1] * (len(shape) - 1))
     if w.shape != shape and w.shape != (shape[0], *[1] * (len(shape) - 1)):
@@ -95,14 +94,14 @@ def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
             f"weights must have one number a member, {shape[:1]}, or the shape of the members, "
             f"{shape}: weights are {w.shape}."
         )
-    return _math.divide(w, jnp.sum(w, 0))
+    return numbers.divide(w, jnp.sum(w, 0))
 
 
 def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """A predicted `location` of that `name` and its target, of one shape, as they came. Raises."""
     x, y = jnp.asarray(location), jnp.asarray(target)
-    _math.require_float(name, x, "It is what the network predicts.")
-    _math.require_shape("target", y, x.shape, name)
+    doors.require_float(name, x, "It is what the network predicts.")
+    doors.require_shape("target", y, x.shape, name)
     return x, y
 
 
@@ -113,7 +112,7 @@ def limit(*arrays: jax.Array) -> jax.Array:
     """
     types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
     top = min(float(jnp.finfo(t).max) for t in types)
-    return jnp.asarray(top, _math.accumulator(jnp.result_type(*types)))
+    return jnp.asarray(top, numbers.accumulator(jnp.result_type(*types)))
 
 
 def positive(scale: jax.Array) -> jax.Array:
@@ -138,24 +137,24 @@ def of_error(value: Function, in_error: Function, in_scale: Function) -> Functio
     def of(function: Function, sign: float = 1.0) -> Function:
         return lambda m, s, y, *rest: sign * function(y - m, s, *rest)
 
-    return _math.with_slope(of(value), of(in_error, -1.0), of(in_scale), of(in_error))
+    return slopes.with_slope(of(value), of(in_error, -1.0), of(in_scale), of(in_error))
 
 
 def gaussian_value(error: jax.Array, scale: jax.Array, _limit: jax.Array) -> jax.Array:
     """Minus the log-density of a normal distribution."""
     z = standardized(error, scale)
-    return _math.capped(0.5 * z * z + jnp.log(positive(scale)) + HALF_LOG_2PI)
+    return numbers.capped(0.5 * z * z + jnp.log(positive(scale)) + HALF_LOG_2PI)
 
 
 def _gaussian_in_error(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
     # Held in between, where XLA would divide by σ² instead, which is 0 long before σ is.
-    return held(held(standardized(error, scale)) / positive(scale), limit)
+    return numbers.held(numbers.held(standardized(error, scale)) / positive(scale), limit)
 
 
 def gaussian_in_scale(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
     """(1 - z²) / σ, without a square that overflows and without cancellation at z = 1."""
     z = standardized(error, scale)
-    return held((1.0 - z) * ((1.0 + z) / positive(scale)), limit)
+    return numbers.held((1.0 - z) * ((1.0 + z) / positive(scale)), limit)
 
 
 gaussian = of_error(gaussian_value, _gaussian_in_error, gaussian_in_scale)

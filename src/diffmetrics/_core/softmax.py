@@ -30,43 +30,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
-from jax.typing import ArrayLike
 
-from diffmetrics import _math
-
-
-def binary(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked logits and labels of one shape, in the types they came in."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    _math.require_float("logits", z, "Losses take raw scores, not decisions.")
-    _math.require_shape("labels", y, z.shape, "logits")
-    return z, y
-
-
-def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked logits ``[..., C]``, and labels as integer ids ``[...]`` or float ``[..., C]``."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    _math.require_float("logits", z, "Losses take raw scores, not decisions.")
-    if z.ndim == 0 or z.shape[-1] < 2:
-        raise ValueError(f"logits must have a last axis of two or more classes, got {z.shape}.")
-    if y.shape == z.shape[:-1] and jnp.issubdtype(y.dtype, jnp.integer):
-        return z, y.astype(jnp.promote_types(y.dtype, jnp.int32))  # 8 bits may not count to C
-    if y.shape == z.shape[:-1]:
-        raise ValueError(f"labels of shape {y.shape} are class ids and must be integers: {y.dtype}")
-    _math.require_shape("labels", y, z.shape, "logits")
-    return z, _math.as_float(y)
-
-
-def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "logits") -> jax.Array:
-    """A hyper-parameter as a float array that broadcasts to the `shape` of `of`. Raises."""
-    x = _math.as_float(value)
-    _math.require_broadcast(name, x, shape, of)
-    return x
-
-
-def margins(z: jax.Array, y: jax.Array) -> jax.Array:
-    """How far a logit is on the right side: ``z`` for label 1, ``-z`` for label 0."""
-    return (2.0 * y - 1.0) * z
+from diffmetrics._core import numbers, slopes
 
 
 def is_class(ids: jax.Array, number: int) -> jax.Array:
@@ -111,7 +76,7 @@ def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
 
 def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
-    wide = _math.as_float(z)
+    wide = numbers.as_float(z)
     # The barrier keeps XLA's CPU backend from one fusion of both reductions, which is slower; and
     # the softmax does not depend on where it is centred, so neither do its derivatives.
     top = jax.lax.stop_gradient(jax.lax.optimization_barrier(jnp.max(wide, -1)))
@@ -124,10 +89,10 @@ def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 def _cross_entropy(wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Array) -> jax.Array:
     if jnp.issubdtype(y.dtype, jnp.integer):
-        loss = _math.capped(top - _take(wide, y)) + jnp.log(total)
-        return jnp.where(is_class(y, wide.shape[-1]), _math.capped(loss), 0.0)
-    below = _math.capped(top[..., None] - wide)
-    return _math.capped(jnp.sum(y * below, -1) + jnp.log(total) * jnp.sum(y, -1))
+        loss = numbers.capped(top - _take(wide, y)) + jnp.log(total)
+        return jnp.where(is_class(y, wide.shape[-1]), numbers.capped(loss), 0.0)
+    below = numbers.capped(top[..., None] - wide)
+    return numbers.capped(jnp.sum(y * below, -1) + jnp.log(total) * jnp.sum(y, -1))
 
 
 def _rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
@@ -136,10 +101,10 @@ def _rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     out = _cross_entropy(wide, top, total, y)
     tangent = jnp.zeros_like(out)
     if not isinstance(dz, SymbolicZero):
-        slope = _math.apart(_cross_entropy_slope, z, y, top, total)
-        tangent += jnp.sum(slope * _math.as_float(dz), -1)
+        slope = slopes.apart(_cross_entropy_slope, z, y, top, total)
+        tangent += jnp.sum(slope * numbers.as_float(dz), -1)
     if not isinstance(dy, SymbolicZero) and jnp.issubdtype(y.dtype, jnp.floating):
-        below = _math.capped(top[..., None] - wide)
+        below = numbers.capped(top[..., None] - wide)
         tangent += jnp.sum(dy * (below + jnp.log(total)[..., None]), -1)
     return out, tangent
 
@@ -151,7 +116,7 @@ def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.
         # Here and not around the whole: a select per logit of what is one value per example takes
         # two thirds as long as all the rest.
         over = jnp.where(is_class(y, z.shape[-1]), over, 0.0)
-    p = jnp.exp(_math.as_float(z) - top[..., None]) * over[..., None]
+    p = jnp.exp(numbers.as_float(z) - top[..., None]) * over[..., None]
     if jnp.issubdtype(y.dtype, jnp.floating):
         return p * jnp.sum(y, -1, keepdims=True) - y
     return jnp.where(is_true(y, p.shape), p - 1.0, p)

@@ -12,105 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._counts import check_weights
-from diffmetrics._math import Axis
-from diffmetrics._per_example import parameter
-
-# --- weights --------------------------------------------------------------------------------------
-
-
-@_math.compiled()
-def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
-    r"""Class weights with which every class counts alike, however many examples it has.
-
-    Use them in `weighted_softmax_cross_entropy`. They are scikit-learn's `class_weight="balanced"`:
-    the mean weight of an example is 1, so the learning rate need not change. The weight of ten
-    examples in a million makes the gradient noisy; `effective_number_weights` stop earlier.
-
-    .. math:: w_c = \frac{n}{C\, n_c}
-
-    Args:
-      class_counts: examples of each class ``[..., C]``, for instance
-        ``jnp.bincount(labels, length=C)``.
-
-    Returns:
-      Weights ``[..., C]``. A class without examples gets 0 and is none of the C.
-
-    Raises:
-      ValueError: if `class_counts` have no axis of classes.
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(*dm.balanced_class_weights(jnp.array([90, 10])))
-      0.556 5.0
-
-    References:
-      King and Zeng, Logistic regression in rare events data, Political Analysis 9, 2001.
-    """
-    n = _class_counts(class_counts)
-    return _mean_one(_math.divide(1.0, n), n)
-
-
-@_math.compiled()
-def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
-    r"""Class weights by the effective number of examples, which grows ever more slowly.
-
-    Use them where weights of one over the count are too large: `beta` leads from equal weights at
-    0 to those of `balanced_class_weights`, up to a factor, at 1. The weight falls with the count
-    up to about 1 / (1 - beta) examples, and is level beyond.
-
-    .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C
-
-    Args:
-      class_counts: examples of each class ``[..., C]``.
-      beta: in [0, 1]. Traced. float32 cannot tell 1 - 1e-8 from 1, where the limit 1 / n holds.
-
-    Returns:
-      Weights ``[..., C]`` whose mean is 1. A class without examples gets 0 and is none of the C.
-
-    Raises:
-      ValueError: if `class_counts` have no axis of classes, or `beta` does not broadcast to them.
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(*dm.effective_number_weights(jnp.array([9000, 100]), beta=0.999))
-      0.174 1.826
-
-    References:
-      Cui et al., Class-balanced loss based on effective number of samples, CVPR 2019,
-      arXiv:1901.05555.
-    """
-    n = _class_counts(class_counts)
-    rate = -_math.log(parameter("beta", beta, n.shape, of="class_counts"))
-    weight = _math.divide(_over_saturation(rate * n), n)
-    return _mean_one(weight, (n > 0).astype(n.dtype))
-
-
-def _class_counts(class_counts: ArrayLike) -> jax.Array:
-    n = _math.as_float(class_counts)
-    if n.ndim == 0:
-        raise ValueError("class_counts must have a last axis of classes, got shape ().")
-    return n
-
-
-def _mean_one(weight: jax.Array, frequency: jax.Array) -> jax.Array:
-    """`weight` times what makes its mean 1 where classes occur as often as `frequency` says."""
-    mean = _math.divide(jnp.sum(weight * frequency, -1), jnp.sum(frequency, -1))
-    return _math.divide(weight, mean[..., None])
-
-
-def _over_saturation(x: jax.Array) -> jax.Array:
-    """X / (1 - exp(-x)) for x ≥ 0, by its series where both are nearly 0."""
-    small = x < 1e-2
-    large = jnp.where(small, 1.0, x)
-    return jnp.where(small, 1.0 + x / 2 + x**2 / 12, large / -jnp.expm1(-large))
-
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
 
 # --- priors ---------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def correct_prior(
     logits: ArrayLike, *, trained_prior: ArrayLike, true_prior: ArrayLike
 ) -> jax.Array:
@@ -153,12 +61,12 @@ def correct_prior(
       probability with undersampling for unbalanced classification, SSCI 2015.
     """
     z = _logits(logits)
-    trained = parameter("trained_prior", trained_prior, z.shape)
-    true = parameter("true_prior", true_prior, z.shape)
+    trained = doors.parameter("trained_prior", trained_prior, z.shape)
+    true = doors.parameter("true_prior", true_prior, z.shape)
     return z + _log_odds(true) - _log_odds(trained)
 
 
-@_math.compiled()
+@doors.compiled()
 def correct_class_priors(
     logits: ArrayLike, *, trained_priors: ArrayLike, true_priors: ArrayLike
 ) -> jax.Array:
@@ -195,12 +103,12 @@ def correct_class_priors(
     """
     z = _logits(logits)
     _require_classes(z)
-    trained = parameter("trained_priors", trained_priors, z.shape)
-    true = parameter("true_priors", true_priors, z.shape)
-    return z + _math.log(true) - _math.log(trained)
+    trained = doors.parameter("trained_priors", trained_priors, z.shape)
+    true = doors.parameter("true_priors", true_priors, z.shape)
+    return z + numbers.log(true) - numbers.log(trained)
 
 
-@_math.compiled("axis", "steps")
+@doors.compiled("axis", "steps")
 def estimate_prior(
     logits: ArrayLike,
     *,
@@ -252,9 +160,9 @@ def estimate_prior(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    axes = _math.normalize_axis(axis, z.ndim)
+    axes = doors.normalize_axis(axis, z.ndim)
     z, w = _set(z, where, weights, z, axes)
-    trained = parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
+    trained = doors.parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
     trained = jnp.broadcast_to(trained, z.shape[:-1])
 
     def posterior(prior: jax.Array) -> jax.Array:
@@ -263,7 +171,7 @@ def estimate_prior(
     return _expectation_maximisation(posterior, trained, w, steps)
 
 
-@_math.compiled("axis", "steps")
+@doors.compiled("axis", "steps")
 def estimate_class_priors(
     logits: ArrayLike,
     *,
@@ -308,21 +216,23 @@ def estimate_class_priors(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    axes = _math.class_axes(axis, z.shape)
+    axes = doors.class_axes(axis, z.shape)
     z, w = _set(z, where, weights, z[..., 0], axes)  # [..., C, n] and [..., n]
-    trained = parameter("trained_priors", trained_priors, z.shape[:-1], of="the sets' classes")
+    trained = doors.parameter(
+        "trained_priors", trained_priors, z.shape[:-1], of="the sets' classes"
+    )
     trained = jnp.broadcast_to(trained / jnp.sum(trained, -1, keepdims=True), z.shape[:-1])
 
     def posterior(priors: jax.Array) -> jax.Array:
-        return jax.nn.softmax(z + (_math.log(priors) - _math.log(trained))[..., None], -2)
+        return jax.nn.softmax(z + (numbers.log(priors) - numbers.log(trained))[..., None], -2)
 
     return _expectation_maximisation(posterior, trained, w[..., None, :], steps)
 
 
 def _logits(logits: ArrayLike) -> jax.Array:
     z = jnp.asarray(logits)
-    _math.require_float("logits", z, "Priors shift raw scores, not decisions.")
-    return _math.as_float(z)
+    doors.require_float("logits", z, "Priors shift raw scores, not decisions.")
+    return numbers.as_float(z)
 
 
 def _require_classes(z: jax.Array) -> None:
@@ -331,7 +241,7 @@ def _require_classes(z: jax.Array) -> None:
 
 
 def _log_odds(probability: jax.Array) -> jax.Array:
-    return _math.log(probability) - _math.log(1.0 - probability)
+    return numbers.log(probability) - numbers.log(1.0 - probability)
 
 
 def _set(
@@ -342,15 +252,15 @@ def _set(
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Logits and weights with each set's examples on a new last axis; what is left out is 0."""
-    mask = _math.select(where, examples.shape, "the examples")
-    factors = check_weights(weights, examples.shape, "the examples")
-    w = jnp.ones_like(examples) if factors is None else _math.as_float(factors)
+    mask = doors.select(where, examples.shape, "the examples")
+    factors = doors.check_weights(weights, examples.shape, "the examples")
+    w = jnp.ones_like(examples) if factors is None else numbers.as_float(factors)
     w = jnp.broadcast_to(w, examples.shape)
     if mask is not None:
         mask = jnp.broadcast_to(mask, examples.shape)
         w = jnp.where(mask, w, 0.0)
         z = jnp.where(mask if z.ndim == mask.ndim else mask[..., None], z, 0.0)
-    return _math.sets_last(z, axes), _math.sets_last(w, axes)
+    return doors.sets_last(z, axes), doors.sets_last(w, axes)
 
 
 def _expectation_maximisation(
@@ -360,7 +270,7 @@ def _expectation_maximisation(
     total = jnp.sum(w, -1)
 
     def step(_: int, prior: jax.Array) -> jax.Array:
-        mean = _math.divide(jnp.sum(w * posterior(prior), -1), total)
+        mean = numbers.divide(jnp.sum(w * posterior(prior), -1), total)
         return jnp.where(total > 0, mean, start)
 
     return jax.lax.fori_loop(0, steps, step, start)

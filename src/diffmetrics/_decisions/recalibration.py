@@ -12,15 +12,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._distribution import errors
-from diffmetrics._math import Axis
-from diffmetrics._per_example import is_class, of_class, parameter
-from diffmetrics._sorting import rows
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
+from diffmetrics._core.predictions import errors
+from diffmetrics._core.softmax import is_class, of_class
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def fit_scale(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> jax.Array:
@@ -57,8 +55,8 @@ def fit_scale(
       Laves, Ihler, Fast, Kahrs and Ortmaier, Well-calibrated regression uncertainty in medical
       imaging with deep learning, MIDL 2020.
     """
-    (z,) = rows(axis, mean=errors(mean, scale, target)[1])
-    return _math.root_mean_square(z)
+    (z,) = doors.rows(axis, mean=errors(mean, scale, target)[1])
+    return numbers.root_mean_square(z)
 
 
 # The inverse temperature is halved in between, in logarithms, so often that float32 is exhausted.
@@ -66,7 +64,7 @@ STEPS = 40
 COLDEST, HOTTEST = 1e-3, 1e3
 
 
-@_math.compiled()
+@doors.compiled()
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""The temperature by which logits must be divided to be most likely.
 
@@ -101,13 +99,13 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     if y.shape == z.shape:
-        z, y = per_example.binary(z, y)
+        z, y = doors.binary(z, y)
         # A binary decision is one between a logit and 0.
-        z, y = jnp.stack([jnp.zeros_like(z), z], -1), _math.as_float(y)
+        z, y = jnp.stack([jnp.zeros_like(z), z], -1), numbers.as_float(y)
         y = jnp.stack([1.0 - y, y], -1)
     else:
-        z, y = per_example.classes(z, y)
-    wide = _math.as_float(z)
+        z, y = doors.classes(z, y)
+    wide = numbers.as_float(z)
     unit = jnp.maximum(jnp.max(jnp.abs(wide)), 1.0)  # so that no sum of logits overflows
     below = (wide - jnp.max(wide, -1, keepdims=True)) / unit
     true = of_class(below, y)
@@ -131,7 +129,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return jnp.exp(-0.5 * (low + high))
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = None) -> jax.Array:
     r"""How large a score must be allowed to be for intervals that hold what they promise.
 
@@ -168,9 +166,9 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
       2002; Romano, Patterson and Candès, Conformalized quantile regression, NeurIPS 2019,
       arXiv:1905.03222.
     """
-    (s,) = rows(axis, scores=scores)
+    (s,) = doors.rows(axis, scores=scores)
     n = s.shape[-1]
-    c = parameter("coverage", coverage, (), "a scalar")
+    c = doors.parameter("coverage", coverage, (), "a scalar")
     # (n + 1) c may be an integer but for the rounding of c.
     rank = jnp.ceil((n + 1) * (c - 2.0 * jnp.finfo(c.dtype).eps)).astype(jnp.int32)
     ordered = jnp.concatenate([jnp.sort(s, -1), jnp.full((*s.shape[:-1], 1), jnp.inf)], -1)

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._counts import check_weights
+from diffmetrics._core import doors, numbers
 
 
-@_math.compiled()
+@doors.compiled()
 def log_loss(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -50,8 +49,8 @@ def log_loss(
       Good, Rational decisions, Journal of the Royal Statistical Society B 14, 1952.
     """
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
-    _math.require_float("probabilities", p, "For class ids use top_k_accuracy.")
-    p = _math.as_float(p)
+    doors.require_float("probabilities", p, "For class ids use top_k_accuracy.")
+    p = numbers.as_float(p)
     if y.shape != p.shape:
         _require_ids(y, p.shape, "probabilities")
         known = (y >= 0) & (y < p.shape[-1])
@@ -59,7 +58,7 @@ def log_loss(
         of_label = jnp.take_along_axis(p, ids, -1)[..., 0]
     else:
         known = jnp.ones(y.shape, bool)
-        y = _math.as_float(y)
+        y = numbers.as_float(y)
         of_label = p
     kept = _kept(where, known, y.shape)
     resolution = jnp.finfo(p.dtype).eps
@@ -71,7 +70,7 @@ def log_loss(
     return _mean(loss, kept, weights)
 
 
-@_math.compiled("k")
+@doors.compiled("k")
 def top_k_accuracy(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -105,7 +104,7 @@ def top_k_accuracy(
       >>> print(dm.top_k_accuracy(z, jnp.array([1, 0]), k=2))
       0.5
     """
-    z, y = _math.as_float(scores), jnp.asarray(labels)
+    z, y = numbers.as_float(scores), jnp.asarray(labels)
     _require_ids(y, z.shape, "scores")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
@@ -114,7 +113,7 @@ def top_k_accuracy(
     of_label = jnp.take_along_axis(z, ids, -1)
     later = jax.lax.broadcasted_iota(ids.dtype, z.shape, z.ndim - 1) > ids
     above = jnp.sum((z > of_label) | ((z == of_label) & later), -1)
-    return _mean(_math.as_float(above < k), kept, weights)
+    return _mean(numbers.as_float(above < k), kept, weights)
 
 
 def _require_ids(y: jax.Array, shape: tuple[int, ...], of: str) -> None:
@@ -126,11 +125,11 @@ def _require_ids(y: jax.Array, shape: tuple[int, ...], of: str) -> None:
 
 
 def _kept(where: ArrayLike | None, known: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    mask = _math.select(where, shape, "labels")
+    mask = doors.select(where, shape, "labels")
     return known if mask is None else known & mask
 
 
 def _mean(x: jax.Array, kept: jax.Array, weights: ArrayLike | None) -> jax.Array:
-    w = check_weights(weights, x.shape, "labels")
-    factor = jnp.where(kept, 1.0 if w is None else _math.as_float(w), 0.0)
+    w = doors.check_weights(weights, x.shape, "labels")
+    factor = jnp.where(kept, 1.0 if w is None else numbers.as_float(w), 0.0)
     return jnp.sum(jnp.where(kept, x, 0.0) * factor) / jnp.sum(factor)

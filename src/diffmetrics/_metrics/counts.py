@@ -17,8 +17,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import Axis
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
 
 
 @jax.tree_util.register_dataclass
@@ -94,7 +94,7 @@ def _add(a: Any, b: Any) -> Any:
     return plus(a, b)
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def counts(
     predictions: ArrayLike,
     labels: ArrayLike,
@@ -148,36 +148,11 @@ def counts(
             f"predictions must be boolean (hard) or floating (soft), got {p.dtype} of shape "
             f"{p.shape}. For class ids use diffmetrics.confusion; for 0/1 pass astype(bool)."
         )
-    mask = _math.select(where, p.shape, "predictions")
-    y = match_labels(y, p.shape, "predictions")
-    return count(p, y, _math.normalize_axis(axis, p.ndim), mask, check_weights(weights, p.shape))
-
-
-def match_labels(
-    labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True
-) -> jax.Array:
-    """Labels in the full `shape` of `of`; with `ids`, class ids become a comparison that fuses.
-
-    At least two classes are asked for, so that labels (B,) against (B, 1) stay an error.
-    """
-    integer = jnp.issubdtype(labels.dtype, jnp.integer)
-    if ids and integer and labels.shape == shape[:-1] and len(shape) > 0 and shape[-1] > 1:
-        return labels[..., None] == jnp.arange(shape[-1])
-    _math.require_shape("labels", labels, shape, of)
-    return labels
-
-
-def check_weights(
-    weights: ArrayLike | None, shape: tuple[int, ...], of: str = "predictions"
-) -> jax.Array | None:
-    """Weights as an array that broadcasts to `shape`, or None. Raises."""
-    if weights is None:
-        return None
-    weights = jnp.asarray(weights)
-    if weights.dtype == jnp.bool_:
-        raise TypeError("weights must be numbers that multiply, got bool. To select use where=.")
-    _math.require_broadcast("weights", weights, shape, of)
-    return weights
+    mask = doors.select(where, p.shape, "predictions")
+    y = doors.match_labels(y, p.shape, "predictions")
+    return count(
+        p, y, doors.normalize_axis(axis, p.ndim), mask, doors.check_weights(weights, p.shape)
+    )
 
 
 def count(
@@ -189,7 +164,7 @@ def count(
 ) -> Counts:
     """The four sums of checked arrays: the one place where anything is counted."""
     hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
-    dtype = jnp.int32 if hard else _math.accumulator(jnp.result_type(p, y))
+    dtype = jnp.int32 if hard else numbers.accumulator(jnp.result_type(p, y))
     p = p.astype(dtype)
     w = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
     if where is not None:  # select before multiplying: NaN times zero is NaN
@@ -204,10 +179,10 @@ def count(
         return jnp.where(y != 0, x, 0), jnp.where(y != 0, 0, x)
 
     (tp, fp), (fn, tn) = split(w * p), split(w * (1 - p))
-    return Counts(*_math.sums((tp, fp, fn, tn), axis))
+    return Counts(*numbers.sums((tp, fp, fn, tn), axis))
 
 
-@_math.compiled("num_classes")
+@doors.compiled("num_classes")
 def confusion(
     predicted_ids: ArrayLike,
     labels: ArrayLike,
@@ -248,9 +223,9 @@ def confusion(
     for name, ids in (("predicted_ids", predicted), ("labels", true)):
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise TypeError(f"{name} must be integer class ids, got {ids.dtype} of {ids.shape}.")
-    _math.require_shape("labels", true, predicted.shape, "predicted_ids")
-    mask = _math.select(where, predicted.shape, "predicted_ids")
-    factors = check_weights(weights, predicted.shape, "predicted_ids")
+    doors.require_shape("labels", true, predicted.shape, "predicted_ids")
+    mask = doors.select(where, predicted.shape, "predicted_ids")
+    factors = doors.check_weights(weights, predicted.shape, "predicted_ids")
 
     # Widened, so that ids of 8 bits overflow neither in the product nor against num_classes.
     predicted, true = (x.astype(jnp.promote_types(x.dtype, jnp.int32)) for x in (predicted, true))
@@ -258,7 +233,7 @@ def confusion(
     if mask is not None:
         counted &= mask
     cell = jnp.where(counted, true * num_classes + predicted, num_classes**2)
-    w = jnp.ones((), jnp.int32) if factors is None else _math.as_float(factors)
+    w = jnp.ones((), jnp.int32) if factors is None else numbers.as_float(factors)
     matrix = jnp.zeros(num_classes**2, w.dtype)
     matrix = matrix.at[cell.ravel()].add(jnp.broadcast_to(w, cell.shape).ravel(), mode="drop")
     return matrix.reshape(num_classes, num_classes)

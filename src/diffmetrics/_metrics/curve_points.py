@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math, _scores
-from diffmetrics._curves import Curve, counts_of, detection_error_curve, precision_of, ratio
+from diffmetrics._core import doors, numbers
+from diffmetrics._metrics import scores
+from diffmetrics._metrics.curves import Curve, counts_of, detection_error_curve, precision_of, ratio
 
 
 class OperatingPoint(NamedTuple):
@@ -32,7 +33,7 @@ class OperatingPoint(NamedTuple):
     threshold: jax.Array
 
 
-@_math.compiled()
+@doors.compiled()
 def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
     r"""The largest recall at a precision of at least `precision`, and its threshold.
 
@@ -58,7 +59,7 @@ def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint
     return _best(curve, ratio(c.tp, c.fn), precision_of(c) >= precision)
 
 
-@_math.compiled()
+@doors.compiled()
 def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     r"""The largest precision at a recall of at least `recall`, and its threshold.
 
@@ -84,7 +85,7 @@ def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     return _best(curve, value, reached >= recall)
 
 
-@_math.compiled()
+@doors.compiled()
 def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
 
@@ -111,7 +112,7 @@ def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     return _best(curve, value, alarms <= fpr)
 
 
-@_math.compiled()
+@doors.compiled()
 def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
     r"""The largest F-beta over all thresholds, and the threshold that has it.
 
@@ -134,7 +135,7 @@ def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
       0.8 0.3
     """
     c = counts_of(curve)
-    return _best(curve, _scores.fbeta(c, beta), jnp.ones_like(c.tp, bool))
+    return _best(curve, scores.fbeta(c, beta), jnp.ones_like(c.tp, bool))
 
 
 def _best(curve: Curve, value: jax.Array, allowed: jax.Array) -> OperatingPoint:
@@ -150,7 +151,7 @@ def _at(x: jax.Array, place: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, place[..., None], -1)[..., 0]
 
 
-@_math.compiled("normalized")
+@doors.compiled("normalized")
 def min_detection_cost(
     curve: Curve,
     *,
@@ -200,7 +201,7 @@ def min_detection_cost(
 EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
 
 
-@_math.compiled("method")
+@doors.compiled("method")
 def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
     r"""The rate at which false alarms and misses are equally frequent.
 
@@ -268,7 +269,7 @@ class _Segment(NamedTuple):
 def _crossing(s: _Segment) -> jax.Array:
     """Where false alarms and misses are equal on a straight line."""
     before, after = s.fnr - s.fpr, s.to_fpr - s.to_fnr
-    share = _math.divide(before, before + after)
+    share = numbers.divide(before, before + after)
     return s.fpr + share * (s.to_fpr - s.fpr)
 
 

@@ -21,9 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._counts import Counts, check_weights
-from diffmetrics._math import Axis
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
+from diffmetrics._metrics.counts import Counts
 
 
 @jax.tree_util.register_dataclass
@@ -77,7 +77,7 @@ class Curve:
 # --- making a curve -------------------------------------------------------------------------------
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def curve(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -137,26 +137,26 @@ def _admit(
     s, y = jnp.asarray(scores), jnp.asarray(labels)
     if jnp.issubdtype(s.dtype, jnp.complexfloating):
         raise TypeError(f"scores must be real, got {s.dtype} of shape {s.shape}.")
-    _math.require_shape("labels", y, s.shape, "scores")
-    mask = _math.select(where, s.shape, "scores")
-    w = check_weights(weights, s.shape, "scores")
-    axes = _math.normalize_axis(axis, s.ndim)
-    s = _math.as_float(scores)
+    doors.require_shape("labels", y, s.shape, "scores")
+    mask = doors.select(where, s.shape, "scores")
+    w = doors.check_weights(weights, s.shape, "scores")
+    axes = doors.normalize_axis(axis, s.ndim)
+    s = numbers.as_float(scores)
     hard = not jnp.issubdtype(y.dtype, jnp.floating) and w is None
     positive = (y != 0).astype(jnp.int32) if hard else _as_share(y)
     negative = 1 - positive
     if w is not None:
-        positive, negative = (_math.as_float(w) * x for x in (positive, negative))
+        positive, negative = (numbers.as_float(w) * x for x in (positive, negative))
     s = jnp.where(jnp.isnan(s), -jnp.inf, s)
     if mask is not None:
         s = jnp.where(mask, s, -jnp.inf)
         positive, negative = (jnp.where(mask, x, jnp.zeros_like(x)) for x in (positive, negative))
-    s, positive, negative = (_math.sets_last(x, axes) for x in (s, positive, negative))
+    s, positive, negative = (doors.sets_last(x, axes) for x in (s, positive, negative))
     return s, positive, negative
 
 
 def _as_share(y: jax.Array) -> jax.Array:
-    return _math.as_float(y if jnp.issubdtype(y.dtype, jnp.floating) else y != 0)
+    return numbers.as_float(y if jnp.issubdtype(y.dtype, jnp.floating) else y != 0)
 
 
 def _of_ties(total: jax.Array, last: jax.Array) -> jax.Array:
@@ -177,7 +177,7 @@ def _after(first: float, x: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.full_like(x, first, shape=(*x.shape[:-1], 1)), x], -1)
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def threshold_counts(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -225,7 +225,7 @@ def threshold_counts(
       0.875
     """
     s, positive, negative = _admit(scores, labels, axis, where, weights)
-    t = _math.as_float(thresholds)
+    t = numbers.as_float(thresholds)
     if t.ndim != 1:
         raise ValueError(f"thresholds must be a vector, got shape {t.shape}.")
     rising = jnp.sort(t)
@@ -248,7 +248,7 @@ def _histogram(place: jax.Array, mass: jax.Array, length: int) -> jax.Array:
 # --- curves to draw -------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""False and true positive rates to draw, from (0, 0) to (1, 1).
 
@@ -263,7 +263,7 @@ def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     return ratio(c.fp, c.tn), ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
 
 
-@_math.compiled()
+@doors.compiled()
 def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""Precision and recall to draw, from recall 0 to recall 1.
 
@@ -284,7 +284,7 @@ def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Arra
     return precision_of(c), ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
 
 
-@_math.compiled()
+@doors.compiled()
 def detection_error_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""False alarm and miss rates to draw, usually on axes of normal deviates (a DET plot).
 
@@ -313,20 +313,20 @@ def counts_of(curve: Curve) -> Counts:
 
 def ratio(part: ArrayLike, rest: ArrayLike) -> jax.Array:
     """`part` of both; NaN where there is neither."""
-    part, rest = _math.as_float(part), _math.as_float(rest)
+    part, rest = numbers.as_float(part), numbers.as_float(rest)
     return part / (part + rest)
 
 
 def precision_of(c: Counts) -> jax.Array:
-    tp, fp = _math.as_float(c.tp), _math.as_float(c.fp)
+    tp, fp = numbers.as_float(c.tp), numbers.as_float(c.fp)
     predicted = tp + fp
-    return jnp.where(predicted > 0.0, _math.divide(tp, predicted), 1.0)
+    return jnp.where(predicted > 0.0, numbers.divide(tp, predicted), 1.0)
 
 
 # --- areas ----------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def roc_auc(curve: Curve) -> jax.Array:
     r"""Area under the ROC curve: how often a positive scores higher than a negative.
 
@@ -352,7 +352,7 @@ def roc_auc(curve: Curve) -> jax.Array:
     return _total(_steps(c.fp) * 0.5 * (recall[..., 1:] + recall[..., :-1])) / _all(c.fp, c.tn)
 
 
-@_math.compiled()
+@doors.compiled()
 def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     r"""Area under the part of the ROC curve with few false alarms, standardised by McClish.
 
@@ -382,15 +382,15 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     c = counts_of(curve)
     fpr, recall = ratio(c.fp, c.tn), ratio(c.tp, c.fn)
     width = _steps(c.fp) / _all(c.fp, c.tn)[..., None]
-    taken = jnp.clip(_math.as_float(max_fpr) - fpr[..., :-1], 0.0, width)
+    taken = jnp.clip(numbers.as_float(max_fpr) - fpr[..., :-1], 0.0, width)
     # Along the straight line between two points, as far as it is taken.
-    rise = jnp.diff(recall, axis=-1) * _math.divide(taken, width)
+    rise = jnp.diff(recall, axis=-1) * numbers.divide(taken, width)
     area = _total(taken * (recall[..., :-1] + 0.5 * rise))
     least = 0.5 * max_fpr**2
     return 0.5 * (1.0 + (area - least) / (max_fpr - least))
 
 
-@_math.compiled()
+@doors.compiled()
 def average_precision(curve: Curve) -> jax.Array:
     r"""Mean over the positives of the precision at which each is found: area under the PR curve.
 
@@ -421,13 +421,13 @@ def average_precision(curve: Curve) -> jax.Array:
 
 def _steps(cell: ArrayLike) -> jax.Array:
     """By how much it grows: exact for integers, of which a float total would not be."""
-    return _math.as_float(jnp.diff(jnp.asarray(cell), axis=-1))
+    return numbers.as_float(jnp.diff(jnp.asarray(cell), axis=-1))
 
 
 def _total(terms: jax.Array) -> jax.Array:
-    return _math.sums((terms,), (terms.ndim - 1,))[0]
+    return numbers.sums((terms,), (terms.ndim - 1,))[0]
 
 
 def _all(part: ArrayLike, rest: ArrayLike) -> jax.Array:
     """The whole of a class, which is the same at every threshold."""
-    return (_math.as_float(part) + _math.as_float(rest))[..., -1]
+    return (numbers.as_float(part) + numbers.as_float(rest))[..., -1]

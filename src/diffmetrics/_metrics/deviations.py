@@ -14,14 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._distribution import errors, positive, prediction
-from diffmetrics._math import Axis, held
-from diffmetrics._per_example import parameter
-from diffmetrics._sorting import rows, sort_by
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
+from diffmetrics._core.order import sort_by
+from diffmetrics._core.predictions import errors, positive, prediction
 
 
-@_math.compiled()
+@doors.compiled()
 def normal_interval(
     mean: ArrayLike, scale: ArrayLike, *, coverage: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
@@ -50,13 +49,13 @@ def normal_interval(
       -2.92 4.92
     """
     m = jnp.asarray(mean)
-    s = _math.as_float(prediction(mean, scale, m).scale)
-    c = parameter("coverage", coverage, m.shape, "mean")
+    s = numbers.as_float(prediction(mean, scale, m).scale)
+    c = doors.parameter("coverage", coverage, m.shape, "mean")
     reach = s * (math.sqrt(2.0) * jax.lax.erf_inv(c))
-    return _math.as_float(m) - reach, _math.as_float(m) + reach
+    return numbers.as_float(m) - reach, numbers.as_float(m) + reach
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def interval_coverage(
     lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -86,12 +85,12 @@ def interval_coverage(
       >>> print(share, width.round(2))
       0.75 3.29
     """
-    low, high, y = rows(axis, lower=lower, upper=upper, target=target)
+    low, high, y = doors.rows(axis, lower=lower, upper=upper, target=target)
     inside = (low <= y) & (y <= high)
-    return jnp.mean(_math.as_float(inside), -1), jnp.mean(high - low, -1)
+    return jnp.mean(numbers.as_float(inside), -1), jnp.mean(high - low, -1)
 
 
-@_math.compiled()
+@doors.compiled()
 def probability_integral_transform(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike
 ) -> jax.Array:
@@ -128,7 +127,7 @@ def probability_integral_transform(
     return jax.scipy.special.ndtr(errors(mean, scale, target)[1])
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def regression_calibration_error(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> jax.Array:
@@ -172,7 +171,7 @@ def regression_calibration_error(
       regression, ICML 2018, arXiv:1807.00263 (with squares, and one-sided levels).
     """
     _, z = errors(mean, scale, target)
-    (z,) = rows(axis, mean=jnp.abs(z))
+    (z,) = doors.rows(axis, mean=jnp.abs(z))
     return _from_uniform(jnp.sort(jax.lax.erf(z * math.sqrt(0.5)), -1))
 
 
@@ -186,7 +185,7 @@ def _from_uniform(u: jax.Array) -> jax.Array:
     return jnp.sum(area, -1)
 
 
-@_math.compiled("bins", "axis")
+@doors.compiled("bins", "axis")
 def normalized_calibration_error(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, bins: int = 10, axis: Axis = None
 ) -> jax.Array:
@@ -225,7 +224,7 @@ def normalized_calibration_error(
       regression tasks, 2019, arXiv:1905.11659.
     """
     error, _ = errors(mean, scale, target)
-    e, s = rows(axis, mean=error, scale=jnp.broadcast_to(scale, error.shape))
+    e, s = doors.rows(axis, mean=error, scale=jnp.broadcast_to(scale, error.shape))
     n = e.shape[-1]
     if not 1 <= bins <= n:
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
@@ -235,13 +234,13 @@ def normalized_calibration_error(
     number = jnp.arange(n) * bins // n
     largest = positive(s[..., jnp.searchsorted(number, jnp.arange(bins), side="right") - 1])
     members = (number == jnp.arange(bins)[:, None]) / jnp.bincount(number, length=bins)[:, None]
-    rmse = unit * _math.sqrt(squares @ members.T)
-    deviations = largest * _math.sqrt((s / largest[..., number]) ** 2 @ members.T)
-    apart = jnp.abs(1.0 - held(rmse / positive(deviations)))
-    return _math.capped(jnp.sum(apart / bins, -1))
+    rmse = unit * numbers.sqrt(squares @ members.T)
+    deviations = largest * numbers.sqrt((s / largest[..., number]) ** 2 @ members.T)
+    apart = jnp.abs(1.0 - numbers.held(rmse / positive(deviations)))
+    return numbers.capped(jnp.sum(apart / bins, -1))
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
     r"""Root mean square of the predicted deviations, in the units of the target.
 
@@ -270,5 +269,5 @@ def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
       Gneiting, Balabdaoui and Raftery, Probabilistic forecasts, calibration and sharpness, JRSS B
       69, 2007.
     """
-    (s,) = rows(axis, scale=scale)
-    return _math.root_mean_square(s)
+    (s,) = doors.rows(axis, scale=scale)
+    return numbers.root_mean_square(s)

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._per_example import is_class
-from diffmetrics._sorting import sort_by
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.order import sort_by
+from diffmetrics._core.softmax import is_class
 
 
 class Reliability(NamedTuple):
@@ -62,7 +62,7 @@ class BrierDecomposition(NamedTuple):
     within: jax.Array
 
 
-@_math.compiled("bins")
+@doors.compiled("bins")
 def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> Reliability:
     r"""Mean probability and share of what happened in bins of equal width.
 
@@ -94,7 +94,7 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int =
     return _summary(*_equal_width(*_forecasts(probabilities, labels), bins))
 
 
-@_math.compiled("bins")
+@doors.compiled("bins")
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
@@ -131,7 +131,7 @@ def expected_calibration_error(
     return _absolute(_summary(*_equal_width(*_forecasts(probabilities, labels), bins)))
 
 
-@_math.compiled("bins")
+@doors.compiled("bins")
 def adaptive_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
@@ -175,7 +175,7 @@ def adaptive_calibration_error(
     return _absolute(_summary(jnp.where(kept, p, 0.0), y, kept, number, bins))
 
 
-@_math.compiled("bins")
+@doors.compiled("bins")
 def debiased_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
@@ -216,11 +216,11 @@ def debiased_calibration_error(
     """
     c, a, n = _summary(*_equal_width(*_forecasts(probabilities, labels), bins))
     n = jnp.where(n > 1.0, n, 0.0)
-    chance = _math.divide(a * (1.0 - a), n - 1.0)
-    return _math.sqrt(_math.divide(jnp.sum(n * ((a - c) ** 2 - chance)), jnp.sum(n)))
+    chance = numbers.divide(a * (1.0 - a), n - 1.0)
+    return numbers.sqrt(numbers.divide(jnp.sum(n * ((a - c) ** 2 - chance)), jnp.sum(n)))
 
 
-@_math.compiled("bins")
+@doors.compiled("bins")
 def brier_decomposition(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> BrierDecomposition:
@@ -258,15 +258,15 @@ def brier_decomposition(
     p, y, kept, number, bins = _equal_width(*_forecasts(probabilities, labels), bins)
     c, a, n = _summary(p, y, kept, number, bins)
     total = jnp.sum(n)
-    base = _math.divide(jnp.sum(n * a), total)
+    base = numbers.divide(jnp.sum(n * a), total)
 
     def mean(x: jax.Array) -> jax.Array:
-        return _math.divide(jnp.sum(n * x), total)
+        return numbers.divide(jnp.sum(n * x), total)
 
     from_mean, happened = p - c[number], y - a[number]
     apart = jnp.sum(jnp.where(kept, from_mean * (from_mean - 2.0 * happened), 0.0))
     return BrierDecomposition(
-        mean((c - a) ** 2), mean((a - base) ** 2), base * (1.0 - base), _math.divide(apart, total)
+        mean((c - a) ** 2), mean((a - base) ** 2), base * (1.0 - base), numbers.divide(apart, total)
     )
 
 
@@ -275,17 +275,17 @@ def _forecasts(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Flat probabilities of something, whether it happened, and which of them count."""
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
-    _math.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
-    p = _math.as_float(p)
+    doors.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
+    p = numbers.as_float(p)
     if y.shape == p.shape:
-        return p.ravel(), _math.as_float(y).ravel(), jnp.ones(p.size, bool)
+        return p.ravel(), numbers.as_float(y).ravel(), jnp.ones(p.size, bool)
     if y.shape != p.shape[:-1] or not jnp.issubdtype(y.dtype, jnp.integer):
         raise ValueError(
             f"labels must be 0/1 of the shape of probabilities, {p.shape}, or integer class ids of "
             f"shape {p.shape[:-1]}, got {y.dtype} of shape {y.shape}."
         )
     right = jnp.argmax(p, -1).astype(y.dtype) == y
-    return jnp.max(p, -1).ravel(), _math.as_float(right).ravel(), is_class(y, p.shape[-1]).ravel()
+    return jnp.max(p, -1).ravel(), numbers.as_float(right).ravel(), is_class(y, p.shape[-1]).ravel()
 
 
 def _require_bins(bins: int) -> None:
@@ -307,9 +307,9 @@ def _summary(
 ) -> Reliability:
     terms = jnp.where(kept[:, None], jnp.stack([p, y, jnp.ones_like(p)], -1), 0.0)
     confidence, happened, n = jax.ops.segment_sum(terms, number, bins).T
-    return Reliability(_math.divide(confidence, n), _math.divide(happened, n), n)
+    return Reliability(numbers.divide(confidence, n), numbers.divide(happened, n), n)
 
 
 def _absolute(bins: Reliability) -> jax.Array:
     distance = jnp.abs(bins.accuracy - bins.confidence)
-    return _math.divide(jnp.sum(bins.examples * distance), jnp.sum(bins.examples))
+    return numbers.divide(jnp.sum(bins.examples * distance), jnp.sum(bins.examples))

@@ -15,24 +15,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._counts import Counts, require_square
-from diffmetrics._math import divide
+from diffmetrics._core import doors, numbers
+from diffmetrics._metrics.counts import Counts, require_square
 
 
 def _cells(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The cells in floating point: int32 cells could overflow in the first sum."""
-    return (_math.as_float(c.tp), _math.as_float(c.fp), _math.as_float(c.fn), _math.as_float(c.tn))
+    return (
+        numbers.as_float(c.tp),
+        numbers.as_float(c.fp),
+        numbers.as_float(c.fn),
+        numbers.as_float(c.tn),
+    )
 
 
 def _shares(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """The cells as shares of their total, whose products cannot overflow: counts of 1e10 can."""
     tp, fp, fn, tn = _cells(c)
     total = tp + fp + fn + tn
-    return divide(tp, total), divide(fp, total), divide(fn, total), divide(tn, total)
+    return (
+        numbers.divide(tp, total),
+        numbers.divide(fp, total),
+        numbers.divide(fn, total),
+        numbers.divide(tn, total),
+    )
 
 
-@_math.compiled()
+@doors.compiled()
 def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.Array:
     r"""Tversky index: overlap with a price for a false alarm and another for a miss.
 
@@ -57,10 +66,10 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
       Tversky, Features of similarity, Psychological Review 84, 1977.
     """
     tp, fp, fn, _ = _cells(counts)
-    return divide(tp, tp + fp_weight * fp + fn_weight * fn)
+    return numbers.divide(tp, tp + fp_weight * fp + fn_weight * fn)
 
 
-@_math.compiled()
+@doors.compiled()
 def precision(counts: Counts) -> jax.Array:
     r"""Share of the predicted positives that are right, :math:`TP / (TP + FP)`.
 
@@ -74,7 +83,7 @@ def precision(counts: Counts) -> jax.Array:
     return tversky(counts, 1.0, 0.0)
 
 
-@_math.compiled()
+@doors.compiled()
 def recall(counts: Counts) -> jax.Array:
     r"""Share of the true positives that are found, :math:`TP / (TP + FN)`; sensitivity.
 
@@ -88,7 +97,7 @@ def recall(counts: Counts) -> jax.Array:
     return tversky(counts, 0.0, 1.0)
 
 
-@_math.compiled()
+@doors.compiled()
 def specificity(counts: Counts) -> jax.Array:
     r"""Share of the true negatives that are left alone, :math:`TN / (TN + FP)`.
 
@@ -102,7 +111,7 @@ def specificity(counts: Counts) -> jax.Array:
     return recall(_negated(counts))
 
 
-@_math.compiled()
+@doors.compiled()
 def negative_predictive_value(counts: Counts) -> jax.Array:
     r"""Share of the predicted negatives that are right, :math:`TN / (TN + FN)`.
 
@@ -121,7 +130,7 @@ def _negated(c: Counts) -> Counts:
     return Counts(tp=c.tn, fp=c.fn, fn=c.fp, tn=c.tp)
 
 
-@_math.compiled()
+@doors.compiled()
 def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
     r"""F-beta: the weighted harmonic mean of precision and recall.
 
@@ -144,11 +153,11 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
     References:
       van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
     """
-    squared = _math.as_float(beta) ** 2
+    squared = numbers.as_float(beta) ** 2
     return tversky(counts, 1.0 / (1.0 + squared), squared / (1.0 + squared))
 
 
-@_math.compiled()
+@doors.compiled()
 def dice(counts: Counts) -> jax.Array:
     r"""Dice coefficient :math:`2TP / (2TP + FP + FN)`, which is F1.
 
@@ -166,7 +175,7 @@ def dice(counts: Counts) -> jax.Array:
     return tversky(counts, 0.5, 0.5)
 
 
-@_math.compiled()
+@doors.compiled()
 def jaccard(counts: Counts) -> jax.Array:
     r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`.
 
@@ -184,7 +193,7 @@ def jaccard(counts: Counts) -> jax.Array:
     return tversky(counts, 1.0, 1.0)
 
 
-@_math.compiled()
+@doors.compiled()
 def accuracy(counts: Counts) -> jax.Array:
     r"""Share of all examples that are right, :math:`(TP + TN) / N`.
 
@@ -196,10 +205,10 @@ def accuracy(counts: Counts) -> jax.Array:
       0.999
     """
     tp, fp, fn, tn = _cells(counts)
-    return divide(tp + tn, tp + fp + fn + tn)
+    return numbers.divide(tp + tn, tp + fp + fn + tn)
 
 
-@_math.compiled()
+@doors.compiled()
 def balanced_accuracy(counts: Counts) -> jax.Array:
     r"""Mean of recall and specificity; 0.5 for any constant prediction.
 
@@ -217,7 +226,7 @@ def balanced_accuracy(counts: Counts) -> jax.Array:
     return 0.5 * (recall(counts) + specificity(counts))
 
 
-@_math.compiled()
+@doors.compiled()
 def informedness(counts: Counts) -> jax.Array:
     r"""Recall plus specificity minus 1: Youden's J, 0 for any constant or random prediction.
 
@@ -232,10 +241,10 @@ def informedness(counts: Counts) -> jax.Array:
       Youden, Index for rating diagnostic tests, Cancer 3, 1950.
     """
     tp, fp, fn, tn = _shares(counts)
-    return divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
+    return numbers.divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
 
 
-@_math.compiled()
+@doors.compiled()
 def geometric_mean(counts: Counts) -> jax.Array:
     r"""Geometric mean of recall and specificity, :math:`\sqrt{TPR \cdot TNR}`.
 
@@ -249,10 +258,10 @@ def geometric_mean(counts: Counts) -> jax.Array:
     References:
       Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
     """
-    return _math.sqrt(recall(counts) * specificity(counts))
+    return numbers.sqrt(recall(counts) * specificity(counts))
 
 
-@_math.compiled()
+@doors.compiled()
 def fowlkes_mallows(counts: Counts) -> jax.Array:
     r"""Geometric mean of precision and recall, :math:`TP / \sqrt{(TP + FP)(TP + FN)}`.
 
@@ -268,10 +277,10 @@ def fowlkes_mallows(counts: Counts) -> jax.Array:
       Fowlkes and Mallows, A method for comparing two hierarchical clusterings, JASA 78, 1983.
     """
     tp, fp, fn, _ = _cells(counts)
-    return divide(tp, _math.sqrt(tp + fp) * _math.sqrt(tp + fn))
+    return numbers.divide(tp, numbers.sqrt(tp + fp) * numbers.sqrt(tp + fn))
 
 
-@_math.compiled()
+@doors.compiled()
 def mcc(counts: Counts) -> jax.Array:
     r"""Matthews correlation of predictions and labels, in [-1, 1].
 
@@ -291,11 +300,16 @@ def mcc(counts: Counts) -> jax.Array:
       Matthews, Biochimica et Biophysica Acta 405, 1975.
     """
     tp, fp, fn, tn = _shares(counts)
-    scale = _math.sqrt(tp + fp) * _math.sqrt(tp + fn) * _math.sqrt(tn + fp) * _math.sqrt(tn + fn)
-    return divide(tp * tn - fp * fn, scale)
+    scale = (
+        numbers.sqrt(tp + fp)
+        * numbers.sqrt(tp + fn)
+        * numbers.sqrt(tn + fp)
+        * numbers.sqrt(tn + fn)
+    )
+    return numbers.divide(tp * tn - fp * fn, scale)
 
 
-@_math.compiled()
+@doors.compiled()
 def cohen_kappa(counts: Counts) -> jax.Array:
     r"""Cohen's kappa: agreement of predictions and labels beyond chance, at most 1.
 
@@ -312,10 +326,10 @@ def cohen_kappa(counts: Counts) -> jax.Array:
       Cohen, A coefficient of agreement for nominal scales, 1960.
     """
     tp, fp, fn, tn = _shares(counts)
-    return divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
+    return numbers.divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
 
 
-@_math.compiled()
+@doors.compiled()
 def prevalence(counts: Counts) -> jax.Array:
     r"""Share of the examples whose label is positive, :math:`(TP + FN) / N`.
 
@@ -325,14 +339,14 @@ def prevalence(counts: Counts) -> jax.Array:
       0.002
     """
     tp, fp, fn, tn = _cells(counts)
-    return divide(tp + fn, tp + fp + fn + tn)
+    return numbers.divide(tp + fn, tp + fp + fn + tn)
 
 
 def _joint(matrix: ArrayLike) -> jax.Array:
     """A confusion matrix as shares of its total; NumPy integers of 64 bits keep their value."""
-    m = _math.as_float(matrix)
+    m = numbers.as_float(matrix)
     require_square(m)
-    return divide(m, m.sum((-2, -1), keepdims=True))
+    return numbers.divide(m, m.sum((-2, -1), keepdims=True))
 
 
 def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
@@ -365,7 +379,7 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
     return _multiclass_mcc(_joint(matrix))
 
 
-@_math.compiled()
+@doors.compiled()
 def _multiclass_mcc(joint: jax.Array) -> jax.Array:
     # Σ_k (p_kk - t_k s_k) is Σ_k (tp_k tn_k - fp_k fn_k). Summing what is *not* class k, instead of
     # subtracting class k from 1, keeps the digits when one class holds nearly everything.
@@ -378,7 +392,7 @@ def _multiclass_mcc(joint: jax.Array) -> jax.Array:
     true_spread = jnp.sum((tp + fn) * (tn + fp), -1)
     predicted_spread = jnp.sum((tp + fp) * (tn + fn), -1)
     covariance = jnp.sum(tp * tn - fp * fn, -1)
-    return divide(covariance, _math.sqrt(true_spread) * _math.sqrt(predicted_spread))
+    return numbers.divide(covariance, numbers.sqrt(true_spread) * numbers.sqrt(predicted_spread))
 
 
 def multiclass_kappa(
@@ -419,9 +433,9 @@ def multiclass_kappa(
     return _weighted_kappa(joint, jnp.asarray(disagreement, joint.dtype))
 
 
-@_math.compiled()
+@doors.compiled()
 def _weighted_kappa(joint: jax.Array, disagreement: jax.Array) -> jax.Array:
     chance = joint.sum(-1)[..., :, None] * joint.sum(-2)[..., None, :]
     observed = jnp.sum(disagreement * joint, (-2, -1))
     expected = jnp.sum(disagreement * chance, (-2, -1))
-    return divide(expected - observed, expected)
+    return numbers.divide(expected - observed, expected)

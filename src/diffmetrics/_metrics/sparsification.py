@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import Axis
-from diffmetrics._per_example import parameter
-from diffmetrics._sorting import ranks, rows, sort_by
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
+from diffmetrics._core.order import ranks, sort_by
 
 
 class Sparsification(NamedTuple):
@@ -41,7 +40,7 @@ class Sparsification(NamedTuple):
     oracle: jax.Array
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def sparsification_curve(
     uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None
 ) -> Sparsification:
@@ -77,7 +76,7 @@ def sparsification_curve(
       Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018,
       arXiv:1802.07095.
     """
-    u, e = rows(axis, uncertainty=uncertainty, error=error)
+    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
     return _curve(u, jnp.abs(e))
 
 
@@ -89,7 +88,7 @@ def _curve(u: jax.Array, e: jax.Array) -> Sparsification:
     return Sparsification(jnp.flip(number) / e.shape[-1], error, oracle)
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.Array:
     r"""Area between a sparsification curve and its oracle, of that of a random filter.
 
@@ -126,12 +125,12 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
       Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018,
       arXiv:1802.07095 (not divided by the area of a random filter).
     """
-    u, e = rows(axis, uncertainty=uncertainty, error=error)
+    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
     _, error, oracle = _curve(u, jnp.abs(e))
-    return _math.divide(jnp.mean(error - oracle, -1), jnp.mean(error[..., :1] - oracle, -1))
+    return numbers.divide(jnp.mean(error - oracle, -1), jnp.mean(error[..., :1] - oracle, -1))
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def risk_at_coverage(
     uncertainty: ArrayLike, error: ArrayLike, *, coverage: ArrayLike, axis: Axis = None
 ) -> jax.Array:
@@ -166,15 +165,15 @@ def risk_at_coverage(
       Geifman and El-Yaniv, Selective classification for deep neural networks, NIPS 2017,
       arXiv:1705.08500.
     """
-    u, e = rows(axis, uncertainty=uncertainty, error=error)
+    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
     n = e.shape[-1]
-    kept = jnp.clip(parameter("coverage", coverage, (), "a scalar") * n, 1.0, n)
+    kept = jnp.clip(doors.parameter("coverage", coverage, (), "a scalar") * n, 1.0, n)
     # A prediction counts as far as it is among the kept.
     part = jnp.clip(kept - jnp.arange(n, dtype=e.dtype), 0.0, 1.0)
     return jnp.sum(part * sort_by(u, jnp.abs(e))[0], -1) / kept
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Array:
     r"""Spearman's rank correlation, with equal numbers sharing their rank.
 
@@ -203,14 +202,14 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Ar
       Spearman, The proof and measurement of association between two things, American Journal of
       Psychology 15, 1904.
     """
-    x, y = rows(axis, a=a, b=b)
+    x, y = doors.rows(axis, a=a, b=b)
     n = x.shape[-1]
     x, y = ((ranks(t) - 0.5 * (n - 1)) / n for t in (x, y))
-    lengths = _math.sqrt(jnp.sum(x * x, -1)) * _math.sqrt(jnp.sum(y * y, -1))
-    return _math.divide(jnp.sum(x * y, -1), lengths)
+    lengths = numbers.sqrt(jnp.sum(x * x, -1)) * numbers.sqrt(jnp.sum(y * y, -1))
+    return numbers.divide(jnp.sum(x * y, -1), lengths)
 
 
-@_math.compiled("metric", "draws")
+@doors.compiled("metric", "draws")
 def attainable(
     key: jax.Array,
     scale: ArrayLike,
@@ -249,8 +248,8 @@ def attainable(
       (100,) 0.2
     """
     s = jnp.asarray(scale)
-    _math.require_float("scale", s, "It is a positive number in the units of the target.")
-    s = _math.as_float(s)
+    doors.require_float("scale", s, "It is a positive number in the units of the target.")
+    s = numbers.as_float(s)
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}.")
 

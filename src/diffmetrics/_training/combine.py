@@ -28,8 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._per_example import parameter
+from diffmetrics._core import doors, numbers
 
 Parts = dict[str, jax.Array]
 Loss = ArrayLike | Callable[[], ArrayLike]
@@ -84,17 +83,19 @@ def combine(
     if not losses:
         raise ValueError("losses must not be empty.")
     computed = {
-        name: _math.as_float(loss() if callable(loss) else loss)
+        name: numbers.as_float(loss() if callable(loss) else loss)
         for name, loss in losses.items()
         if not (callable(loss) and _is_zero(weights[name]))
     }
     first = next(iter(computed), "")
     for name, part in computed.items():
-        _math.require_shape(name, part, computed[first].shape, first)
+        doors.require_shape(name, part, computed[first].shape, first)
     total = jnp.zeros(()) if not computed else jnp.zeros_like(computed[first])
     for name, part in computed.items():
         if not _is_zero(weights[name]):
-            total += parameter(f"the weight of {name}", weights[name], part.shape, name) * part
+            total += (
+                doors.parameter(f"the weight of {name}", weights[name], part.shape, name) * part
+            )
     return total, computed
 
 
@@ -112,7 +113,7 @@ def _require_names(
         raise ValueError(f"{name} must have the names of losses: {', '.join(missing + unknown)}.")
 
 
-@_math.compiled()
+@doors.compiled()
 def uncertainty_weights(
     state: Mapping[str, ArrayLike],
     parts: Mapping[str, ArrayLike],
@@ -157,12 +158,14 @@ def uncertainty_weights(
       geometry and semantics, CVPR 2018, arXiv:1705.07115.
     """
     losses, s = _scalars(parts, state)
-    bound = _math.as_float(bound)
-    s = {n: jnp.clip(s[n] + rate * (_math.log(x) - s[n]), -bound, bound) for n, x in losses.items()}
+    bound = numbers.as_float(bound)
+    s = {
+        n: jnp.clip(s[n] + rate * (numbers.log(x) - s[n]), -bound, bound) for n, x in losses.items()
+    }
     return {name: 0.5 * jnp.exp(-x) for name, x in s.items()}, s
 
 
-@_math.compiled()
+@doors.compiled()
 def dynamic_average_weights(
     state: Mapping[str, ArrayLike], parts: Mapping[str, ArrayLike], *, temperature: ArrayLike = 2.0
 ) -> tuple[Parts, Parts]:
@@ -199,9 +202,9 @@ def dynamic_average_weights(
       arXiv:1803.10704.
     """
     losses, before = _scalars(parts, state)
-    ratios = jnp.stack([jnp.where(before[n] > 0.0, _math.divide(x, before[n]), 1.0)
+    ratios = jnp.stack([jnp.where(before[n] > 0.0, numbers.divide(x, before[n]), 1.0)
                         for n, x in losses.items()])  # fmt: skip
-    weights = len(losses) * jax.nn.softmax(_math.held(ratios / temperature))
+    weights = len(losses) * jax.nn.softmax(numbers.held(ratios / temperature))
     return dict(zip(losses, weights, strict=True)), losses
 
 
@@ -261,38 +264,38 @@ def gradient_norm_weights(
     _require_names("state", state, losses, "entry")
     held_output = jax.lax.stop_gradient(output)
     lengths = {name: _length(jax.grad(_scalar(name, f))(held_output)) for name, f in losses.items()}
-    before = {name: jax.lax.stop_gradient(_math.as_float(state[name])) for name in losses}
+    before = {name: jax.lax.stop_gradient(numbers.as_float(state[name])) for name in losses}
     after = {
         name: jnp.where(before[name] > 0.0, decay * before[name] + (1.0 - decay) * x, x)
         for name, x in lengths.items()
     }
     mean = sum(x / len(after) for x in after.values())
-    weights = {n: jnp.where(x > 0.0, _math.divide(mean, x), 1.0) for n, x in after.items()}
+    weights = {n: jnp.where(x > 0.0, numbers.divide(mean, x), 1.0) for n, x in after.items()}
     return weights, after
 
 
 def _scalar(name: str, loss: Callable[[T], jax.Array]) -> Callable[[T], jax.Array]:
     def checked(output: T) -> jax.Array:
         value = jnp.asarray(loss(output))
-        _math.require_shape(name, value, (), "a scalar")
+        doors.require_shape(name, value, (), "a scalar")
         return value
 
     return checked
 
 
 def _length(gradient: object) -> jax.Array:
-    flat = [_math.as_float(x).ravel() for x in jax.tree.leaves(gradient)]
+    flat = [numbers.as_float(x).ravel() for x in jax.tree.leaves(gradient)]
     joined = jnp.concatenate(flat)
-    return jax.lax.stop_gradient(_math.root_mean_square(joined) * joined.size**0.5)
+    return jax.lax.stop_gradient(numbers.root_mean_square(joined) * joined.size**0.5)
 
 
 def _scalars(parts: Mapping[str, ArrayLike], state: Mapping[str, ArrayLike]) -> tuple[Parts, Parts]:
     """Both without gradient, in the order of `parts`."""
     _require_names("state", state, parts, "entry")
     for name, x in parts.items():
-        _math.require_shape(name, jnp.asarray(x), (), "a scalar")
+        doors.require_shape(name, jnp.asarray(x), (), "a scalar")
     losses, before = (
-        {name: jax.lax.stop_gradient(_math.as_float(x[name])) for name in parts}
+        {name: jax.lax.stop_gradient(numbers.as_float(x[name])) for name in parts}
         for x in (parts, state)
     )
     return losses, before

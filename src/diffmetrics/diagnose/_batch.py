@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics._curve_points import best_fbeta
-from diffmetrics._curves import curve, roc_auc
-from diffmetrics._reliability import adaptive_calibration_error
+from diffmetrics._metrics.curve_points import best_fbeta
+from diffmetrics._metrics.curves import curve, roc_auc
+from diffmetrics._metrics.reliability import adaptive_calibration_error
 from diffmetrics.diagnose._report import Finding, note, ok
 
 SATURATED = 15.0

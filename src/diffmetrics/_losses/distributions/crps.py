@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._distribution import (
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.predictions import (
     members,
     of_error,
     positive,
@@ -27,7 +27,6 @@ from diffmetrics._distribution import (
     shares,
     standardized,
 )
-from diffmetrics._math import held
 
 
 def _density(z: jax.Array) -> jax.Array:
@@ -40,7 +39,7 @@ def _erf(z: jax.Array) -> jax.Array:
     return jax.lax.erf(z * math.sqrt(0.5))
 
 
-@_math.compiled()
+@doors.compiled()
 def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Continuous ranked probability score of a normal distribution, for every target.
 
@@ -81,7 +80,7 @@ def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.A
 def _value(e: jax.Array, s: jax.Array) -> jax.Array:
     z = standardized(e, s)
     spread = jnp.maximum(s, 0.0) * (2.0 * _density(z) - 1.0 / math.sqrt(math.pi))
-    return _math.capped(_math.capped(jnp.abs(e)) * jnp.abs(_erf(z)) + spread)
+    return numbers.capped(numbers.capped(jnp.abs(e)) * jnp.abs(_erf(z)) + spread)
 
 
 def _in_error(e: jax.Array, s: jax.Array) -> jax.Array:
@@ -95,7 +94,7 @@ def _in_scale(e: jax.Array, s: jax.Array) -> jax.Array:
 _gaussian = of_error(_value, _in_error, _in_scale)
 
 
-@_math.compiled("fair")
+@doors.compiled("fair")
 def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) -> jax.Array:
     r"""Continuous ranked probability score of draws from a distribution, for every target.
 
@@ -134,18 +133,18 @@ def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) ->
     """
     x, y = jnp.asarray(samples), jnp.asarray(target)
     require_members("samples", x)
-    _math.require_shape("target", y, x.shape[1:], "samples[0]")
+    doors.require_shape("target", y, x.shape[1:], "samples[0]")
     n = x.shape[0]
     if fair and n < 2:
         raise ValueError(f"samples must have two or more draws for a fair score, got {n}.")
     # About the target, for a cluster of draws far from 0 has no digits left for its spread.
-    ordered = jnp.sort(held(_math.as_float(x) - _math.as_float(y)), 0)
+    ordered = jnp.sort(numbers.held(numbers.as_float(x) - numbers.as_float(y)), 0)
     rank = jnp.arange(n, dtype=ordered.dtype).reshape(-1, *[1] * y.ndim)
     pairs = (2.0 * rank - (n - 1)) / (n * ((n - 1) if fair else n))
-    return held(jnp.sum((jnp.sign(ordered) / n - pairs) * ordered, 0))
+    return numbers.held(jnp.sum((jnp.sign(ordered) / n - pairs) * ordered, 0))
 
 
-@_math.compiled()
+@doors.compiled()
 def crps_mixture(
     means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
 ) -> jax.Array:
@@ -188,33 +187,33 @@ def crps_mixture(
     """
     m, s, y, _ = members(means, scales, target)
     w = jnp.broadcast_to(shares(weights, m.shape), m.shape)
-    apart = _absolute(held(y - m), s)
-    between = _absolute(held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))
+    apart = _absolute(numbers.held(y - m), s)
+    between = _absolute(numbers.held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))
     own = jnp.sum(w * jnp.sum(w[None] * between, 1), 0)
-    return _math.capped(jnp.sum(w * apart, 0) - 0.5 * own)
+    return numbers.capped(jnp.sum(w * apart, 0) - 0.5 * own)
 
 
 def _mean_absolute(m: jax.Array, s: jax.Array) -> jax.Array:
     z = standardized(m, s)
-    return _math.capped(jnp.abs(m) * jnp.abs(_erf(z)) + 2.0 * jnp.maximum(s, 0.0) * _density(z))
+    return numbers.capped(jnp.abs(m) * jnp.abs(_erf(z)) + 2.0 * jnp.maximum(s, 0.0) * _density(z))
 
 
 def _absolute_in_scale(m: jax.Array, s: jax.Array) -> jax.Array:
     return 2.0 * _density(standardized(m, s))
 
 
-_absolute = _math.with_slope(_mean_absolute, _in_error, _absolute_in_scale)
+_absolute = slopes.with_slope(_mean_absolute, _in_error, _absolute_in_scale)
 
 
 def _length(a: jax.Array, b: jax.Array) -> jax.Array:
     """√(a² + b²), without squares that overflow or vanish; `jnp.hypot` has no slope at 0."""
     a, b = jnp.maximum(a, 0.0), jnp.maximum(b, 0.0)
     long, short = positive(jnp.maximum(a, b)), jnp.minimum(a, b)
-    return held(jnp.maximum(a, b) * jnp.sqrt(1.0 + (short / long) ** 2))
+    return numbers.held(jnp.maximum(a, b) * jnp.sqrt(1.0 + (short / long) ** 2))
 
 
 def _length_slope(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.maximum(a, 0.0) / positive(_length(a, b))
 
 
-_hypot = _math.with_slope(_length, _length_slope, lambda a, b: _length_slope(b, a))
+_hypot = slopes.with_slope(_length, _length_slope, lambda a, b: _length_slope(b, a))

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._distribution import (
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.predictions import (
     HALF_LOG_2PI,
     gaussian,
     gaussian_in_scale,
@@ -25,11 +25,9 @@ from diffmetrics._distribution import (
     prediction,
     standardized,
 )
-from diffmetrics._math import held, softpluses
-from diffmetrics._per_example import parameter
 
 
-@_math.compiled()
+@doors.compiled()
 def scale_from_raw(
     raw: ArrayLike, *, min_scale: ArrayLike = 1e-3, init_scale: ArrayLike = 1.0
 ) -> jax.Array:
@@ -58,7 +56,7 @@ def scale_from_raw(
 
     Raises:
       TypeError: if `raw` is not floating.
-      ValueError: if a hyper-parameter does not broadcast to `raw`.
+      ValueError: if a hyper-doors.parameter does not broadcast to `raw`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -68,18 +66,18 @@ def scale_from_raw(
     References:
       Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
       estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168, whose code makes
-      the first variance a parameter.
+      the first variance a doors.parameter.
     """
     r = jnp.asarray(raw)
-    _math.require_float("raw", r, "It is the output of a linear layer.")
-    least = parameter("min_scale", min_scale, r.shape, "raw")
-    first = parameter("init_scale", init_scale, r.shape, "raw")
+    doors.require_float("raw", r, "It is the output of a linear layer.")
+    least = doors.parameter("min_scale", min_scale, r.shape, "raw")
+    first = doors.parameter("init_scale", init_scale, r.shape, "raw")
     above = positive(first - least)
     shift = above + jnp.log(-jnp.expm1(-above))
-    return positive(least + softpluses(_math.as_float(r) + shift)[0])
+    return positive(least + slopes.softpluses(numbers.as_float(r) + shift)[0])
 
 
-@_math.compiled()
+@doors.compiled()
 def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Minus the log-density of a normal distribution, for every target.
 
@@ -119,7 +117,7 @@ def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
     return gaussian(*prediction(mean, scale, target))
 
 
-@_math.compiled()
+@doors.compiled()
 def beta_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, beta: ArrayLike = 0.5
 ) -> jax.Array:
@@ -159,40 +157,42 @@ def beta_nll(
       estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
-    return _beta(*given, parameter("beta", beta, given.mean.shape, "mean"))
+    return _beta(*given, doors.parameter("beta", beta, given.mean.shape, "mean"))
 
 
 def _factor(scale: jax.Array, beta: jax.Array) -> jax.Array:
     """The root of the factor, σ^β: its square may be beyond the largest number."""
-    return jax.lax.stop_gradient(held(jnp.exp(beta * jnp.log(positive(scale)))))
+    return jax.lax.stop_gradient(numbers.held(jnp.exp(beta * jnp.log(positive(scale)))))
 
 
 def _beta_value(e: jax.Array, s: jax.Array, _limit: jax.Array, beta: jax.Array) -> jax.Array:
     w = _factor(s, beta)
-    scaled = held(held(e) * (w / positive(s)))
+    scaled = numbers.held(numbers.held(e) * (w / positive(s)))
     rest = w * (w * (jnp.log(positive(s)) + HALF_LOG_2PI))
-    return held(_math.capped(0.5 * scaled * scaled) + held(rest))
+    return numbers.held(numbers.capped(0.5 * scaled * scaled) + numbers.held(rest))
 
 
 def _beta_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
     w = _factor(s, beta) / positive(s)
-    return held(held(held(e) * w) * w, limit)
+    return numbers.held(numbers.held(numbers.held(e) * w) * w, limit)
 
 
 def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
     """w² (1 - z²) / σ, in which z² is beyond all numbers long before the product is."""
     z, w = standardized(e, s), _factor(s, beta)
     near, far = jnp.clip(z, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(z), 1.0)
-    inner = held(w * (1.0 - near)) * held(w * ((1.0 + near) / positive(s)))
-    scaled = held(held(e) * (w / positive(s)))
-    outer = scaled * held(scaled / positive(s)) * (1.0 - far * far)
-    return held(jnp.where(jnp.abs(z) > 1.0, -held(outer), held(inner)), limit)
+    inner = numbers.held(w * (1.0 - near)) * numbers.held(w * ((1.0 + near) / positive(s)))
+    scaled = numbers.held(numbers.held(e) * (w / positive(s)))
+    outer = scaled * numbers.held(scaled / positive(s)) * (1.0 - far * far)
+    return numbers.held(
+        jnp.where(jnp.abs(z) > 1.0, -numbers.held(outer), numbers.held(inner)), limit
+    )
 
 
 _beta = of_error(_beta_value, _beta_in_error, _beta_in_scale)
 
 
-@_math.compiled()
+@doors.compiled()
 def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
 
@@ -231,17 +231,17 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
 
 
 def _faithful_value(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
-    return _math.capped(0.5 * e * e + gaussian_value(e, s, limit))
+    return numbers.capped(0.5 * e * e + gaussian_value(e, s, limit))
 
 
 def _faithful_in_error(e: jax.Array, _scale: jax.Array, limit: jax.Array) -> jax.Array:
-    return held(e, limit)
+    return numbers.held(e, limit)
 
 
 _faithful = of_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 
 
-@_math.compiled()
+@doors.compiled()
 def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Minus the log-density of a Laplace distribution, for every target.
 
@@ -275,21 +275,21 @@ def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Arr
 
 
 def _laplace_value(e: jax.Array, s: jax.Array, _limit: jax.Array) -> jax.Array:
-    return _math.capped(jnp.abs(standardized(e, s)) + jnp.log(2.0 * positive(s)))
+    return numbers.capped(jnp.abs(standardized(e, s)) + jnp.log(2.0 * positive(s)))
 
 
 def _laplace_in_error(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
-    return held(jnp.sign(e) / positive(s), limit)
+    return numbers.held(jnp.sign(e) / positive(s), limit)
 
 
 def _laplace_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array:
-    return held((1.0 - jnp.abs(standardized(e, s))) / positive(s), limit)
+    return numbers.held((1.0 - jnp.abs(standardized(e, s))) / positive(s), limit)
 
 
 _laplace = of_error(_laplace_value, _laplace_in_error, _laplace_in_scale)
 
 
-@_math.compiled()
+@doors.compiled()
 def student_t_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, df: ArrayLike
 ) -> jax.Array:
@@ -327,7 +327,7 @@ def student_t_nll(
       statistical modeling using the t distribution, JASA 1989.
     """
     given = prediction(mean, scale, target)
-    return _student(*given, parameter("df", df, given.mean.shape, "mean"))
+    return _student(*given, doors.parameter("df", df, given.mean.shape, "mean"))
 
 
 def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:
@@ -337,7 +337,7 @@ def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array)
     growth = jnp.where(outside, 2.0 * log_of_error - jnp.log(df), 0.0)
     log_of_t = growth + jnp.log1p(jnp.where(outside, far * far, near * near))
     normalized = jnp.log(positive(s)) + HALF_LOG_2PI + _wider(0.5 * df)
-    return _math.capped(0.5 * (df + 1.0) * log_of_t + normalized)
+    return numbers.capped(0.5 * (df + 1.0) * log_of_t + normalized)
 
 
 def _parts(e: jax.Array, s: jax.Array, df: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -363,7 +363,7 @@ def _student_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Arra
     near, far, outside = _parts(e, s, df)
     inner = near / (1.0 + near * near) / positive(s) / jnp.sqrt(df)
     outer = 1.0 / (jnp.where(outside, e, 1.0) * (1.0 + far * far))
-    return held((df + 1.0) * jnp.where(outside, outer, inner), limit)
+    return numbers.held((df + 1.0) * jnp.where(outside, outer, inner), limit)
 
 
 def _student_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Array) -> jax.Array:
@@ -374,7 +374,7 @@ def _student_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Arra
     inner = (1.0 - inner) * (1.0 + inner) / (1.0 + near * near)
     inverse = 1.0 / jnp.where(outside, z, 1.0)
     outer = df * (inverse - 1.0) * (inverse + 1.0) / (1.0 + far * far)
-    return held(jnp.where(outside, outer, inner) / positive(s), limit)
+    return numbers.held(jnp.where(outside, outer, inner) / positive(s), limit)
 
 
 _student = of_error(_student_value, _student_in_error, _student_in_scale)

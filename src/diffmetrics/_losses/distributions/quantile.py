@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._distribution import located
-from diffmetrics._math import held
-from diffmetrics._per_example import parameter
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.predictions import located
 
 
-@_math.compiled()
+@doors.compiled()
 def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) -> jax.Array:
     r"""The loss that is least, on average, at a quantile of the target.
 
@@ -51,13 +49,13 @@ def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) ->
       Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
     """
     q, y = located("quantile", quantile, target)
-    tau = parameter("level", level, q.shape, "quantile")
+    tau = doors.parameter("level", level, q.shape, "quantile")
     return _pinball(q, y, tau)
 
 
 def _pinball_value(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
     # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
-    return _math.capped(jnp.maximum(tau * (y - q), (tau - 1.0) * (y - q)))
+    return numbers.capped(jnp.maximum(tau * (y - q), (tau - 1.0) * (y - q)))
 
 
 def _pinball_in_target(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
@@ -68,10 +66,10 @@ def _pinball_in_quantile(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Arra
     return -_pinball_in_target(q, y, tau)
 
 
-_pinball = _math.with_slope(_pinball_value, _pinball_in_quantile, _pinball_in_target)
+_pinball = slopes.with_slope(_pinball_value, _pinball_in_quantile, _pinball_in_target)
 
 
-@_math.compiled()
+@doors.compiled()
 def interval_score(
     lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, coverage: ArrayLike
 ) -> jax.Array:
@@ -111,9 +109,9 @@ def interval_score(
     """
     low, y = located("lower", lower, target)
     high, _ = located("upper", upper, target)
-    c = parameter("coverage", coverage, low.shape, "lower")
-    low, high, y = map(_math.as_float, (low, high, y))
+    c = doors.parameter("coverage", coverage, low.shape, "lower")
+    low, high, y = map(numbers.as_float, (low, high, y))
     # The difference to 1 is a multiple of the resolution, or nothing.
     fine = 2.0 / jnp.maximum(1.0 - c, jnp.finfo(c.dtype).eps)
-    missed = _math.hinge(low - y) + _math.hinge(y - high)
-    return held(held(high - low) + _math.capped(fine * missed))
+    missed = slopes.hinge(low - y) + slopes.hinge(y - high)
+    return numbers.held(numbers.held(high - low) + numbers.capped(fine * missed))

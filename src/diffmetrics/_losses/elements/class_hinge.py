@@ -15,11 +15,11 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.softmax import is_class, is_true, of_class
 
 
-@_math.compiled()
+@doors.compiled()
 def crammer_singer_loss(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
 ) -> jax.Array:
@@ -63,7 +63,7 @@ def crammer_singer_loss(
     return _crammer_singer(*_admit(logits, labels, cost))
 
 
-@_math.compiled()
+@doors.compiled()
 def weston_watkins_loss(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
 ) -> jax.Array:
@@ -105,12 +105,12 @@ def _admit(
     logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checked logits, class ids, and costs ``[C, C]`` with diagonal 0, or ``[]``: one for all."""
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     if jnp.issubdtype(y.dtype, jnp.floating):
         y = jnp.where(jnp.max(y, -1) > 0, jnp.argmax(y, -1), -1)
     if cost is None:
-        return z, y, jnp.ones((), _math.accumulator(z.dtype))
-    number, matrix = z.shape[-1], _math.as_float(cost)
+        return z, y, jnp.ones((), numbers.accumulator(z.dtype))
+    number, matrix = z.shape[-1], numbers.as_float(cost)
     if matrix.shape != (number, number):
         raise ValueError(
             f"cost must have shape {(number, number)}, one row per true and one column per "
@@ -122,7 +122,7 @@ def _admit(
 def _of_pairs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
     """``cost[y, j]`` for every example and class, 0 for its own."""
     if cost.ndim == 0:
-        return jnp.where(per_example.is_true(ids, z.shape), 0.0, cost)
+        return jnp.where(is_true(ids, z.shape), 0.0, cost)
     return cost.at[ids].get(mode="clip")
 
 
@@ -136,9 +136,9 @@ def _against(
     the true logit must be equal at least, is not subtracted, because a large true logit would make
     different classes tie.
     """
-    wide, costs = _math.as_float(z), _of_pairs(z, ids, cost)
-    true = per_example.of_class(wide, ids)
-    known = per_example.is_class(ids, z.shape[-1])
+    wide, costs = numbers.as_float(z), _of_pairs(z, ids, cost)
+    true = of_class(wide, ids)
+    known = is_class(ids, z.shape[-1])
     return (wide - true[..., None]) + costs, wide + costs, true, known
 
 
@@ -157,7 +157,7 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     sharing = number - (true == top)
     pulls = known & (sharing > 0)
     share = jnp.where(pulls, 1.0 / jnp.maximum(sharing, 1.0), 0.0)
-    return jnp.where(known, _math.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
+    return jnp.where(known, numbers.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
 
 
 def _of_two(one: Any, other: Any) -> Any:
@@ -170,12 +170,12 @@ def _of_two(one: Any, other: Any) -> Any:
 def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
     violation, reach, true, known = _against(z, ids, cost)
     pulling = (reach >= true[..., None]).astype(reach.dtype)
-    both = _math.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
+    both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
     # XLA would drop the count from the loss's own pass, and write what enters the lone sum.
     loss, number = jax.lax.optimization_barrier(both)
     share = known.astype(reach.dtype)
     # The true class reaches itself, and is no wrong one.
-    return jnp.where(known, _math.capped(loss), 0.0), true, share, share * (number - 1.0)
+    return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)
 
 
 def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Array]:
@@ -193,9 +193,9 @@ def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Arra
         out = function(z, ids, cost)
         tangent = jnp.zeros_like(out)
         fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
-        slope = _math.apart(_slope, *fixed, *parts(*fixed)[1:])
+        slope = slopes.apart(_slope, *fixed, *parts(*fixed)[1:])
         if not isinstance(dz, SymbolicZero):
-            tangent += jnp.sum(slope * _math.as_float(dz), -1)
+            tangent += jnp.sum(slope * numbers.as_float(dz), -1)
         if not isinstance(dcost, SymbolicZero):
             tangent += jnp.sum(slope * _of_pairs(z, ids, dcost), -1)
         return out, tangent
@@ -207,10 +207,10 @@ def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Arra
 def _slope(
     z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
 ) -> jax.Array:
-    """In each logit, from what `parts` left; `_math.apart` has put an axis before every one."""
-    reach = _math.as_float(z) + _of_pairs(z, ids, cost[0])
+    """In each logit, from what `parts` left; `slopes.apart` has put an axis before every one."""
+    reach = numbers.as_float(z) + _of_pairs(z, ids, cost[0])
     wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
-    return jnp.where(per_example.is_true(ids, z.shape), -own[..., None], wrong)
+    return jnp.where(is_true(ids, z.shape), -own[..., None], wrong)
 
 
 _crammer_singer = _with_constant_slope(_crammer_singer_parts)

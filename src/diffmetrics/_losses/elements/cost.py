@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._per_example import cross_entropy
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.softmax import cross_entropy, is_class
 
 
-@_math.compiled()
+@doors.compiled()
 def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike) -> jax.Array:
     r"""What an example costs on average, if its prediction is drawn from the softmax.
 
@@ -53,26 +52,26 @@ def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike)
     References:
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     return _expected(z, _costs(cost, z, y))
 
 
 def _costs(cost: ArrayLike, z: jax.Array, y: jax.Array) -> jax.Array:
     """What every prediction would cost each example, ``[..., C]``; 0 for no class. Raises."""
-    cost = _math.as_float(cost)
+    cost = numbers.as_float(cost)
     number = z.shape[-1]
-    _math.require_shape("cost", cost, (number, number), "the pairs of classes")
+    doors.require_shape("cost", cost, (number, number), "the pairs of classes")
     if jnp.issubdtype(y.dtype, jnp.floating):
         return jnp.matmul(y, cost, precision=jax.lax.Precision.HIGHEST)
-    known = per_example.is_class(y, number)[..., None]
+    known = is_class(y, number)[..., None]
     return jnp.where(known, cost.at[y].get(mode="clip"), 0.0)
 
 
 def _expected(z: jax.Array, costs: jax.Array) -> jax.Array:
-    return jnp.sum(jax.nn.softmax(_math.as_float(z), -1) * costs, -1)
+    return jnp.sum(jax.nn.softmax(numbers.as_float(z), -1) * costs, -1)
 
 
-@_math.compiled()
+@doors.compiled()
 def cost_sensitive_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike
 ) -> jax.Array:
@@ -118,7 +117,7 @@ def cost_sensitive_cross_entropy(
     References:
       Kukar and Kononenko, Cost-sensitive learning with neural networks, ECAI 1998.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     return _weighted(cross_entropy(z, y), _expected(z, _costs(cost, z, y)))
 
 
@@ -126,7 +125,7 @@ def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
     # The weight moves by what the loss is, held far enough below the largest number for a
     # product with a matrix of costs; the value is held at it.
     moved = jnp.minimum(loss, 1e30) * (weight - jax.lax.stop_gradient(weight))
-    return _math.capped(jax.lax.stop_gradient(weight) * loss) + moved
+    return numbers.capped(jax.lax.stop_gradient(weight) * loss) + moved
 
 
-_weighted = _math.with_slope(_product, lambda loss, weight: weight)
+_weighted = slopes.with_slope(_product, lambda loss, weight: weight)

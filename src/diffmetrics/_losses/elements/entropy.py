@@ -9,13 +9,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._math import softpluses
-from diffmetrics._per_example import cross_entropy, margins, of_class, parameter
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.softmax import cross_entropy, of_class
 
 
-@_math.compiled()
+@doors.compiled()
 def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Binary cross-entropy of every element.
 
@@ -45,21 +43,21 @@ def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     References:
       Cox, The regression analysis of binary sequences, 1958.
     """
-    return _sigmoid_cross_entropy(*per_example.binary(logits, labels))
+    return _sigmoid_cross_entropy(*doors.binary(logits, labels))
 
 
 def _linear(z: jax.Array, y: jax.Array) -> jax.Array:
-    return softpluses(z)[0] - y * z
+    return slopes.softpluses(z)[0] - y * z
 
 
 def _linear_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z) - y
 
 
-_sigmoid_cross_entropy = _math.with_slope(_linear, _linear_slope)
+_sigmoid_cross_entropy = slopes.with_slope(_linear, _linear_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Cross-entropy of every example whose classes compete.
 
@@ -88,10 +86,10 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     References:
       Bridle, Training stochastic model recognition algorithms as networks, NIPS 1989.
     """
-    return cross_entropy(*per_example.classes(logits, labels))
+    return cross_entropy(*doors.classes(logits, labels))
 
 
-@_math.compiled()
+@doors.compiled()
 def sigmoid_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
 ) -> jax.Array:
@@ -118,7 +116,7 @@ def sigmoid_focal_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -128,35 +126,35 @@ def sigmoid_focal_loss(
     References:
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
     """
-    z, y = per_example.binary(logits, labels)
-    gamma = parameter("gamma", gamma, z.shape)
+    z, y = doors.binary(logits, labels)
+    gamma = doors.parameter("gamma", gamma, z.shape)
     if alpha is None:
         return _sigmoid_focal(z, y, gamma, 1.0, 1.0)
-    alpha = parameter("alpha", alpha, z.shape)
+    alpha = doors.parameter("alpha", alpha, z.shape)
     return _sigmoid_focal(z, y, gamma, alpha, 1.0 - alpha)
 
 
 def _focal(
     z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    of_wrong, of_right = softpluses(margins(z, y))
+    of_wrong, of_right = slopes.softpluses(slopes.margins(z, y))
     weight = positive * y + negative * (1.0 - y)
-    return _math.capped(weight * jnp.exp(-gamma * of_wrong) * of_right)
+    return numbers.capped(weight * jnp.exp(-gamma * of_wrong) * of_right)
 
 
 def _focal_slope(
     z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    of_wrong, of_right = softpluses(margins(z, y), True)
+    of_wrong, of_right = slopes.softpluses(slopes.margins(z, y), True)
     wrong = jnp.exp(-of_wrong)
     slope = gamma * (1.0 - wrong) * of_right + wrong
     return (negative * (1.0 - y) - positive * y) * jnp.exp(-gamma * of_wrong) * slope
 
 
-_sigmoid_focal = _math.with_slope(_focal, _focal_slope)
+_sigmoid_focal = slopes.with_slope(_focal, _focal_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def softmax_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
 ) -> jax.Array:
@@ -181,7 +179,7 @@ def softmax_focal_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-parameter does not
+      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-doors.parameter does not
         broadcast.
 
     Example:
@@ -193,11 +191,11 @@ def softmax_focal_loss(
     References:
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
     """
-    z, y = per_example.classes(logits, labels)
-    gamma = parameter("gamma", gamma, z.shape[:-1], "the examples")
+    z, y = doors.classes(logits, labels)
+    gamma = doors.parameter("gamma", gamma, z.shape[:-1], "the examples")
     if alpha is None:
         return _softmax_focal(cross_entropy(z, y), gamma, 1.0)
-    alpha = parameter("alpha", alpha, z.shape[-1:], "the classes")
+    alpha = doors.parameter("alpha", alpha, z.shape[-1:], "the classes")
     weight = of_class(jnp.broadcast_to(alpha, z.shape[-1:]), y)
     return _softmax_focal(cross_entropy(z, y), gamma, weight)
 
@@ -205,22 +203,22 @@ def softmax_focal_loss(
 def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The missing probability 1 - exp(-loss), and its power, which is 1 for gamma 0 even at 0."""
     missing = -jnp.expm1(-loss)
-    return missing, jnp.exp(gamma * _math.log(missing))
+    return missing, jnp.exp(gamma * numbers.log(missing))
 
 
 def _of_cross_entropy(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
-    return _math.capped(weight * _focus(loss, gamma)[1] * loss)
+    return numbers.capped(weight * _focus(loss, gamma)[1] * loss)
 
 
 def _of_cross_entropy_slope(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
     missing, focus = _focus(loss, gamma)
-    return weight * focus * (1.0 + gamma * jnp.exp(-loss) * _math.divide(loss, missing))
+    return weight * focus * (1.0 + gamma * jnp.exp(-loss) * numbers.divide(loss, missing))
 
 
-_softmax_focal = _math.with_slope(_of_cross_entropy, _of_cross_entropy_slope)
+_softmax_focal = slopes.with_slope(_of_cross_entropy, _of_cross_entropy_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def sigmoid_poly_loss(
     logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
 ) -> jax.Array:
@@ -245,7 +243,7 @@ def sigmoid_poly_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -256,8 +254,8 @@ def sigmoid_poly_loss(
       Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
       2022, arXiv:2204.12511.
     """
-    z, y = per_example.binary(logits, labels)
-    return _sigmoid_poly(z, y, parameter("epsilon", epsilon, z.shape))
+    z, y = doors.binary(logits, labels)
+    return _sigmoid_poly(z, y, doors.parameter("epsilon", epsilon, z.shape))
 
 
 def _poly(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -270,10 +268,10 @@ def _poly_slope(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
     return p - y + epsilon * (1.0 - 2.0 * y) * p * (1.0 - p)
 
 
-_sigmoid_poly = _math.with_slope(_poly, _poly_slope)
+_sigmoid_poly = slopes.with_slope(_poly, _poly_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def softmax_poly_loss(
     logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
 ) -> jax.Array:
@@ -307,13 +305,13 @@ def softmax_poly_loss(
       Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
       2022, arXiv:2204.12511.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     loss = cross_entropy(z, y)
-    epsilon = parameter("epsilon", epsilon, z.shape[:-1], "the examples")
+    epsilon = doors.parameter("epsilon", epsilon, z.shape[:-1], "the examples")
     return loss - epsilon * jnp.expm1(-loss)
 
 
-@_math.compiled()
+@doors.compiled()
 def generalized_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7
 ) -> jax.Array:
@@ -349,8 +347,8 @@ def generalized_cross_entropy(
       Zhang and Sabuncu, Generalized cross entropy loss for training deep neural networks with
       noisy labels, 2018, arXiv:1805.07836, eq. 6.
     """
-    z, y = per_example.classes(logits, labels)
-    return _generalized(cross_entropy(z, y), parameter("q", q, z.shape[:-1], "the examples"))
+    z, y = doors.classes(logits, labels)
+    return _generalized(cross_entropy(z, y), doors.parameter("q", q, z.shape[:-1], "the examples"))
 
 
 def _decayed(loss: jax.Array, q: jax.Array) -> jax.Array:
@@ -372,4 +370,4 @@ def _decayed_slope(loss: jax.Array, q: jax.Array) -> jax.Array:
     return jnp.exp(-q * loss)
 
 
-_generalized = _math.with_slope(_decayed, _decayed_slope)
+_generalized = slopes.with_slope(_decayed, _decayed_slope)

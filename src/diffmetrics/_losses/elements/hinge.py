@@ -20,12 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._per_example import margins, parameter
+from diffmetrics._core import doors, numbers, slopes
 
 
-@_math.compiled()
+@doors.compiled()
 def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0) -> jax.Array:
     r"""Hinge of every element: what is missing to the margin.
 
@@ -56,13 +54,13 @@ def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0)
     References:
       Cortes and Vapnik, Support-vector networks, 1995.
     """
-    z, y = per_example.binary(logits, labels)
-    return _hinge(z, y, parameter("margin", margin, z.shape))
+    z, y = doors.binary(logits, labels)
+    return _hinge(z, y, doors.parameter("margin", margin, z.shape))
 
 
 def _missing(z: jax.Array, y: jax.Array, margin: jax.Array | float = 1.0) -> jax.Array:
     """How far an element is below the margin; negative beyond it."""
-    return margin - margins(z, y)
+    return margin - slopes.margins(z, y)
 
 
 def _at_most(x: jax.Array, bound: jax.Array | float) -> jax.Array:
@@ -78,13 +76,13 @@ def _hinge_value(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.A
 
 
 def _hinge_slope(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
-    return jnp.where(margins(z, y) <= margin, 1.0 - 2.0 * y, 0.0)
+    return jnp.where(slopes.margins(z, y) <= margin, 1.0 - 2.0 * y, 0.0)
 
 
-_hinge = _math.with_slope(_hinge_value, _hinge_slope)
+_hinge = slopes.with_slope(_hinge_value, _hinge_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def squared_hinge_loss(
     logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> jax.Array:
@@ -116,13 +114,13 @@ def squared_hinge_loss(
       Chang, Hsieh and Lin, Coordinate descent method for large-scale L2-loss linear support vector
       machines, JMLR 2008.
     """
-    z, y = per_example.binary(logits, labels)
-    return _squared_hinge(z, y, parameter("margin", margin, z.shape), _largest(z))
+    z, y = doors.binary(logits, labels)
+    return _squared_hinge(z, y, doors.parameter("margin", margin, z.shape), _largest(z))
 
 
 def _largest(z: jax.Array) -> jax.Array:
     """The bound of a slope that becomes a gradient in the type of `z`."""
-    return _math.as_float(jnp.finfo(z.dtype).max)
+    return numbers.as_float(jnp.finfo(z.dtype).max)
 
 
 def _squared_hinge_value(
@@ -141,10 +139,10 @@ def _squared_hinge_slope(
     return (1.0 - 2.0 * y) * jnp.minimum(2.0 * _hinge_value(z, y, margin), largest)
 
 
-_squared_hinge = _math.with_slope(_squared_hinge_value, _squared_hinge_slope)
+_squared_hinge = slopes.with_slope(_squared_hinge_value, _squared_hinge_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0) -> jax.Array:
     r"""Hinge of every element whose kink is a piece of a parabola.
 
@@ -177,26 +175,26 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
       labels, 2005; Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods for
       regularized loss minimization, 2013, arXiv:1209.1873.
     """
-    z, y = per_example.binary(logits, labels)
-    return _smooth_hinge(z, y, parameter("width", width, z.shape))
+    z, y = doors.binary(logits, labels)
+    return _smooth_hinge(z, y, doors.parameter("width", width, z.shape))
 
 
 def _smooth_hinge_value(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
     missing = jnp.maximum(_missing(z, y), 0.0)
     curved = _at_most(missing, width)
-    return (missing - curved) + 0.5 * curved * (curved * _math.divide(1.0, width))
+    return (missing - curved) + 0.5 * curved * (curved * numbers.divide(1.0, width))
 
 
 def _smooth_hinge_slope(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
     missing = _missing(z, y)
-    curved = jnp.clip(missing, 0.0, width) * _math.divide(1.0, width)
+    curved = jnp.clip(missing, 0.0, width) * numbers.divide(1.0, width)
     return (1.0 - 2.0 * y) * jnp.where(missing >= width, 1.0, curved)
 
 
-_smooth_hinge = _math.with_slope(_smooth_hinge_value, _smooth_hinge_slope)
+_smooth_hinge = slopes.with_slope(_smooth_hinge_value, _smooth_hinge_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def softplus_hinge_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -223,7 +221,7 @@ def softplus_hinge_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -235,9 +233,12 @@ def softplus_hinge_loss(
       Zhang, Jin, Yang and Hauptmann, Modified logistic regression: an approximation to SVM and its
       applications in large-scale text categorization, ICML 2003.
     """
-    z, y = per_example.binary(logits, labels)
+    z, y = doors.binary(logits, labels)
     return _softplus_hinge(
-        z, y, parameter("sharpness", sharpness, z.shape), parameter("margin", margin, z.shape)
+        z,
+        y,
+        doors.parameter("sharpness", sharpness, z.shape),
+        doors.parameter("margin", margin, z.shape),
     )
 
 
@@ -246,7 +247,7 @@ def _softplus_hinge_value(
 ) -> jax.Array:
     missing = _missing(z, y, margin)
     # The hinge and what is above it, because `sharpness * missing` may overflow.
-    above = _math.softpluses(-sharpness * jnp.abs(missing))[0] / sharpness
+    above = slopes.softpluses(-sharpness * jnp.abs(missing))[0] / sharpness
     return jnp.maximum(missing, 0.0) + above
 
 
@@ -256,10 +257,10 @@ def _softplus_hinge_slope(
     return (1.0 - 2.0 * y) * jax.nn.sigmoid(sharpness * _missing(z, y, margin))
 
 
-_softplus_hinge = _math.with_slope(_softplus_hinge_value, _softplus_hinge_slope)
+_softplus_hinge = slopes.with_slope(_softplus_hinge_value, _softplus_hinge_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Squared hinge of every element that grows linearly where it is badly wrong.
 
@@ -289,12 +290,12 @@ def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Zhang, Solving large scale linear prediction problems using stochastic gradient descent
       algorithms, ICML 2004.
     """
-    return _modified_huber(*per_example.binary(logits, labels))
+    return _modified_huber(*doors.binary(logits, labels))
 
 
 def _modified_huber_value(z: jax.Array, y: jax.Array) -> jax.Array:
     # Held where the loss is the largest number, so that nothing on the way is larger.
-    m = jnp.maximum(margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
+    m = jnp.maximum(slopes.margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
     missing = jnp.maximum(1.0 - m, 0.0)
     squared = _at_most(missing, 2.0)
     return squared * (2.0 * missing - squared)
@@ -304,10 +305,10 @@ def _modified_huber_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return (2.0 - 4.0 * y) * jnp.clip(_missing(z, y), 0.0, 2.0)
 
 
-_modified_huber = _math.with_slope(_modified_huber_value, _modified_huber_slope)
+_modified_huber = slopes.with_slope(_modified_huber_value, _modified_huber_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Hinge of every element that is held at 1: the error rate with a ramp for a step.
 
@@ -335,22 +336,22 @@ def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     References:
       Collobert, Sinz, Weston and Bottou, Trading convexity for scalability, ICML 2006.
     """
-    return _ramp(*per_example.binary(logits, labels))
+    return _ramp(*doors.binary(logits, labels))
 
 
 def _ramp_value(z: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.maximum(1.0 - jnp.maximum(margins(z, y), 0.0), 0.0)
+    return jnp.maximum(1.0 - jnp.maximum(slopes.margins(z, y), 0.0), 0.0)
 
 
 def _ramp_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    m = margins(z, y)
+    m = slopes.margins(z, y)
     return jnp.where((m >= 0.0) & (m <= 1.0), 1.0 - 2.0 * y, 0.0)
 
 
-_ramp = _math.with_slope(_ramp_value, _ramp_slope)
+_ramp = slopes.with_slope(_ramp_value, _ramp_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Exponential loss of every element, which AdaBoost minimises.
 
@@ -380,27 +381,27 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Friedman, Hastie and Tibshirani, Additive logistic regression: a statistical view of boosting,
       Annals of Statistics 2000.
     """
-    z, y = per_example.binary(logits, labels)
+    z, y = doors.binary(logits, labels)
     return _exponential(z, y, _largest(z))
 
 
 def _exponential_value(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
     del largest  # it bounds the slope
-    return _math.capped(jnp.exp(-margins(z, y)))
+    return numbers.capped(jnp.exp(-slopes.margins(z, y)))
 
 
 def _exponential_slope(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
     # Held before the exponential, whose infinite derivative would be multiplied by 0; and lower
     # than the logarithm, which may be rounded upwards.
     top = np.log(jnp.finfo(z.dtype).max)
-    held = jnp.minimum(-margins(z, y), np.nextafter(top, np.zeros_like(top)))
+    held = jnp.minimum(-slopes.margins(z, y), np.nextafter(top, np.zeros_like(top)))
     return (1.0 - 2.0 * y) * jnp.minimum(jnp.exp(held), largest)
 
 
-_exponential = _math.with_slope(_exponential_value, _exponential_slope)
+_exponential = slopes.with_slope(_exponential_value, _exponential_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Distance of every misclassified element from the decision: a hinge without a margin.
 
@@ -429,7 +430,7 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Rosenblatt, The perceptron: a probabilistic model for information storage and organization in
       the brain, 1958.
     """
-    return _perceptron(*per_example.binary(logits, labels))
+    return _perceptron(*doors.binary(logits, labels))
 
 
 def _perceptron_value(z: jax.Array, y: jax.Array) -> jax.Array:
@@ -440,4 +441,4 @@ def _perceptron_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return _hinge_slope(z, y, 0.0)
 
 
-_perceptron = _math.with_slope(_perceptron_value, _perceptron_slope)
+_perceptron = slopes.with_slope(_perceptron_value, _perceptron_slope)

@@ -10,15 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._math import softpluses
-from diffmetrics._per_example import cross_entropy, of_class, parameter
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.softmax import cross_entropy, is_true, of_class
 
 # --- weights --------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def weighted_sigmoid_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, positive_weight: ArrayLike
 ) -> jax.Array:
@@ -55,25 +53,25 @@ def weighted_sigmoid_cross_entropy(
     References:
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
-    z, y = per_example.binary(logits, labels)
-    weight = parameter("positive_weight", positive_weight, z.shape)
+    z, y = doors.binary(logits, labels)
+    weight = doors.parameter("positive_weight", positive_weight, z.shape)
     return _weighted_sigmoid(z, y, weight)
 
 
 def _weighted(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    of_zero, of_one = softpluses(z)
-    return _math.capped((weight * y) * of_one + (1.0 - y) * of_zero)
+    of_zero, of_one = slopes.softpluses(z)
+    return numbers.capped((weight * y) * of_one + (1.0 - y) * of_zero)
 
 
 def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    of_one, of_zero = _math.sigmoids(z)
+    of_one, of_zero = slopes.sigmoids(z)
     return (1.0 - y) * of_one - (weight * y) * of_zero
 
 
-_weighted_sigmoid = _math.with_slope(_weighted, _weighted_slope)
+_weighted_sigmoid = slopes.with_slope(_weighted, _weighted_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def weighted_softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, class_weights: ArrayLike
 ) -> jax.Array:
@@ -111,7 +109,7 @@ def weighted_softmax_cross_entropy(
     References:
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     weights = _per_class("class_weights", class_weights, z)
     if jnp.issubdtype(y.dtype, jnp.floating):
         return cross_entropy(z, weights * y)
@@ -120,23 +118,23 @@ def weighted_softmax_cross_entropy(
 
 def _per_class(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
     """A hyper-parameter ``[C]`` as floats. Raises `ValueError` for any other shape."""
-    x = _math.as_float(value)
-    _math.require_shape(name, x, z.shape[-1:], "the classes")
+    x = numbers.as_float(value)
+    doors.require_shape(name, x, z.shape[-1:], "the classes")
     return x
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
-    return _math.capped(weight * loss)
+    return numbers.capped(weight * loss)
 
 
 # The cap holds the value alone: a loss beyond the largest number still has to come down.
-_scaled = _math.with_slope(_product, lambda loss, weight: weight)
+_scaled = slopes.with_slope(_product, lambda loss, weight: weight)
 
 
 # --- focus ----------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def asymmetric_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -173,7 +171,7 @@ def asymmetric_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -184,13 +182,13 @@ def asymmetric_loss(
     References:
       Ridnik et al., Asymmetric loss for multi-label classification, 2020, arXiv:2009.14119, eq. 7.
     """
-    z, y = per_example.binary(logits, labels)
+    z, y = doors.binary(logits, labels)
     return _asymmetric_loss(
         z,
         y,
-        parameter("gamma_positive", gamma_positive, z.shape),
-        parameter("gamma_negative", gamma_negative, z.shape),
-        parameter("shift", shift, z.shape),
+        doors.parameter("gamma_positive", gamma_positive, z.shape),
+        doors.parameter("gamma_negative", gamma_negative, z.shape),
+        doors.parameter("shift", shift, z.shape),
     )
 
 
@@ -211,34 +209,34 @@ def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Ar
 def _asymmetric(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = softpluses(z)
+    of_zero, of_one = slopes.softpluses(z)
     excess, loss = _shifted(z, of_zero, shift)
-    of_negative = jnp.exp(negative * _math.log(excess)) * loss
+    of_negative = jnp.exp(negative * numbers.log(excess)) * loss
     return y * jnp.exp(-positive * of_zero) * of_one + (1.0 - y) * of_negative
 
 
 def _asymmetric_slope(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = softpluses(z, True)
+    of_zero, of_one = slopes.softpluses(z, True)
     p, q = jnp.exp(-of_one), jnp.exp(-of_zero)
     excess, loss = _shifted(z, of_zero, shift)
     of_positive = -jnp.exp(-positive * of_zero) * (positive * p * of_one + q)
     # exp(loss - of_zero) is (1 - p) / (1 - p_m), finite where both are 0.
     change = p * jnp.exp(loss - of_zero) + negative * p * q * (
-        loss / jnp.maximum(excess, _math.NOTHING)
+        loss / jnp.maximum(excess, numbers.NOTHING)
     )
-    of_negative = jnp.where(excess > 0.0, jnp.exp(negative * _math.log(excess)) * change, 0.0)
+    of_negative = jnp.where(excess > 0.0, jnp.exp(negative * numbers.log(excess)) * change, 0.0)
     return y * of_positive + (1.0 - y) * of_negative
 
 
-_asymmetric_loss = _math.with_slope(_asymmetric, _asymmetric_slope)
+_asymmetric_loss = slopes.with_slope(_asymmetric, _asymmetric_slope)
 
 
 # --- the prior ------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def logit_adjusted_sigmoid_loss(
     logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
 ) -> jax.Array:
@@ -268,7 +266,7 @@ def logit_adjusted_sigmoid_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -279,24 +277,24 @@ def logit_adjusted_sigmoid_loss(
     References:
       Menon et al., Long-tail learning via logit adjustment, 2020, arXiv:2007.07314, eq. 10.
     """
-    z, y = per_example.binary(logits, labels)
-    prior = parameter("prevalence", prevalence, z.shape)
-    log_odds = _math.log(prior) - _math.log(1.0 - prior)
-    return _offset_sigmoid(z, y, parameter("tau", tau, z.shape) * log_odds)
+    z, y = doors.binary(logits, labels)
+    prior = doors.parameter("prevalence", prevalence, z.shape)
+    log_odds = numbers.log(prior) - numbers.log(1.0 - prior)
+    return _offset_sigmoid(z, y, doors.parameter("tau", tau, z.shape) * log_odds)
 
 
 def _offset(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
-    return softpluses(z + offset)[0] - y * (z + offset)
+    return slopes.softpluses(z + offset)[0] - y * (z + offset)
 
 
 def _offset_slope(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z + offset) - y
 
 
-_offset_sigmoid = _math.with_slope(_offset, _offset_slope)
+_offset_sigmoid = slopes.with_slope(_offset, _offset_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def logit_adjusted_softmax_loss(
     logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
 ) -> jax.Array:
@@ -336,16 +334,16 @@ def logit_adjusted_softmax_loss(
     References:
       Menon et al., Long-tail learning via logit adjustment, 2020, arXiv:2007.07314, eq. 10.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     prior = _per_class("prevalence", prevalence, z)
-    tau = parameter("tau", tau, z.shape[:-1], "the examples")
-    return cross_entropy(_math.as_float(z) + tau[..., None] * _math.log(prior), y)
+    tau = doors.parameter("tau", tau, z.shape[:-1], "the examples")
+    return cross_entropy(numbers.as_float(z) + tau[..., None] * numbers.log(prior), y)
 
 
 # --- a margin -------------------------------------------------------------------------------------
 
 
-@_math.compiled()
+@doors.compiled()
 def ldam_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -391,13 +389,16 @@ def ldam_loss(
       Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss, 2019,
       arXiv:1906.07413, eq. 13.
     """
-    z, y = per_example.classes(logits, labels)
+    z, y = doors.classes(logits, labels)
     counts = _per_class("class_counts", class_counts, z)
-    largest, scale = parameter("max_margin", max_margin, ()), parameter("scale", scale, ())
+    largest, scale = (
+        doors.parameter("max_margin", max_margin, ()),
+        doors.parameter("scale", scale, ()),
+    )
     seen = counts > 0.0
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
-    margins = largest * _math.power(_math.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
-    z = _math.as_float(z) - per_example.is_true(y, z.shape) * margins
+    margins = largest * numbers.power(numbers.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
+    z = numbers.as_float(z) - is_true(y, z.shape) * margins
     # The softmax does not depend on where it is centred. Below the largest logit, scaling cannot
     # overflow to infinities that cancel.
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
@@ -405,8 +406,8 @@ def ldam_loss(
 
 
 def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:
-    return -_math.capped(scale * _math.capped(top - z))
+    return -numbers.capped(scale * numbers.capped(top - z))
 
 
 # As for `_scaled`, the cap holds the value alone.
-_stretched = _math.with_slope(_below, lambda z, top, scale: scale)
+_stretched = slopes.with_slope(_below, lambda z, top, scale: scale)

@@ -13,13 +13,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._math import softpluses
-from diffmetrics._per_example import parameter
+from diffmetrics._core import doors, numbers, slopes
 
 
-@_math.compiled()
+@doors.compiled()
 def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Squared error of the probability, for every element.
 
@@ -52,7 +49,7 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review,
       1950 (whose score sums over both classes and is twice this).
     """
-    return _brier_loss(*per_example.binary(logits, labels))
+    return _brier_loss(*doors.binary(logits, labels))
 
 
 def _brier(z: jax.Array, y: jax.Array) -> jax.Array:
@@ -60,15 +57,15 @@ def _brier(z: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    of_one, of_zero = _math.sigmoids(z)
+    of_one, of_zero = slopes.sigmoids(z)
     # The first factor is the probability minus the label, without cancellation where they agree.
     return 2.0 * ((1.0 - y) * of_one - y * of_zero) * (of_one * of_zero)
 
 
-_brier_loss = _math.with_slope(_brier, _brier_slope)
+_brier_loss = slopes.with_slope(_brier, _brier_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> jax.Array:
     r"""Brier score measured against a constant forecast on either side of it, for every element.
 
@@ -105,9 +102,9 @@ def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> 
     References:
       Winkler, Evaluating probabilities: asymmetric scoring rules, Management Science, 1994.
     """
-    z, y = per_example.binary(logits, labels)
-    center = parameter("center", center, z.shape)
-    above, below = (_math.divide(1.0, c * c) for c in (1.0 - center, center))
+    z, y = doors.binary(logits, labels)
+    center = doors.parameter("center", center, z.shape)
+    above, below = (numbers.divide(1.0, c * c) for c in (1.0 - center, center))
     return _winkler_loss(z, y, center, above, below)
 
 
@@ -123,14 +120,14 @@ def _winkler(
 def _winkler_slope(
     z: jax.Array, y: jax.Array, center: jax.Array, above: jax.Array, below: jax.Array
 ) -> jax.Array:
-    q, _ = _math.sigmoids(z)  # not `jax.nn.sigmoid`, which would be one more exponential
+    q, _ = slopes.sigmoids(z)  # not `jax.nn.sigmoid`, which would be one more exponential
     return jnp.where(q >= center, above, below) * _brier_slope(z, y)
 
 
-_winkler_loss = _math.with_slope(_winkler, _winkler_slope)
+_winkler_loss = slopes.with_slope(_winkler, _winkler_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def beta_family_loss(
     logits: ArrayLike, labels: ArrayLike, *, alpha: ArrayLike, beta: ArrayLike
 ) -> jax.Array:
@@ -164,7 +161,7 @@ def beta_family_loss(
 
     Raises:
       TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-parameter does not broadcast to `logits`.
+      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -176,10 +173,10 @@ def beta_family_loss(
       Buja, Stuetzle and Shen, Loss functions for binary class probability estimation and
       classification: structure and applications, 2005.
     """
-    z, y = per_example.binary(logits, labels)
-    alpha, beta = parameter("alpha", alpha, z.shape), parameter("beta", beta, z.shape)
+    z, y = doors.binary(logits, labels)
+    alpha, beta = doors.parameter("alpha", alpha, z.shape), doors.parameter("beta", beta, z.shape)
     # A slope beyond the largest number of the logits' own type would become infinite in it.
-    limit = jnp.log(jnp.asarray(jnp.finfo(z.dtype).max, _math.accumulator(z.dtype))) - 1e-4
+    limit = jnp.log(jnp.asarray(jnp.finfo(z.dtype).max, numbers.accumulator(z.dtype))) - 1e-4
     return _beta_family_loss(z, y, alpha, beta, limit)
 
 
@@ -192,7 +189,7 @@ def _beta(
     probable has an integral from 0 to w/2, and the other one that from w/2 to ½ and then to 1.
     """
     positive = jnp.asarray(z >= 0.0, z.dtype)
-    decay = jnp.maximum(softpluses(jnp.abs(z))[0] - jnp.log(2.0), 0.0)
+    decay = jnp.maximum(slopes.softpluses(jnp.abs(z))[0] - jnp.log(2.0), 0.0)
     w = jnp.exp(-decay)
     right_of_1, wrong_of_1 = _terms(beta + 1.0, alpha - 1.0, 0, z), _terms(alpha, beta, 1, z)
     right_of_0, wrong_of_0 = _terms(alpha + 1.0, beta - 1.0, 0, z), _terms(beta, alpha, 1, z)
@@ -215,7 +212,7 @@ def _beta(
     share = jnp.exp(-(exponent + 1.0) * decay)
     right = share * series(right_of_1, right_of_0)
     first = jnp.exp(-exponent * jnp.log(2.0)) * _decayed(decay, exponent)
-    wrong = _math.capped(first + (whole - share * series(wrong_of_0, wrong_of_1)))
+    wrong = numbers.capped(first + (whole - share * series(wrong_of_0, wrong_of_1)))
     is_right = chosen(y, 1.0 - y)
     return is_right * right + (1.0 - is_right) * wrong
 
@@ -250,11 +247,11 @@ def _decayed(decay: jax.Array, s: jax.Array) -> jax.Array:
 def _beta_slope(
     z: jax.Array, y: jax.Array, alpha: jax.Array, beta: jax.Array, limit: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = softpluses(z, True)
+    of_zero, of_one = slopes.softpluses(z, True)
     # The exponents are held, not the powers, whose derivative would be infinity times zero.
     of_positive = jnp.minimum(-alpha * of_one - (beta + 1.0) * of_zero, limit)
     of_negative = jnp.minimum(-(alpha + 1.0) * of_one - beta * of_zero, limit)
     return (1.0 - y) * jnp.exp(of_negative) - y * jnp.exp(of_positive)
 
 
-_beta_family_loss = _math.with_slope(_beta, _beta_slope)
+_beta_family_loss = slopes.with_slope(_beta, _beta_slope)

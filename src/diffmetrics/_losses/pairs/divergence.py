@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._per_example import parameter
-from diffmetrics._softmax_pairs import (
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._losses.pairs.softmax_pairs import (
     held_at_zero,
     kl,
     kl_term,
@@ -29,7 +28,7 @@ from diffmetrics._softmax_pairs import (
 )
 
 
-@_math.compiled()
+@doors.compiled()
 def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, of every pair of softmax distributions.
 
@@ -64,7 +63,7 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     return held_at_zero(kl(*pair(logits_p, logits_q)))
 
 
-@_math.compiled()
+@doors.compiled()
 def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Jeffreys divergence of every pair of softmax distributions: KL in both directions, added.
 
@@ -93,10 +92,10 @@ def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Arr
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return _math.capped(symmetric_kl(*pair(logits_p, logits_q)))
+    return numbers.capped(symmetric_kl(*pair(logits_p, logits_q)))
 
 
-@_math.compiled()
+@doors.compiled()
 def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair of softmax distributions.
 
@@ -131,7 +130,7 @@ def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     return held_at_zero(_js(*map(log_softmax, pair(logits_p, logits_q))))
 
 
-@_math.compiled()
+@doors.compiled()
 def kl_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
 ) -> jax.Array:
@@ -170,7 +169,7 @@ def kl_divergence_from_probabilities(
     return jnp.sum(kl_term(*_logs_of(p, q, epsilon)), -1)
 
 
-@_math.compiled()
+@doors.compiled()
 def symmetric_kl_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
 ) -> jax.Array:
@@ -202,10 +201,10 @@ def symmetric_kl_divergence_from_probabilities(
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return _math.capped(jnp.sum(symmetric_kl_term(*_logs_of(p, q, epsilon)), -1))
+    return numbers.capped(jnp.sum(symmetric_kl_term(*_logs_of(p, q, epsilon)), -1))
 
 
-@_math.compiled()
+@doors.compiled()
 def js_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
 ) -> jax.Array:
@@ -243,16 +242,16 @@ def js_divergence_from_probabilities(
 
 def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The checked pair of distributions plus `epsilon`, as logarithms."""
-    p, q = _math.as_float(p), _math.as_float(q)
+    p, q = numbers.as_float(p), numbers.as_float(q)
     require_classes("p", p)
-    _math.require_shape("q", q, p.shape, "p")
-    epsilon = parameter("epsilon", epsilon, p.shape, "p")
+    doors.require_shape("q", q, p.shape, "p")
+    epsilon = doors.parameter("epsilon", epsilon, p.shape, "p")
     return jnp.log(p + epsilon), jnp.log(q + epsilon)
 
 
 def _js(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """With log(p / m) = log 2 - log(1 + q / p), which needs no logarithm of m."""
-    q_above, p_above = _math.softpluses(log_q - log_p)
+    q_above, p_above = slopes.softpluses(log_q - log_p)
     log_two = jnp.log1p(jnp.ones_like(q_above))  # as softpluses rounds it, so that equals give 0
     terms = jnp.exp(log_p) * (log_two - q_above) + jnp.exp(log_q) * (log_two - p_above)
     return 0.5 * jnp.sum(terms, -1)

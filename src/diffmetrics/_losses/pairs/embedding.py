@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics import _per_example as per_example
-from diffmetrics._per_example import cross_entropy, parameter
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.softmax import cross_entropy, is_true
 
 
-@_math.compiled()
+@doors.compiled()
 def contrastive_loss(
     a: ArrayLike, b: ArrayLike, same: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> jax.Array:
@@ -60,24 +59,24 @@ def contrastive_loss(
     """
     a, b = _embeddings(a=a, b=b)
     same = jnp.asarray(same)
-    _math.require_shape("same", same, a.shape[:-1], "a[..., 0]")
-    margin = parameter("margin", margin, a.shape[:-1], "a[..., 0]")
-    return _contrastive(_distance(a, b), _math.as_float(same), margin)
+    doors.require_shape("same", same, a.shape[:-1], "a[..., 0]")
+    margin = doors.parameter("margin", margin, a.shape[:-1], "a[..., 0]")
+    return _contrastive(_distance(a, b), numbers.as_float(same), margin)
 
 
 def _square(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array:
     gap = jnp.maximum(margin - d, 0.0)
-    return _math.capped(0.5 * (same * d * d + (1.0 - same) * gap * gap))
+    return numbers.capped(0.5 * (same * d * d + (1.0 - same) * gap * gap))
 
 
 def _square_slope(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array:
     return same * d - (1.0 - same) * jnp.maximum(margin - d, 0.0)
 
 
-_contrastive = _math.with_slope(_square, _square_slope)
+_contrastive = slopes.with_slope(_square, _square_slope)
 
 
-@_math.compiled()
+@doors.compiled()
 def triplet_loss(
     anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> jax.Array:
@@ -115,11 +114,11 @@ def triplet_loss(
       re-identification, 2017, arXiv:1703.07737.
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
-    margin = parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
-    return _math.hinge(_distance(a, p) - _distance(a, n) + margin)
+    margin = doors.parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
+    return slopes.hinge(_distance(a, p) - _distance(a, n) + margin)
 
 
-@_math.compiled()
+@doors.compiled()
 def softplus_triplet_loss(
     anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, sharpness: ArrayLike = 1.0
 ) -> jax.Array:
@@ -156,11 +155,11 @@ def softplus_triplet_loss(
       arXiv:1703.07737, soft margin.
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
-    sharpness = parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
-    return _math.hinge(_distance(a, p) - _distance(a, n), sharpness)
+    sharpness = doors.parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
+    return slopes.hinge(_distance(a, p) - _distance(a, n), sharpness)
 
 
-@_math.compiled()
+@doors.compiled()
 def batch_hard_triplet_loss(
     embeddings: ArrayLike,
     identities: ArrayLike,
@@ -214,18 +213,18 @@ def batch_hard_triplet_loss(
       arXiv:1703.07737, batch hard.
     """
     x, ids = jnp.asarray(embeddings), jnp.asarray(identities)
-    _math.require_float("embeddings", x, "Distances are between real vectors.")
+    doors.require_float("embeddings", x, "Distances are between real vectors.")
     if x.ndim != 2:
         raise ValueError(f"embeddings must be [n, D], got {x.shape}.")
-    _math.require_shape("identities", ids, x.shape[:1], "embeddings[:, 0]")
+    doors.require_shape("identities", ids, x.shape[:1], "embeddings[:, 0]")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(f"identities must be integers, got {ids.dtype}.")
-    margin = parameter("margin", margin, ids.shape, "identities")
+    margin = doors.parameter("margin", margin, ids.shape, "identities")
     if softplus is not None:
-        softplus = parameter("softplus", softplus, ids.shape, "identities")
-    where = _math.select(where, ids.shape, "identities")
+        softplus = doors.parameter("softplus", softplus, ids.shape, "identities")
+    where = doors.select(where, ids.shape, "identities")
     taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
-    x = _math.as_float(jnp.where(taking_part[:, None], x, 0.0))
+    x = numbers.as_float(jnp.where(taking_part[:, None], x, 0.0))
 
     pairs = taking_part[:, None] & taking_part & ~jnp.eye(len(ids), dtype=bool)
     same = ids[:, None] == ids
@@ -235,7 +234,7 @@ def batch_hard_triplet_loss(
     gap = _distance(x, x[positive]) - _distance(x, x[negative]) + margin
     # Whatever stands in for a partner that is missing, its loss has a finite gradient.
     complete = jnp.any(pairs & same, 1) & jnp.any(pairs & ~same, 1)
-    return jnp.where(complete, _math.hinge(gap, softplus), 0.0)
+    return jnp.where(complete, slopes.hinge(gap, softplus), 0.0)
 
 
 def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
@@ -252,7 +251,7 @@ def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
     return lengths[:, None] + lengths - 2.0 * product
 
 
-@_math.compiled()
+@doors.compiled()
 def angular_margin_loss(
     cosines: ArrayLike,
     labels: ArrayLike,
@@ -292,7 +291,7 @@ def angular_margin_loss(
 
     Raises:
       TypeError: if `cosines` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-parameter does not
+      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-doors.parameter does not
         broadcast to the examples.
 
     Example:
@@ -305,17 +304,17 @@ def angular_margin_loss(
       Deng, Guo, Yang, Xue, Kotsia and Zafeiriou, ArcFace, 2018, arXiv:1801.07698. Wang et al.,
       CosFace, 2018, arXiv:1801.09414.
     """
-    cosines, labels = per_example.classes(cosines, labels)
-    cosines = _math.as_float(cosines)
+    cosines, labels = doors.classes(cosines, labels)
+    cosines = numbers.as_float(cosines)
     scale, angular_margin, cosine_margin = (
-        parameter(name, value, cosines.shape[:-1], "cosines[..., 0]")
+        doors.parameter(name, value, cosines.shape[:-1], "cosines[..., 0]")
         for name, value in (
             ("scale", scale),
             ("angular_margin", angular_margin),
             ("cosine_margin", cosine_margin),
         )
     )
-    true = per_example.is_true(labels, cosines.shape)
+    true = is_true(labels, cosines.shape)
     # A masked sum, whose gradient is one more mask; that of an indexed read is a slow scatter.
     of_true = jnp.sum(jnp.where(true, cosines, 0.0), -1)
     of_true = _turned(of_true, angular_margin) - cosine_margin
@@ -343,7 +342,7 @@ def _turn_slope(cosine: jax.Array, angle: jax.Array) -> jax.Array:
     return jnp.where(cosine >= -jnp.cos(angle), slope, 1.0)
 
 
-_turned = _math.with_slope(_turn, _turn_slope)
+_turned = slopes.with_slope(_turn, _turn_slope)
 
 
 def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
@@ -351,18 +350,18 @@ def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
     arrays = {name: jnp.asarray(x) for name, x in embeddings.items()}
     first = next(iter(arrays))
     for name, x in arrays.items():
-        _math.require_float(name, x, "Distances are between real vectors.")
-        _math.require_shape(name, x, arrays[first].shape, first)
+        doors.require_float(name, x, "Distances are between real vectors.")
+        doors.require_shape(name, x, arrays[first].shape, first)
     if arrays[first].ndim == 0:
         raise ValueError(f"{first} must have a last axis that holds the embedding, got shape ().")
-    return tuple(map(_math.as_float, arrays.values()))
+    return tuple(map(numbers.as_float, arrays.values()))
 
 
 @jax.custom_jvp
 def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
     """The Euclidean distance over the last axis, whose square need not be finite."""
     largest, scaled = _difference(a, b)
-    return _math.capped(largest * jnp.sqrt(jnp.sum(scaled * scaled, -1)))
+    return numbers.capped(largest * jnp.sqrt(jnp.sum(scaled * scaled, -1)))
 
 
 @_distance.defjvp
@@ -370,8 +369,8 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     # The unit vector depends on no unit of length, so it has its derivatives without that of
     # `largest`; and its length was 1 to sqrt(D) before it was divided by it.
     scaled = _difference(*primals)[1]
-    length = _math.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True))
-    unit = _math.divide(scaled, length)
+    length = numbers.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True))
+    unit = numbers.divide(scaled, length)
     return _distance(*primals), jnp.sum(unit * (tangents[0] - tangents[1]), -1)
 
 
@@ -380,4 +379,4 @@ def _difference(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     limit = jnp.finfo(a.dtype).max
     difference = jnp.clip(a - b, -limit, limit)
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(difference), -1))
-    return largest, _math.divide(difference, largest[..., None])
+    return largest, numbers.divide(difference, largest[..., None])

@@ -11,17 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._per_example import parameter
-from diffmetrics._softmax_pairs import (
-    held_at_zero,
-    kl,
-    log_softmax,
-    pair,
-)
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._losses.pairs.softmax_pairs import held_at_zero, kl, log_softmax, pair
 
 
-@_math.compiled()
+@doors.compiled()
 def kl_hinge_loss(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -61,7 +55,7 @@ def kl_hinge_loss(
     Raises:
       TypeError: if the logits are not floating.
       ValueError: if the shapes of the logits differ, `same` has not their shape without the last
-        axis, or a hyper-parameter does not broadcast to it.
+        axis, or a hyper-doors.parameter does not broadcast to it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -77,18 +71,18 @@ def kl_hinge_loss(
     p, q = pair(logits_p, logits_q)
     pairs = p.shape[:-1]
     same = jnp.asarray(same)
-    _math.require_shape("same", same, pairs, "logits_p[..., 0]")
-    margin = parameter("margin", margin, pairs, "logits_p[..., 0]")
+    doors.require_shape("same", same, pairs, "logits_p[..., 0]")
+    margin = doors.parameter("margin", margin, pairs, "logits_p[..., 0]")
     if softplus is not None:
-        softplus = parameter("softplus", softplus, pairs, "logits_p[..., 0]")
+        softplus = doors.parameter("softplus", softplus, pairs, "logits_p[..., 0]")
     both = [
-        _pull_or_push(divergence, _math.as_float(same), margin, softplus)
+        _pull_or_push(divergence, numbers.as_float(same), margin, softplus)
         for divergence in (held_at_zero(kl(p, q)), held_at_zero(kl(q, p)))
     ]
-    return _math.capped(both[0] + both[1])
+    return numbers.capped(both[0] + both[1])
 
 
-@_math.compiled("detach_target")
+@doors.compiled("detach_target")
 def pairwise_kl_hinge_loss(
     logits: ArrayLike,
     identities: ArrayLike,
@@ -150,27 +144,27 @@ def pairwise_kl_hinge_loss(
       based on voice equality, MLSP 2017.
     """
     z, ids = jnp.asarray(logits), jnp.asarray(identities)
-    _math.require_float("logits", z, "Losses take raw scores, not decisions.")
+    doors.require_float("logits", z, "Losses take raw scores, not decisions.")
     if z.ndim != 2 or z.shape[1] < 2:
         raise ValueError(f"logits must be [n, C] with two or more classes, got {z.shape}.")
-    _math.require_shape("identities", ids, z.shape[:1], "logits[:, 0]")
+    doors.require_shape("identities", ids, z.shape[:1], "logits[:, 0]")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(f"identities must be integers, got {ids.dtype}.")
     pairs = (len(z), len(z))
-    margin = parameter("margin", margin, pairs, "the matrix of pairs")
+    margin = doors.parameter("margin", margin, pairs, "the matrix of pairs")
     if softplus is not None:
-        softplus = parameter("softplus", softplus, pairs, "the matrix of pairs")
+        softplus = doors.parameter("softplus", softplus, pairs, "the matrix of pairs")
     chosen = ~jnp.eye(len(z), dtype=bool)
-    where = _math.select(where, pairs, "the matrix of pairs")
+    where = doors.select(where, pairs, "the matrix of pairs")
     if where is not None:
         chosen &= where
     paired = chosen.any(0) | chosen.any(1)
     log_p = log_softmax(jnp.where(paired[:, None], z, 0.0))
-    same = _math.as_float(ids[:, None] == ids)
+    same = numbers.as_float(ids[:, None] == ids)
     loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, softplus)
     # Divided first and summed then: a sum of n² large divergences overflows before their mean.
     loss *= 2.0 / jnp.maximum(chosen.sum(), 1)
-    return _math.capped(jnp.where(chosen, loss, 0.0).sum())
+    return numbers.capped(jnp.where(chosen, loss, 0.0).sum())
 
 
 def _kl_matrix(log_p: jax.Array, detach_target: bool) -> jax.Array:
@@ -191,4 +185,4 @@ def _pull_or_push(
     divergence: jax.Array, same: jax.Array, margin: jax.Array, softplus: jax.Array | None
 ) -> jax.Array:
     """One direction of the loss."""
-    return same * divergence + (1.0 - same) * _math.hinge(margin - divergence, softplus)
+    return same * divergence + (1.0 - same) * slopes.hinge(margin - divergence, softplus)

@@ -10,18 +10,19 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._per_example import softmax_parts
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.slopes import apart
+from diffmetrics._core.softmax import softmax_parts
 
 
 def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The checked logits of two distributions."""
     p, q = jnp.asarray(logits_p), jnp.asarray(logits_q)
     hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
-    _math.require_float("logits_p", p, hint)
-    _math.require_float("logits_q", q, hint)
+    doors.require_float("logits_p", p, hint)
+    doors.require_float("logits_q", q, hint)
     require_classes("logits_p", p)
-    _math.require_shape("logits_q", q, p.shape, "logits_p")
+    doors.require_shape("logits_q", q, p.shape, "logits_p")
     return p, q
 
 
@@ -56,7 +57,7 @@ def _below(z: jax.Array, top: jax.Array) -> jax.Array:
     above the lowest float that neither a sum weighted by probabilities, whose own sum may round to
     more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
     """
-    below = _math.as_float(z) - top[..., None]
+    below = numbers.as_float(z) - top[..., None]
     return jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
 
 
@@ -90,7 +91,7 @@ def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | Non
             if isinstance(tangents[i], SymbolicZero):
                 continue
             if known is None:
-                total = _math.apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
+                total = apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
             else:
                 total = jnp.broadcast_to(jnp.asarray(known(out), out.dtype), out.shape)
 
@@ -101,8 +102,8 @@ def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | Non
                 both = logs(p, q, *norms)
                 return slope(*both) - jnp.exp(both[i]) * total[..., None]
 
-            moved = _math.as_float(tangents[i])
-            tangent += jnp.sum(_math.apart(of, *primals, total, *norms) * moved, -1)
+            moved = numbers.as_float(tangents[i])
+            tangent += jnp.sum(apart(of, *primals, total, *norms) * moved, -1)
         return out, tangent
 
     divergence.defjvp(rule, symbolic_zeros=True)

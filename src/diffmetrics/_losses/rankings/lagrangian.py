@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import Axis
-from diffmetrics._operating_points import AT_ZERO, Surrogate, cost, given, share_of
-from diffmetrics._set_loss import two_classes
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Axis
+from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, given, share_of
 
 
 @jax.tree_util.register_dataclass
@@ -80,14 +79,14 @@ def dual_update(multipliers: Any, violation: Any, rate: ArrayLike) -> Any:
     """
 
     def step(multiplier: Any, exceeded: Any) -> jax.Array:
-        multiplier, exceeded = _math.as_float(multiplier), _math.as_float(exceeded)
-        _math.require_shape("violation", exceeded, multiplier.shape, "multipliers")
+        multiplier, exceeded = numbers.as_float(multiplier), numbers.as_float(exceeded)
+        doors.require_shape("violation", exceeded, multiplier.shape, "multipliers")
         return jnp.maximum(multiplier + rate * exceeded, 0.0)
 
     return jax.tree.map(step, multipliers, violation)
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def precision_at_recall_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -139,17 +138,17 @@ def precision_at_recall_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     factor, recall = _multiplier(multipliers, z), given("target_recall", target_recall, z)
     share, _ = _class_shares(positive, negative, prevalence)
     objective = _objective(z, positive, negative, factor, jnp.ones_like(factor), surrogate)
     slack = factor * (1.0 - recall) * share * AT_ZERO[surrogate]
     found, total = _above(z, positive), jnp.sum(positive, -1)
-    violation = _math.divide(recall * total - found, total)
+    violation = numbers.divide(recall * total - found, total)
     return objective - slack, _constraint(z, positive, negative, violation, surrogate)
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def fpr_at_tpr_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -209,7 +208,7 @@ def fpr_at_tpr_lagrangian(
     )
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def tpr_at_fpr_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -261,17 +260,17 @@ def tpr_at_fpr_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     factor, fpr = _multiplier(multipliers, z), given("target_fpr", target_fpr, z)
     _, share = _class_shares(positive, negative, prevalence)
     objective = _objective(z, positive, negative, jnp.ones_like(factor), factor, surrogate)
     slack = factor * fpr * share * AT_ZERO[surrogate]
     alarms, total = _above(z, negative), jnp.sum(negative, -1)
-    violation = _math.divide(alarms - fpr * total, total)
+    violation = numbers.divide(alarms - fpr * total, total)
     return objective - slack, _constraint(z, positive, negative, violation, surrogate)
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def recall_at_precision_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -324,13 +323,13 @@ def recall_at_precision_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     factor, precision = _multiplier(multipliers, z), given("target_precision", target_precision, z)
     share, _ = _class_shares(positive, negative, prevalence)
     return _recall_at_precision(z, positive, negative, factor, precision, share, surrogate)
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def pr_auc_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -383,16 +382,16 @@ def pr_auc_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
-    factors, shifts = jax.lax.stop_gradient(_math.as_float(multipliers)), _math.as_float(biases)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    factors, shifts = jax.lax.stop_gradient(numbers.as_float(multipliers)), numbers.as_float(biases)
     anchors = factors.shape[-1] if factors.ndim else 0
     if anchors == 0 or factors.shape[:-1] != z.shape[:-1]:
         raise ValueError(
             f"multipliers must have the shape of the loss and a last axis of anchors: the loss is "
             f"{z.shape[:-1]}, multipliers are {factors.shape}."
         )
-    _math.require_shape("biases", shifts, factors.shape, "multipliers")
-    low, high = map(_math.as_float, precision_range)
+    doors.require_shape("biases", shifts, factors.shape, "multipliers")
+    low, high = map(numbers.as_float, precision_range)
     precisions = low + (high - low) * jnp.arange(1, anchors + 1, dtype=z.dtype) / (anchors + 1)
     share, _ = _class_shares(positive, negative, prevalence)
     positive, negative = positive[..., None, :], negative[..., None, :]
@@ -400,7 +399,7 @@ def pr_auc_lagrangian(
     losses, constraint = _recall_at_precision(
         shifted, positive, negative, factors, precisions, share, surrogate
     )
-    return _math.capped(jnp.sum(losses / anchors, -1)), constraint
+    return numbers.capped(jnp.sum(losses / anchors, -1)), constraint
 
 
 def _multiplier(multipliers: ArrayLike, z: jax.Array) -> jax.Array:
@@ -415,7 +414,7 @@ def _class_shares(
         share = given("prevalence", prevalence, positive)
         return share, 1.0 - share
     p, n = jnp.sum(positive, -1), jnp.sum(negative, -1)
-    return _math.divide(p, p + n), _math.divide(n, p + n)
+    return numbers.divide(p, p + n), numbers.divide(n, p + n)
 
 
 def _objective(
@@ -431,7 +430,7 @@ def _objective(
     misses = jnp.sum(share_of(positive, total) * cost(-z, surrogate), -1)
     alarms = jnp.sum(share_of(negative, total) * cost(z, surrogate), -1)
     # Capped one by one too, for a factor may be 0.
-    return _math.capped(on_misses * _math.capped(misses) + on_alarms * _math.capped(alarms))
+    return numbers.capped(on_misses * numbers.capped(misses) + on_alarms * numbers.capped(alarms))
 
 
 def _recall_at_precision(
@@ -447,7 +446,7 @@ def _recall_at_precision(
     objective = _objective(z, positive, negative, alike, factor * precision, surrogate)
     slack = factor * (1.0 - precision) * prevalence * AT_ZERO[surrogate]
     hits, alarms = _above(z, positive), _above(z, negative)
-    exceeded = _math.divide(alarms, hits + alarms) - (1.0 - precision)
+    exceeded = numbers.divide(alarms, hits + alarms) - (1.0 - precision)
     violation = jnp.where(jnp.sum(positive, -1) > 0, exceeded, 0.0)
     return objective - slack, _constraint(z, positive, negative, violation, surrogate)
 
@@ -464,7 +463,7 @@ def _constraint(
     violation: jax.Array,
     surrogate: Surrogate,
 ) -> Constraint:
-    misses = _math.capped(jnp.sum(positive * cost(-z, surrogate), -1) / AT_ZERO[surrogate])
-    alarms = _math.capped(jnp.sum(negative * cost(z, surrogate), -1) / AT_ZERO[surrogate])
+    misses = numbers.capped(jnp.sum(positive * cost(-z, surrogate), -1) / AT_ZERO[surrogate])
+    alarms = numbers.capped(jnp.sum(negative * cost(z, surrogate), -1) / AT_ZERO[surrogate])
     found = jnp.sum(positive, -1) - misses
     return jax.lax.stop_gradient(Constraint(found, alarms, violation))

@@ -5,17 +5,18 @@ The arguments and errors are described once, at the top of `_operating_points`.
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import Axis
-from diffmetrics._operating_points import AT_ZERO, Surrogate, cost, given, share_of
-from diffmetrics._set_loss import two_classes
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.doors import Axis
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def precision_at_recall_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -61,13 +62,13 @@ def precision_at_recall_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     recall = given("target_recall", target_recall, z)[..., None]
     share = share_of(negative, jnp.sum(positive, -1))
     return _overtaken(-z, positive, share, 1.0 - recall, surrogate)[..., 0]
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def fpr_at_tpr_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -113,13 +114,13 @@ def fpr_at_tpr_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     tpr = given("target_tpr", target_tpr, z)[..., None]
     share = share_of(negative, jnp.sum(negative, -1))
     return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)[..., 0]
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def tpr_at_fpr_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -165,13 +166,13 @@ def tpr_at_fpr_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     fpr = given("target_fpr", target_fpr, z)[..., None]
     share = share_of(positive, jnp.sum(positive, -1))
     return _overtaken(z, negative, share, fpr, surrogate)[..., 0]
 
 
-@_math.compiled("axis", "surrogate")
+@doors.compiled("axis", "surrogate")
 def recall_at_precision_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -219,15 +220,15 @@ def recall_at_precision_loss(
       becomes one by way of all positives is ours. The threshold at which the current ranking has
       precision α would be exact, but it jumps when two neighbours change places, and trained worse.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     precision = given("target_precision", target_precision, z)
     found = jnp.sum(positive, -1)
-    allowed = _math.divide((1.0 - precision) * found, precision * jnp.sum(negative, -1))
+    allowed = numbers.divide((1.0 - precision) * found, precision * jnp.sum(negative, -1))
     share = share_of(positive, found)
     return _overtaken(z, negative, share, allowed[..., None], surrogate)[..., 0]
 
 
-@_math.compiled("num_anchors", "axis", "surrogate")
+@doors.compiled("num_anchors", "axis", "surrogate")
 def pr_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -275,7 +276,7 @@ def pr_auc_loss(
       The anchors: Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802. The quantiles: Mackey, Luo and Eban, 2018, arXiv:1803.00067.
     """
-    z, positive, negative = two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
     recalls = (jnp.arange(num_anchors, dtype=z.dtype) + 0.5) / num_anchors
     share = share_of(negative, jnp.sum(positive, -1))
     every = jnp.broadcast_to(recalls, (*z.shape[:-1], num_anchors))
@@ -297,7 +298,7 @@ def _overtaken(
     """
     gap = _thresholds(z, reference, rates)[..., None] - z[..., None, :]
     errors = jnp.sum(share[..., None, :] * cost(gap, surrogate), -1)
-    bound = _math.capped(errors / AT_ZERO[surrogate])
+    bound = numbers.capped(errors / AT_ZERO[surrogate])
     return jnp.where(jnp.any(reference > 0, -1, keepdims=True), bound, 0.0)
 
 
@@ -324,3 +325,30 @@ def _thresholds(z: jax.Array, mass: jax.Array, rates: jax.Array) -> jax.Array:
     part = jnp.where(there, jax.lax.stop_gradient(mass)[..., None, :], 0.0)
     part = share_of(part, jnp.sum(part, -1))
     return q[..., 0] + jnp.sum(part * jnp.where(there, z[..., None, :] - q, 0.0), -1)
+
+
+Surrogate = Literal["logistic", "hinge"]
+
+# The surrogates at 0, by which they are divided to bound the step.
+AT_ZERO: dict[str, float] = {"logistic": math.log(2.0), "hinge": 1.0}
+
+
+def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
+    """A hyper-parameter in the shape of the loss of the sets `z`."""
+    x = numbers.as_float(value)
+    doors.require_broadcast(name, x, z.shape[:-1], "the loss")
+    return jnp.broadcast_to(x, z.shape[:-1])
+
+
+def share_of(mass: jax.Array, total: jax.Array) -> jax.Array:
+    """Each element's share of a total, taken before summing: large logits would overflow."""
+    return numbers.divide(mass, total[..., None])
+
+
+def cost(x: jax.Array, surrogate: Surrogate) -> jax.Array:
+    """The surrogate of x ≥ 0."""
+    if surrogate == "logistic":
+        return numbers.capped(slopes.softpluses(x)[0])
+    if surrogate == "hinge":
+        return slopes.hinge(1.0 + x)
+    raise ValueError(f'surrogate must be "logistic" or "hinge", got {surrogate!r}.')

@@ -26,23 +26,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._math import Activation, Axis
-from diffmetrics._pairs import (
-    Order,
-    Surrogate,
-    decayed,
-    earlier,
-    from_here,
-    later,
-    of_pairs,
-    weighted,
-    with_slopes,
-)
-from diffmetrics._set_loss import activate, two_classes
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, of_pairs, weighted
 
 
-@_math.compiled("surrogate", "axis")
+@doors.compiled("surrogate", "axis")
 def roc_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -92,11 +82,11 @@ def roc_auc_loss(
       classification, 2023, arXiv:2302.11062. Burges et al., Learning to rank using gradient
       descent, ICML 2005 (logistic). Freund et al., RankBoost, JMLR 2003 (exponential).
     """
-    z, one, other = two_classes(logits, labels, axis, where, weights)
-    return of_pairs(surrogate)(z, one, other, _math.as_float(margin), jnp.ones(2, z.dtype))
+    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    return of_pairs(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
 
 
-@_math.compiled("surrogate", "axis")
+@doors.compiled("surrogate", "axis")
 def partial_roc_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -149,19 +139,19 @@ def partial_roc_auc_loss(
     References:
       Zhu et al., When AUC meets DRO, ICML 2022, arXiv:2203.00176.
     """
-    z, one, other = two_classes(logits, labels, axis, where, weights)
-    largest, least = _math.as_float(max_fpr), _math.as_float(min_tpr)
+    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    largest, least = numbers.as_float(max_fpr), numbers.as_float(min_tpr)
     for name, rate in (("max_fpr", largest), ("min_tpr", least)):
         if rate.ndim:
             raise ValueError(f"{name} must be a number, got shape {rate.shape}.")
     shares = jnp.stack([1.0 - least, largest])
-    return of_pairs(surrogate, partial=True)(z, one, other, _math.as_float(margin), shares)
+    return of_pairs(surrogate, partial=True)(z, one, other, numbers.as_float(margin), shares)
 
 
 # --- average precision ----------------------------------------------------------------------------
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def average_precision_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -212,23 +202,23 @@ def average_precision_loss(
       Brown et al., Smooth-AP: smoothing the path towards large-scale image retrieval, 2020,
       arXiv:2007.12163.
     """
-    z, one, other = two_classes(logits, labels, axis, where, weights)
-    return _smooth_ap(z, one, other, _math.as_float(temperature))
+    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    return _smooth_ap(z, one, other, numbers.as_float(temperature))
 
 
 def _smooth_ap_and_slope(
     z: jax.Array, one: jax.Array, other: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     order = Order(z)
-    gap = _math.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
-    gap = _math.capped(gap / temperature)
+    gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
+    gap = numbers.capped(gap / temperature)
     one = order.put(one)
     masses = jnp.stack([one, one + order.put(other)])
     near = (_of_neighbours(gap, masses, reverse=False), _of_neighbours(gap, masses, reverse=True))
     above = from_here(earlier(masses))
     ranks = 0.5 + 0.5 * masses + above + 0.5 * (near[0] - near[1])
     precision = ranks[0] / ranks[1]
-    share = _math.divide(one, jnp.sum(one, -1, keepdims=True))
+    share = numbers.divide(one, jnp.sum(one, -1, keepdims=True))
     value = jnp.sum(share * (1.0 - precision), -1)
     # What the loss gains from each rank, and where the two sums of the rank come from.
     gains = jnp.stack([-share / ranks[1], share * precision / ranks[1]])
@@ -242,13 +232,13 @@ def _of_neighbours(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.A
     return decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
 
 
-_smooth_ap = with_slopes(_smooth_ap_and_slope)
+_smooth_ap = slopes.with_slopes(_smooth_ap_and_slope)
 
 
 # --- other losses of a ranking --------------------------------------------------------------------
 
 
-@_math.compiled("axis", "activation")
+@doors.compiled("axis", "activation")
 def aucm_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -292,10 +282,10 @@ def aucm_loss(
     References:
       Yuan et al., Large-scale robust deep AUC maximization, ICCV 2021, arXiv:2012.03173.
     """
-    p, *_ = activate(logits, labels, where, weights, activation)
-    p, one, other = two_classes(p, labels, axis, where, weights)
+    p, *_ = doors.activate(logits, labels, where, weights, activation)
+    p, one, other = doors.two_classes(p, labels, axis, where, weights)
     total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
-    shares = [_math.divide(mass, whole) for mass, whole in zip((one, other), total, strict=True)]
+    shares = [numbers.divide(mass, whole) for mass, whole in zip((one, other), total, strict=True)]
     means = [jnp.sum(share * p, -1, keepdims=True) for share in shares]
     spreads = [
         jnp.sum(share * jnp.square(p - mean), -1) for share, mean in zip(shares, means, strict=True)
@@ -305,7 +295,7 @@ def aucm_loss(
     return jnp.where(present[..., 0], spreads[0] + spreads[1] + jnp.square(missing), 0.0)
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def aum_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -346,19 +336,19 @@ def aum_loss(
       Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate loss for binary
       classification and changepoint detection, JMLR 2023, arXiv:2107.01285.
     """
-    z, one, other = two_classes(logits, labels, axis, where, weights)
+    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
     return _aum(z, one, other)
 
 
 def _aum_and_slope(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
     order = Order(z)
     one, other = order.put(one), order.put(other)
-    missed = _math.divide(jnp.cumsum(one, -1), jnp.sum(one, -1, keepdims=True))
-    alarms = _math.divide(from_here(other) - other, jnp.sum(other, -1, keepdims=True))
+    missed = numbers.divide(jnp.cumsum(one, -1), jnp.sum(one, -1, keepdims=True))
+    alarms = numbers.divide(from_here(other) - other, jnp.sum(other, -1, keepdims=True))
     # Between a place and the next.
     least = jnp.minimum(missed, alarms).at[..., -1].set(0.0)
-    gap = _math.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
+    gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
     return weighted(least, gap), order.back(later(least) - least)
 
 
-_aum = with_slopes(_aum_and_slope)
+_aum = slopes.with_slopes(_aum_and_slope)

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
-from diffmetrics import _math
+from diffmetrics._core import numbers, slopes
+from diffmetrics._core.order import Order, earlier, from_here, later
 
 Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
 
@@ -31,7 +31,7 @@ def of_pairs(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arra
 
     def both(z: Any, one: Any, other: Any, margin: Any, shares: Any) -> tuple[jax.Array, jax.Array]:
         total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
-        one, other = _math.divide(one, total[0]), _math.divide(other, total[1])
+        one, other = numbers.divide(one, total[0]), numbers.divide(other, total[1])
         if not (needs_order or partial):
             value, slope = formula(z, one, other, margin)
         else:
@@ -47,7 +47,7 @@ def of_pairs(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arra
         present = (total[0] > 0.0) & (total[1] > 0.0)
         return jnp.where(present[..., 0], value, 0.0), jnp.where(present, slope, 0.0)
 
-    return with_slopes(both)
+    return slopes.with_slopes(both)
 
 
 def _lowest(mass: jax.Array, share: jax.Array) -> jax.Array:
@@ -58,50 +58,6 @@ def _lowest(mass: jax.Array, share: jax.Array) -> jax.Array:
 
 def _highest(mass: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.flip(_lowest(jnp.flip(mass, -1), share), -1)
-
-
-class Order:
-    """Rising order along the last axis: `put` things into it, and `back` from it."""
-
-    def __init__(self, x: jax.Array) -> None:
-        position = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
-        self.sorted, self.origin = jax.lax.sort((x, position), num_keys=1)
-
-    def put(self, x: jax.Array) -> jax.Array:
-        return jnp.take_along_axis(x, self.origin, -1)
-
-    def back(self, x: jax.Array) -> jax.Array:
-        return jnp.put_along_axis(jnp.zeros_like(x), self.origin, x, axis=-1, inplace=False)
-
-
-def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
-    """The first of what `both` returns, with the second as derivative in the logits.
-
-    In everything else, and beyond the first derivative, autodiff applies.
-    """
-
-    @jax.custom_jvp
-    def function(*arguments: jax.Array) -> jax.Array:
-        return both(*arguments)[0]
-
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        value, slope = both(*primals)
-        tangent = jnp.zeros_like(value)
-        if not isinstance(tangents[0], SymbolicZero):
-            tangent += jnp.sum(slope * tangents[0], -1)
-        others = [i for i, t in enumerate(tangents) if i and not isinstance(t, SymbolicZero)]
-        if others:
-
-            def of(*some: jax.Array) -> jax.Array:
-                filled: dict[int, Any] = dict(zip(others, some, strict=True))
-                return both(*(filled.get(i, x) for i, x in enumerate(primals)))[0]
-
-            at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
-            tangent += jax.jvp(of, at, along)[1]
-        return value, tangent
-
-    function.defjvp(rule, symbolic_zeros=True)
-    return function
 
 
 class _Gaps(NamedTuple):
@@ -118,33 +74,18 @@ class _Gaps(NamedTuple):
 
 
 def _gaps(v: jax.Array, one: jax.Array, other: jax.Array) -> _Gaps:
-    gap = _math.capped(jnp.diff(v, axis=-1, append=v[..., -1:]))
+    gap = numbers.capped(jnp.diff(v, axis=-1, append=v[..., -1:]))
     up_to = jnp.cumsum(one, -1)
-    return _Gaps(gap, up_to, from_here(other), _before(_math.capped(up_to * gap)))
-
-
-def from_here(x: jax.Array) -> jax.Array:
-    """Running sum from the end, inclusive."""
-    return jax.lax.cumsum(x, axis=x.ndim - 1, reverse=True)
+    return _Gaps(gap, up_to, from_here(other), _before(numbers.capped(up_to * gap)))
 
 
 def _before(x: jax.Array) -> jax.Array:
     """Running sum over everything before."""
-    return _math.capped(jnp.cumsum(later(x), -1))
-
-
-def later(x: jax.Array) -> jax.Array:
-    """`x` one place further on, after a 0."""
-    return jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], -1)
-
-
-def earlier(x: jax.Array) -> jax.Array:
-    """`x` one place further back, before a 0."""
-    return jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)
+    return numbers.capped(jnp.cumsum(later(x), -1))
 
 
 def weighted(mass: jax.Array, x: jax.Array) -> jax.Array:
-    return _math.capped(jnp.sum(mass * x, -1))
+    return numbers.capped(jnp.sum(mass * x, -1))
 
 
 def _hinge(v: jax.Array, one: jax.Array, other: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
@@ -165,10 +106,10 @@ def _squared_hinge(
 ) -> tuple[jax.Array, jax.Array]:
     """The sum of squares grows by 2 · gap · lag + mass · gap² from one place to the next."""
     gap, up_to, other_from, lag = _gaps(v, one, other)
-    twice = _math.capped(2.0 * lag)
-    square = _before(_math.capped(gap * twice) + up_to * _math.capped(gap * gap))
-    lead = _math.capped(from_here(earlier(other_from) * gap))
-    slope = other * twice - one * _math.capped(2.0 * lead)
+    twice = numbers.capped(2.0 * lag)
+    square = _before(numbers.capped(gap * twice) + up_to * numbers.capped(gap * gap))
+    lead = numbers.capped(from_here(earlier(other_from) * gap))
+    slope = other * twice - one * numbers.capped(2.0 * lead)
     return weighted(other, square), slope
 
 
@@ -182,10 +123,10 @@ def _square(
     of_one, of_other = (jnp.sum(mass * z, -1, keepdims=True) for mass in (one, other))
     missing = jnp.clip(margin - of_one + of_other, -limit, limit)
     spread = [
-        weighted(mass, _math.capped(jnp.square(jnp.where(mass > 0.0, z - mean, 0.0))))
+        weighted(mass, numbers.capped(jnp.square(jnp.where(mass > 0.0, z - mean, 0.0))))
         for mass, mean in ((one, of_one), (other, of_other))
     ]
-    value = _math.capped(spread[0] + spread[1] + _math.capped(jnp.square(missing[..., 0])))
+    value = numbers.capped(spread[0] + spread[1] + numbers.capped(jnp.square(missing[..., 0])))
     pull = jnp.clip(margin - z + of_other, -limit, limit)
     push = jnp.clip(margin - of_one + z, -limit, limit)
     return value, 2.0 * (other * push - one * pull)
@@ -204,8 +145,8 @@ def _exponential(
     ]
     sums = [jnp.sum(x, -1, keepdims=True) for x in terms]
     # Half the largest exponent for either factor, so that the product of three stays finite.
-    scale = _math.capped(jnp.exp(jax.lax.stop_gradient(tops[0]) + jax.lax.stop_gradient(tops[1])))
-    value = _math.capped(scale * sums[0] * sums[1])
+    scale = numbers.capped(jnp.exp(jax.lax.stop_gradient(tops[0]) + jax.lax.stop_gradient(tops[1])))
+    value = numbers.capped(scale * sums[0] * sums[1])
     slope = scale * (terms[1] * sums[0] - terms[0] * sums[1])
     return value[..., 0], slope
 
@@ -230,7 +171,7 @@ def _logistic(
     value = weighted(other, gaps.lag + log_one) + weighted(one, log_other)
     pushed = gaps.one_up_to - one_below + one_above
     pulled = gaps.other_from - other_above + other_below
-    return _math.capped(value), other * pushed - one * pulled
+    return numbers.capped(value), other * pushed - one * pulled
 
 
 _FORMULAS: dict[str, tuple[_Formula, bool, bool]] = {

@@ -11,13 +11,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math
-from diffmetrics._counts import Counts
-from diffmetrics._math import Activation, Axis
-from diffmetrics._set_loss import activate, admit
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._metrics.counts import Counts
 
 
-@_math.compiled("axis")
+@doors.compiled("axis")
 def lovasz_hinge_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -62,15 +61,15 @@ def lovasz_hinge_loss(
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790; Yu and Blaschko, The
       Lovász hinge, 2015, arXiv:1512.07797.
     """
-    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
+    z, y, mask, w = doors.admit(logits, labels, where, weights, ids=False)
     y = y.astype(z.dtype)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
     errors = jax.nn.relu(1.0 - z * (2.0 * y - 1.0))
-    axes = _math.normalize_axis(axis, z.ndim)
+    axes = doors.normalize_axis(axis, z.ndim)
     return _extension(errors, y, axes, mask, w, prior)[0]
 
 
-@_math.compiled("axis", "activation")
+@doors.compiled("axis", "activation")
 def lovasz_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -112,12 +111,12 @@ def lovasz_softmax_loss(
     References:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
     """
-    p, y, mask, w = activate(logits, labels, where, weights, activation)
-    axes = _math.class_axes(axis, p.shape)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
+    axes = doors.class_axes(axis, p.shape)
     y = y.astype(p.dtype)
     loss, positives = _extension(jnp.abs(y - p), y, axes, mask, w, prior)
     present = (positives > 0).astype(p.dtype)
-    return _math.divide(jnp.sum(present * loss, -1), jnp.sum(present, -1))
+    return numbers.divide(jnp.sum(present * loss, -1), jnp.sum(present, -1))
 
 
 def _extension(
@@ -133,7 +132,7 @@ def _extension(
     if where is not None:
         errors, w, labels = (jnp.where(where, x, 0.0) for x in (errors, w, labels))
 
-    e, y, w = (_math.sets_last(x.astype(errors.dtype), axes) for x in (errors, labels, w))
+    e, y, w = (doors.sets_last(x.astype(errors.dtype), axes) for x in (errors, labels, w))
     slope = _slopes(jax.lax.stop_gradient(e), y, w, prior)
     # Every coefficient depends on the errors only through their order, so it is a constant
     # almost everywhere, and the gradient needs neither a gather nor a second sort.
@@ -154,7 +153,9 @@ def _slopes(errors: jax.Array, labels: jax.Array, weights: jax.Array, prior: Cou
     union = before.tp + before.fp + before.fn
     # 1 - tp / union grows by this much. As a difference of two losses near 1 it would lose most of
     # its digits, and among a million elements most slopes would round to zero.
-    rise = _math.divide(miss + alarm * _math.divide(before.tp, union), union + alarm)
-    first = (union <= _math.NOTHING) & (alarm > 0)  # a mistake between empty sets costs everything
+    rise = numbers.divide(miss + alarm * numbers.divide(before.tp, union), union + alarm)
+    first = (union <= numbers.NOTHING) & (
+        alarm > 0
+    )  # a mistake between empty sets costs everything
     slopes = jnp.where(first, 1.0, rise)
     return jnp.put_along_axis(jnp.zeros_like(slopes), origin, slopes, axis=-1, inplace=False)

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math, _scores
-from diffmetrics._counts import Counts, count
-from diffmetrics._math import Activation, Axis
-from diffmetrics._set_loss import Options, activate, score_loss, spelled_out
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._losses.sets.score_loss import Options, score_loss, spelled_out
+from diffmetrics._metrics import scores
+from diffmetrics._metrics.counts import Counts, count
 
 
 @spelled_out
@@ -48,7 +49,7 @@ def fbeta_loss(
     References:
       Pastor-Pellicer et al., F-measure as the error function to train neural networks, 2013.
     """
-    return score_loss(_scores.fbeta)(logits, labels, beta=beta, **options)
+    return score_loss(scores.fbeta)(logits, labels, beta=beta, **options)
 
 
 @spelled_out
@@ -79,7 +80,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
       Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
       arXiv:1707.03237. With squares in the denominator: `squared_dice_loss`.
     """
-    return score_loss(_scores.dice)(logits, labels, **options)
+    return score_loss(scores.dice)(logits, labels, **options)
 
 
 @spelled_out
@@ -108,7 +109,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     References:
       Rahman and Wang, Optimizing intersection-over-union in deep neural networks, ISVC 2016.
     """
-    return score_loss(_scores.jaccard)(logits, labels, **options)
+    return score_loss(scores.jaccard)(logits, labels, **options)
 
 
 @spelled_out
@@ -148,14 +149,14 @@ def tversky_loss(
       Salehi et al., Tversky loss function for image segmentation, 2017, arXiv:1706.05721, eq. 3
       (there alpha prices false alarms, beta misses).
     """
-    loss = score_loss(_scores.tversky)
+    loss = score_loss(scores.tversky)
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, **options)
 
 
 def _focal_tversky(
     counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike, gamma: ArrayLike
 ) -> jax.Array:
-    return 1.0 - _math.power(1.0 - _scores.tversky(counts, fp_weight, fn_weight), gamma)
+    return 1.0 - numbers.power(1.0 - scores.tversky(counts, fp_weight, fn_weight), gamma)
 
 
 @spelled_out
@@ -223,7 +224,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
       Abhishek and Hamarneh, Matthews correlation coefficient loss for deep convolutional
       networks, 2020, arXiv:2010.13454.
     """
-    return score_loss(_scores.mcc)(logits, labels, **options)
+    return score_loss(scores.mcc)(logits, labels, **options)
 
 
 @spelled_out
@@ -251,10 +252,10 @@ def balanced_accuracy_loss(
     References:
       Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
-    return score_loss(_scores.balanced_accuracy)(logits, labels, **options)
+    return score_loss(scores.balanced_accuracy)(logits, labels, **options)
 
 
-@_math.compiled("axis", "activation")
+@doors.compiled("axis", "activation")
 def squared_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -296,16 +297,16 @@ def squared_dice_loss(
     References:
       Milletari et al., V-Net, 2016, arXiv:1606.04797, section 3.
     """
-    p, y, mask, w = activate(logits, labels, where, weights, activation)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
     y = y.astype(p.dtype)
-    axes = _math.normalize_axis(axis, p.ndim)
+    axes = doors.normalize_axis(axis, p.ndim)
     # The overlap is Σ w·p·y and the error Σ w·(p - y)²: counts of other predictions, same sums.
     overlap = count(p, y, axes, mask, w).tp
     error = count((p - y) ** 2, jnp.ones_like(p), axes, mask, w).tp
-    return 1.0 - _scores.dice(Counts(tp=overlap, fp=error) + prior)
+    return 1.0 - scores.dice(Counts(tp=overlap, fp=error) + prior)
 
 
-@_math.compiled("axis", "activation")
+@doors.compiled("axis", "activation")
 def generalized_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -353,12 +354,12 @@ def generalized_dice_loss(
       Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
       arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
     """
-    p, y, mask, w = activate(logits, labels, where, weights, activation)
-    axes = _math.class_axes(axis, p.shape)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
+    axes = doors.class_axes(axis, p.shape)
     c = count(p, y, axes, mask, w)
     # The volumes are labels, not predictions: nothing may be gained by changing a weight.
-    volume = jax.lax.stop_gradient(_math.as_float(c.tp) + _math.as_float(c.fn))
+    volume = jax.lax.stop_gradient(numbers.as_float(c.tp) + numbers.as_float(c.fn))
     # Only ratios of weights matter, and relative to the largest class none vanishes with its unit.
-    importance = _math.divide(jnp.max(volume, -1, keepdims=True), volume) ** 2
+    importance = numbers.divide(jnp.max(volume, -1, keepdims=True), volume) ** 2
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
-    return 1.0 - _scores.dice(pooled)
+    return 1.0 - scores.dice(pooled)

@@ -35,12 +35,12 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypedDict, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics import _math, _scores
-from diffmetrics._counts import Counts, check_weights, count, match_labels
-from diffmetrics._math import Activation, Axis
+from diffmetrics._core import doors
+from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._metrics import scores
+from diffmetrics._metrics.counts import Counts, count
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +88,7 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       score: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
 
-    @_math.compiled("axis", "activation")
+    @doors.compiled("axis", "activation")
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
@@ -100,78 +100,18 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         prior: Counts = Counts(),  # noqa: B008 - frozen
         **hyperparameters: Any,
     ) -> jax.Array:
-        p, y, mask, w = activate(logits, labels, where, weights, activation)
-        soft = count(p, y, _math.normalize_axis(axis, p.ndim), mask, w)
+        p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
+        soft = count(p, y, doors.normalize_axis(axis, p.ndim), mask, w)
         return 1.0 - score(soft + prior, **hyperparameters)
 
     return loss
-
-
-def admit(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-    *,
-    ids: bool,
-) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """Checked logits, labels, mask and weights: the door of every set loss."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    _math.require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
-    y = match_labels(y, z.shape, "logits", ids=ids)
-    mask = _math.select(where, z.shape, "logits")
-    z = z.astype(_math.accumulator(z.dtype))
-    if mask is not None:
-        # Only what is not finite is replaced: a masked class still takes part in the softmax.
-        z = jnp.where(mask | jnp.isfinite(z), z, 0.0)
-    return z, y, mask, check_weights(weights, z.shape, "logits")
-
-
-def two_classes(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    axis: Axis,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `admit` lets in, sets on the last axis: logits, mass of positives, mass of negatives.
-
-    An element is of one class here: floating labels are positive above ½.
-    """
-    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
-    axes = _math.normalize_axis(axis, z.ndim)
-    w = jnp.ones((), z.dtype) if w is None else _math.as_float(w).astype(z.dtype)
-    kept = jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0.0), z.shape)
-    positive = y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
-    if mask is not None:
-        z = jnp.where(mask, z, 0.0)
-    masses = (jnp.where(positive, kept, 0.0), jnp.where(positive, 0.0, kept))
-    z, one, other = (_math.sets_last(x, axes) for x in (z, *masses))
-    return z, one, other
-
-
-def activate(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-    activation: Activation,
-) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """What `admit` lets in, with probabilities for logits."""
-    # Class ids mean something only where the classes compete, which a sigmoid's do not.
-    ids = activation is not jax.nn.sigmoid
-    z, y, mask, w = admit(logits, labels, where, weights, ids=ids)
-    p = activation(z)
-    if p.shape != z.shape:
-        raise ValueError(f"activation must keep the shape of logits {z.shape}, it made {p.shape}.")
-    return p, y, mask, w
 
 
 def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
     """Show the options by name in `help` and editors' signatures, where `**options` stands."""
     own = inspect.signature(function)
     named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    shared = inspect.signature(score_loss(_scores.dice)).parameters.values()
+    shared = inspect.signature(score_loss(scores.dice)).parameters.values()
     options = [p for p in shared if p.kind is p.KEYWORD_ONLY]
     documented: Any = function
     documented.__signature__ = own.replace(parameters=[*named, *options])

@@ -1,0 +1,158 @@
+"""Members of an ensemble, or draws of the weights, as one predicted distribution."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core.predictions import gaussian, members, positive, require_members, shares
+
+
+@doors.compiled()
+def mixture_log_likelihood(
+    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+) -> jax.Array:
+    r"""Log-density of a mixture of normal distributions, for every target; larger is better.
+
+    Use it to report ensembles and draws of the weights, as papers on dropout do, or, negated, to
+    train a mixture density network. It is the logarithm of the mean *density*; the one of the mean
+    and total variance is `moment_matched_log_likelihood`, and the two can differ by a hundred
+    nats, so say which one is reported.
+
+    .. math:: \log \sum_k w_k \mathcal N(y \mid \mu_k, \sigma_k)
+
+    Args:
+      means: predicted means ``[K, ...]``, members first.
+      scales: predicted standard deviations, > 0; broadcast to `means`.
+      target: what happened ``[...]``.
+      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
+        Default: equal.
+
+    Returns:
+      Log-density ``[...]``.
+
+    Raises:
+      TypeError: if `means` or `scales` are not floating.
+      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
+        do not fit.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> means, y = jnp.array([[0.0], [4.0]]), jnp.array([0.0])
+      >>> print(dm.mixture_log_likelihood(means, 1.0, y).round(4))
+      [-1.6118]
+      >>> print(dm.moment_matched_log_likelihood(means, 1.0, y).round(4))
+      [-2.1237]
+
+    References:
+      Gal and Ghahramani, Dropout as a Bayesian approximation, ICML 2016, arXiv:1506.02142; Bishop,
+      Mixture density networks, 1994.
+    """
+    m, s, y, top = members(means, scales, target)
+    log_share = numbers.log(shares(weights, m.shape))
+    return jax.nn.logsumexp(log_share - gaussian(m, s, y, top), 0)
+
+
+@doors.compiled()
+def moment_matched_log_likelihood(
+    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+) -> jax.Array:
+    r"""Log-density of the normal distribution with a mixture's mean and variance; larger is better.
+
+    Use it to report ensembles as papers on deep ensembles do, or where a mean and a deviation are
+    all that is handed on. See `mixture_log_likelihood` for the other one.
+
+    .. math:: \log \mathcal N\Big(y \,\Big|\, \bar\mu, \sqrt{\overline{\sigma^2}
+              + \overline{(\mu - \bar\mu)^2}}\Big)
+
+    Args:
+      means: predicted means ``[K, ...]``, members first.
+      scales: predicted standard deviations, > 0; broadcast to `means`.
+      target: what happened ``[...]``.
+      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
+        Default: equal.
+
+    Returns:
+      Log-density ``[...]``.
+
+    Raises:
+      TypeError: if `means` or `scales` are not floating.
+      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
+        do not fit.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> means = jnp.array([[0.0], [4.0]])
+      >>> print(dm.moment_matched_log_likelihood(means, 1.0, jnp.array([2.0])).round(4))
+      [-1.7237]
+
+    References:
+      Lakshminarayanan, Pritzel and Blundell, Simple and scalable predictive uncertainty estimation
+      using deep ensembles, NIPS 2017, arXiv:1612.01474.
+    """
+    m, s, y, top = members(means, scales, target)
+    w = shares(weights, m.shape)
+    mean = jnp.sum(w * m, 0)
+    apart, s = numbers.held(m - mean), positive(s)
+    # In units of the largest, because the squares may be beyond all numbers or vanish.
+    unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(apart), 0), jnp.max(s, 0)))
+    total = jnp.sum(w * ((apart / unit) ** 2 + (s / unit) ** 2), 0)
+    return -gaussian(mean, unit * numbers.sqrt(total), y, top)
+
+
+@doors.compiled()
+def decompose_variance(
+    means: ArrayLike, scales: ArrayLike, *, weights: ArrayLike | None = None
+) -> tuple[jax.Array, jax.Array]:
+    r"""The variance of a mixture as what its members expect, and what they disagree about.
+
+    Use it to tell noise that no data would remove (aleatoric) from ignorance that more data would
+    (epistemic). Their sum is the variance of the prediction, whose mean is ``means.mean(0)``. Both
+    are those of the model: an ensemble that agrees outside of its data is sure there, and wrong.
+
+    .. math:: \sum_k w_k \sigma_k^2 \quad\text{and}\quad
+              \sum_k w_k (\mu_k - \bar\mu)^2, \quad \bar\mu = \sum_k w_k \mu_k
+
+    The second is a mean of squares about the mean and not a difference of means of squares, which
+    in float32 is noise, and negative half of the time, for members that agree on 1000 ± 0.01. It
+    divides by K, as the variance of the mixture does; for members that are draws from a posterior,
+    K / (K - 1) times as much is the unbiased variance of the latter.
+
+    Args:
+      means: predicted means ``[K, ...]``, members first.
+      scales: predicted standard deviations, ≥ 0; broadcast to `means`.
+      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
+        Default: equal.
+
+    Returns:
+      Aleatoric and epistemic variance ``[...]``, both ≥ 0.
+
+    Raises:
+      TypeError: if `means` or `scales` are not floating.
+      ValueError: if there is no member, or `scales` or `weights` do not fit.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> means, scales = jnp.array([[1000.0], [1000.02]]), jnp.array([[0.1], [0.3]])
+      >>> aleatoric, epistemic = dm.decompose_variance(means, scales)
+      >>> print(aleatoric.round(4), epistemic.round(5))
+      [0.05] [0.0001]
+
+    References:
+      Kendall and Gal, What uncertainties do we need in Bayesian deep learning for computer vision?,
+      NIPS 2017, arXiv:1703.04977.
+    """
+    m, s = jnp.asarray(means), jnp.asarray(scales)
+    require_members("means", m)
+    doors.require_float("scales", s, "They are positive numbers in the units of the target.")
+    doors.require_broadcast("scales", s, m.shape, "means")
+    w, m = shares(weights, m.shape), numbers.as_float(m)
+    apart = numbers.held(m - jnp.sum(w * m, 0))
+    s = jnp.broadcast_to(numbers.as_float(s), m.shape)
+    aleatoric, epistemic = (jnp.sum(w * _square(x), 0) for x in (s, apart))
+    return numbers.capped(aleatoric), numbers.capped(epistemic)
+
+
+_square = slopes.with_slope(lambda x: numbers.capped(x * x), lambda x: numbers.held(2.0 * x))
