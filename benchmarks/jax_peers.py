@@ -185,7 +185,7 @@ def plain() -> Functions:
         "kl_hinge_loss": kl_hinge,
         "contrastive_loss": contrastive,
         "triplet_loss": lambda a: jax.nn.relu(further(a) + of.MARGIN).mean(),
-        "softplus_triplet_loss": lambda a: jax.nn.softplus(further(a)).mean(),
+        "triplet_loss (softplus)": lambda a: jax.nn.softplus(further(a)).mean(),
         "dice_loss": fbeta(1.0),
         "fbeta_loss": fbeta(of.BETA),
         "jaccard_loss": jaccard,

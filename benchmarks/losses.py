@@ -49,6 +49,8 @@ class Loss:
     def label(self) -> str:
         """What the row is called: the set losses have two flavours, and of pairs each its own."""
         flavour = "softmax" if self.of_classes else self.options.get("surrogate")
+        if self.name == "triplet_loss" and "sharpness" in self.options:
+            flavour = "softplus"
         return f"{self.name} ({flavour})" if flavour else self.name
 
     @property
@@ -125,7 +127,7 @@ def _table() -> list[Loss]:
         Loss("pairwise_kl_hinge_loss", "batch", {"margin": KL_MARGIN}, needs="pairs"),
         Loss("contrastive_loss", "pair", {"margin": MARGIN}),
         Loss("triplet_loss", "triplet", {"margin": MARGIN}),
-        Loss("softplus_triplet_loss", "triplet"),
+        Loss("triplet_loss", "triplet", {"margin": 0.0, "sharpness": 1.0}),
         Loss("batch_hard_triplet_loss", "batch", needs="pairs"),
         Loss("angular_margin_loss", "cosines"),
     ]

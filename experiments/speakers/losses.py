@@ -86,7 +86,7 @@ def triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
 
 def soft_triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
     """Without a margin: it rests at log 2 if all embeddings collapse."""
-    return dm.batch_hard_triplet_loss(embeddings, identities, margin=0.0, softplus=1.0).mean()
+    return dm.batch_hard_triplet_loss(embeddings, identities, margin=0.0, sharpness=1.0).mean()
 
 
 def angular_margin(cosines: jax.Array, speakers: jax.Array) -> jax.Array:
@@ -194,7 +194,7 @@ LOSSES: dict[str, Loss] = {
     "kl-hinge": _kl(),
     "kl-hinge-one-way": _of_logits(one_way, active=_active_pairs, slow=True),
     "kl-hinge-detached": _kl(detach_target=True),
-    "kl-softplus": _kl(softplus=1.0),
+    "kl-softplus": _kl(sharpness=1.0),
     "contrastive": _of_embedding(contrastive, active=_active_contrastive),
     "triplet-random": _of_embedding(random_triplets),
     "triplet": _of_embedding(triplet, active=_active_triplets),

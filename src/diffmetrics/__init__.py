@@ -29,7 +29,7 @@ The families:
 * **Divergences** of logits, `kl_divergence`, `symmetric_kl_divergence`, `js_divergence`, and of
   probabilities, `..._from_probabilities`; identities from pairs `kl_hinge_loss`,
   `pairwise_kl_hinge_loss`.
-* **Embeddings**: `contrastive_loss`, `triplet_loss`, `softplus_triplet_loss`,
+* **Embeddings**: `contrastive_loss`, `triplet_loss`,
   `batch_hard_triplet_loss`, `angular_margin_loss`.
 * **Rankings**, over all pairs by one sort: `roc_auc_loss`, `partial_roc_auc_loss`,
   `average_precision_loss`, `aucm_loss`, `aum_loss`.
@@ -149,13 +149,11 @@ from diffmetrics._losses.pairs.divergence import (
 from diffmetrics._losses.pairs.embedding import angular_margin_loss as angular_margin_loss
 from diffmetrics._losses.pairs.embedding import batch_hard_triplet_loss as batch_hard_triplet_loss
 from diffmetrics._losses.pairs.embedding import contrastive_loss as contrastive_loss
-from diffmetrics._losses.pairs.embedding import softplus_triplet_loss as softplus_triplet_loss
 from diffmetrics._losses.pairs.embedding import triplet_loss as triplet_loss
 from diffmetrics._losses.pairs.kl_hinge import kl_hinge_loss as kl_hinge_loss
 from diffmetrics._losses.pairs.kl_hinge import pairwise_kl_hinge_loss as pairwise_kl_hinge_loss
 from diffmetrics._losses.rankings.lagrangian import Constraint as Constraint
 from diffmetrics._losses.rankings.lagrangian import dual_update as dual_update
-from diffmetrics._losses.rankings.lagrangian import fpr_at_tpr_lagrangian as fpr_at_tpr_lagrangian
 from diffmetrics._losses.rankings.lagrangian import pr_auc_lagrangian as pr_auc_lagrangian
 from diffmetrics._losses.rankings.lagrangian import (
     precision_at_recall_lagrangian as precision_at_recall_lagrangian,

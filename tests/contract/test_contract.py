@@ -114,7 +114,6 @@ PAIRS = DIVERGENCES | {
     "pairwise_kl_hinge_loss",
     "contrastive_loss",
     "triplet_loss",
-    "softplus_triplet_loss",
     "batch_hard_triplet_loss",
     "angular_margin_loss",  # of cosines, which have a range of their own
 }
@@ -137,7 +136,7 @@ OPERATING_POINTS = {
         "pr_auc",
     )
     for form in ("loss", "lagrangian")
-} | {"Constraint", "dual_update"}
+} - {"fpr_at_tpr_lagrangian"} | {"Constraint", "dual_update"}
 STATISTICS = {"Counts", "counts", "confusion", "one_vs_rest"}
 # Read off counts with a thresholds axis, or off probabilities; test_curves.py.
 CURVES = {

@@ -121,7 +121,6 @@ RANKING = {
             dm.recall_at_precision_lagrangian, target_precision=0.8
         ),
         "tpr_at_fpr_lagrangian": _lagrangian(dm.tpr_at_fpr_lagrangian, target_fpr=0.2),
-        "fpr_at_tpr_lagrangian": _lagrangian(dm.fpr_at_tpr_lagrangian, target_tpr=0.8),
         "pr_auc_lagrangian": _lagrangian(dm.pr_auc_lagrangian, BIASES, biases=BIASES),
     }.items()
 }
@@ -146,7 +145,6 @@ PAIRS = {
     "pairwise_kl_hinge_loss": (partial(dm.pairwise_kl_hinge_loss, margin=2.0), "embedding"),
     "batch_hard_triplet_loss": (dm.batch_hard_triplet_loss, "embedding"),
     "triplet_loss": (dm.triplet_loss, "triplet"),
-    "softplus_triplet_loss": (dm.softplus_triplet_loss, "triplet"),
     "angular_margin_loss": (_of_cosines, "multiclass"),
 }
 PREDICTED = {
@@ -164,7 +162,7 @@ INTENDED = {"ramp_loss": {"alive"}}  # far outliers get no gradient, so that the
 # They share an engine with one that is tested here, and are as healthy when asked.
 SAME_ENGINE = {
     "recall_at_precision_loss", "tpr_at_fpr_loss", "fpr_at_tpr_loss", "partial_roc_auc_loss",
-    "tpr_at_fpr_lagrangian", "fpr_at_tpr_lagrangian", "symmetric_kl_divergence_from_probabilities",
+    "tpr_at_fpr_lagrangian", "symmetric_kl_divergence_from_probabilities",
     "weston_watkins_loss",
 }  # fmt: skip
 

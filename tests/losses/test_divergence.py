@@ -59,7 +59,7 @@ def softmax(z: np.ndarray) -> list[list[float]]:
 
 KL_HINGES = [
     named(dm.kl_hinge_loss, margin=2.0),
-    named(dm.kl_hinge_loss, margin=2.0, softplus=3.0),
+    named(dm.kl_hinge_loss, margin=2.0, sharpness=3.0),
 ]
 
 
@@ -262,12 +262,12 @@ def test_integer_logits_are_refused(function: Any):
 # --- given pairs ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("softplus", [None, 0.5, 4.0])
+@pytest.mark.parametrize("sharpness", [None, 0.5, 4.0])
 @pytest.mark.parametrize("margin", [0.0, 0.7, 3.0])
-def test_kl_hinge_is_its_definition(margin: float, softplus: float | None):
-    value = dm.kl_hinge_loss(2 * P, 2 * Q, SAME, margin=margin, softplus=softplus)
+def test_kl_hinge_is_its_definition(margin: float, sharpness: float | None):
+    value = dm.kl_hinge_loss(2 * P, 2 * Q, SAME, margin=margin, sharpness=sharpness)
     expected = [
-        reference.kl_hinge_loss(p, q, bool(same), margin, softplus)
+        reference.kl_hinge_loss(p, q, bool(same), margin, sharpness)
         for p, q, same in zip(softmax(2 * P), softmax(2 * Q), SAME, strict=True)
     ]
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
@@ -310,9 +310,9 @@ def test_softplus_never_loses_its_gradient_and_tends_to_the_hinge():
         return jax.grad(lambda p: dm.kl_hinge_loss(p, q, apart, margin=0.1, **options).sum())(p)
 
     assert jnp.any(jnp.all(gradient() == 0, -1))
-    assert jnp.all(jnp.any(gradient(softplus=1.0) != 0, -1))
+    assert jnp.all(jnp.any(gradient(sharpness=1.0) != 0, -1))
     hinge = dm.kl_hinge_loss(p, q, SAME, margin=3.0)
-    soft = dm.kl_hinge_loss(p, q, SAME, margin=3.0, softplus=1e4)
+    soft = dm.kl_hinge_loss(p, q, SAME, margin=3.0, sharpness=1e4)
     np.testing.assert_allclose(soft, hinge, atol=2e-4)
 
 
@@ -333,8 +333,8 @@ def test_derivatives_of_kl_hinge_match_numerical(function: Any):
 
 
 def test_margin_and_sharpness_are_traced_and_may_differ_by_pair():
-    def loss(margin: Any, softplus: Any) -> jax.Array:
-        return dm.kl_hinge_loss(P, Q, SAME, margin=margin, softplus=softplus)
+    def loss(margin: Any, sharpness: Any) -> jax.Array:
+        return dm.kl_hinge_loss(P, Q, SAME, margin=margin, sharpness=sharpness)
 
     margins, sharpness = jnp.linspace(0.5, 3.0, 6), jnp.linspace(1.0, 4.0, 6)
     swept = jax.vmap(loss)(margins, sharpness)
@@ -353,7 +353,7 @@ def test_same_must_have_the_shape_of_the_pairs(function: Any, wrong: tuple[int, 
 
 
 def test_wrong_margins_are_named():
-    for name in ("margin", "softplus"):
+    for name in ("margin", "sharpness"):
         options = {"margin": 1.0, name: np.ones((6, 1))}
         with pytest.raises(ValueError, match=f"{name} must broadcast to logits_p"):
             dm.kl_hinge_loss(P, Q, SAME, **options)
@@ -373,30 +373,30 @@ MASK |= MASK.T
 
 
 @pytest.mark.parametrize("where", [None, MASK, MASK & (rng.random((6, 6)) < 0.7)])
-@pytest.mark.parametrize("softplus", [None, 2.0])
+@pytest.mark.parametrize("sharpness", [None, 2.0])
 @pytest.mark.parametrize("margin", [0.5, 3.0])
-def test_pairwise_is_its_definition(margin: float, softplus: float | None, where: Any):
+def test_pairwise_is_its_definition(margin: float, sharpness: float | None, where: Any):
     expected = reference.pairwise_kl_hinge_loss(
-        softmax(2 * P), IDS.tolist(), margin, where, softplus
+        softmax(2 * P), IDS.tolist(), margin, where, sharpness
     )
-    options = {"margin": margin, "softplus": softplus, "where": where}
+    options = {"margin": margin, "sharpness": sharpness, "where": where}
     np.testing.assert_allclose(dm.pairwise_kl_hinge_loss(2 * P, IDS, **options), expected, 1e-5)
     # Which side is a constant to the gradient does not change the value.
     value = dm.pairwise_kl_hinge_loss(2 * P, IDS, detach_target=True, **options)
     np.testing.assert_allclose(value, expected, 1e-5)
 
 
-@pytest.mark.parametrize("softplus", [None, 2.0])
-def test_pairwise_is_the_mean_of_all_pairs(softplus: float | None):
+@pytest.mark.parametrize("sharpness", [None, 2.0])
+def test_pairwise_is_the_mean_of_all_pairs(sharpness: float | None):
     i, j = np.triu_indices(6, 1)
 
     def of_pairs(z: jax.Array) -> jax.Array:
         same = IDS[i] == IDS[j]
-        return dm.kl_hinge_loss(z[i], z[j], same, margin=2.0, softplus=softplus).mean()
+        return dm.kl_hinge_loss(z[i], z[j], same, margin=2.0, sharpness=sharpness).mean()
 
     expected = jax.jit(jax.value_and_grad(of_pairs))(P)
     chex.assert_trees_all_close(
-        value_and_gradient(P, softplus=softplus), expected, rtol=1e-5, atol=1e-6
+        value_and_gradient(P, sharpness=sharpness), expected, rtol=1e-5, atol=1e-6
     )
 
 
@@ -466,16 +466,18 @@ def test_no_pair_costs_nothing_and_moves_nothing(where: Any):
     chex.assert_trees_all_equal(alone, (0.0, jnp.zeros((1, 5))))
 
 
-@pytest.mark.parametrize("softplus", [None, 2.0])
-def test_derivatives_of_pairwise_match_numerical(softplus: float | None):
+@pytest.mark.parametrize("sharpness", [None, 2.0])
+def test_derivatives_of_pairwise_match_numerical(sharpness: float | None):
     def loss(z: jax.Array) -> jax.Array:
-        return dm.pairwise_kl_hinge_loss(z, IDS, margin=1.0, softplus=softplus)
+        return dm.pairwise_kl_hinge_loss(z, IDS, margin=1.0, sharpness=sharpness)
 
     assert_derivatives_match_numerical(loss, 2 * P, step=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"softplus": 2.0}, {"detach_target": True}], ids=["hinge", "softplus", "detach"]
+    "options",
+    [{}, {"sharpness": 2.0}, {"detach_target": True}],
+    ids=["hinge", "sharpness", "detach"],
 )
 def test_pairwise_and_derivatives_are_finite_at_every_logit(options: Any):
     all_ids = np.array([[0, 1, 2, 3], [0, 0, 0, 0], [0, 1, 0, 1]])
@@ -519,7 +521,7 @@ def test_pairwise_of_narrow_logits_is_computed_in_float32(dtype: Any):
 
 def test_pairwise_under_jit_and_vmap_is_a_loop():
     def loss(z: jax.Array, margin: jax.Array) -> jax.Array:
-        return dm.pairwise_kl_hinge_loss(z, IDS, margin=margin, softplus=margin)
+        return dm.pairwise_kl_hinge_loss(z, IDS, margin=margin, sharpness=margin)
 
     batch, margins = jnp.stack([P, Q, 3 * P]), jnp.array([0.5, 1.0, 2.0])
     with jax.disable_jit():

@@ -34,7 +34,7 @@ def triplet(x: jax.Array, **options: Any) -> jax.Array:
 
 
 def softplus_triplet(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.softplus_triplet_loss(x[0], x[1], x[2], **options)
+    return dm.triplet_loss(x[0], x[1], x[2], **{"margin": 0.0, "sharpness": 1.0, **options})
 
 
 def batch_hard(x: jax.Array, **options: Any) -> jax.Array:
@@ -50,7 +50,7 @@ LOSSES = {
     contrastive: (np.stack([A, B]), {"margin": 5.0}),
     triplet: (np.stack([A, B, C]), {"margin": 0.4}),
     softplus_triplet: (np.stack([A, B, C]), {"sharpness": 2.0}),
-    batch_hard: (A, {"margin": 0.4, "softplus": 3.0}),
+    batch_hard: (A, {"margin": 0.4, "sharpness": 3.0}),
     angular_margin: (COSINES, {"scale": 8.0, "angular_margin": 0.3, "cosine_margin": 0.1}),
 }
 over_all = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
@@ -148,15 +148,13 @@ def test_triplet_is_its_definition(margin: float):
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 8.0])
 def test_softplus_triplet_is_its_definition(sharpness: float):
-    expected = [
-        reference.softplus_triplet_loss(*each, sharpness) for each in zip(A, B, C, strict=True)
-    ]
-    value = dm.softplus_triplet_loss(A, B, C, sharpness=sharpness)
+    expected = [reference.triplet_loss(*each, 0.3, sharpness) for each in zip(A, B, C, strict=True)]
+    value = dm.triplet_loss(A, B, C, margin=0.3, sharpness=sharpness)
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_softplus_triplet_tends_to_the_hinge():
-    soft = dm.softplus_triplet_loss(A, B, C, sharpness=1e5)
+    soft = dm.triplet_loss(A, B, C, margin=0.0, sharpness=1e5)
     np.testing.assert_allclose(soft, dm.triplet_loss(A, B, C, margin=0.0), atol=1e-5)
 
 
@@ -184,7 +182,9 @@ def test_equal_embeddings_have_a_finite_gradient():
     chex.assert_trees_all_equal(gradients, jnp.zeros_like(A))
     assert_derivatives_finite(lambda x: dm.contrastive_loss(x[0], x[1], 0), np.ones((1, 2, 3)))
     assert float(dm.triplet_loss(A[0], A[0], A[0], margin=0.7)) == pytest.approx(0.7)
-    assert float(dm.softplus_triplet_loss(A[0], A[0], A[0])) == pytest.approx(np.log(2))
+    assert float(dm.triplet_loss(A[0], A[0], A[0], margin=0.0, sharpness=1.0)) == pytest.approx(
+        np.log(2)
+    )
 
 
 def test_distance_losses_are_finite_at_every_embedding():
@@ -212,7 +212,6 @@ def test_embeddings_must_have_one_shape(wrong: tuple[int, ...]):
         (lambda: dm.contrastive_loss(A, other, SAME), "b"),
         (lambda: dm.triplet_loss(A, other, C), "positives"),
         (lambda: dm.triplet_loss(A, B, other), "negatives"),
-        (lambda: dm.softplus_triplet_loss(A, B, other), "negatives"),
     ):
         with pytest.raises(ValueError, match=f"{name} must have the shape of .*(a|anchors):") as e:
             call()
@@ -239,11 +238,13 @@ WHERE = np.array([True, True, True, False, True, True])
 
 
 @pytest.mark.parametrize("where", [None, WHERE, ~WHERE, np.array([True] * 4 + [False] * 2)])
-@pytest.mark.parametrize("softplus", [None, 2.0])
-def test_batch_hard_is_its_definition(where: Any, softplus: float | None):
+@pytest.mark.parametrize("sharpness", [None, 2.0])
+def test_batch_hard_is_its_definition(where: Any, sharpness: float | None):
     for ids in (IDS, np.array([0, 0, 0, 1, 1, 1]), np.zeros(6, int), np.arange(6)):
-        expected = reference.batch_hard_triplet_loss(A.tolist(), ids.tolist(), 0.5, where, softplus)
-        value = dm.batch_hard_triplet_loss(A, ids, margin=0.5, where=where, softplus=softplus)
+        expected = reference.batch_hard_triplet_loss(
+            A.tolist(), ids.tolist(), 0.5, where, sharpness
+        )
+        value = dm.batch_hard_triplet_loss(A, ids, margin=0.5, where=where, sharpness=sharpness)
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -273,12 +274,12 @@ def test_a_twin_is_a_positive_and_oneself_is_not():
     )
 
 
-@pytest.mark.parametrize("softplus", [None, 2.0])
-def test_anchor_without_positive_or_negative_costs_nothing(softplus: float | None):
+@pytest.mark.parametrize("sharpness", [None, 2.0])
+def test_anchor_without_positive_or_negative_costs_nothing(sharpness: float | None):
     for ids in (np.zeros(6, int), np.arange(6)):
 
         def loss(x: jax.Array, ids: np.ndarray = ids) -> jax.Array:
-            return dm.batch_hard_triplet_loss(x, ids, softplus=softplus).sum()
+            return dm.batch_hard_triplet_loss(x, ids, sharpness=sharpness).sum()
 
         chex.assert_trees_all_equal(
             jax.value_and_grad(loss)(jnp.asarray(A)), (0.0, jnp.zeros_like(A))
@@ -310,12 +311,12 @@ def test_order_and_names_do_not_matter():
     assert jnp.abs(dm.batch_hard_triplet_loss(A, np.roll(IDS, 1)) - value).max() > 0.1
 
 
-@pytest.mark.parametrize("softplus", [None, 2.0])
-def test_batch_hard_is_finite_at_every_embedding(softplus: float | None):
+@pytest.mark.parametrize("sharpness", [None, 2.0])
+def test_batch_hard_is_finite_at_every_embedding(sharpness: float | None):
     x = rng.choice(EXTREMES, (2000, 4, 2))
     ids = np.array([0, 0, 1, 1])
     assert_derivatives_finite(
-        lambda x: 0.1 * dm.batch_hard_triplet_loss(x, ids, softplus=softplus).max(), x
+        lambda x: 0.1 * dm.batch_hard_triplet_loss(x, ids, sharpness=sharpness).max(), x
     )
 
 

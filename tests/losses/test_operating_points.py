@@ -70,13 +70,12 @@ def as_loss(name: str, **options: Any) -> Loss:
         return anchored
 
     def loss(logits: Any, labels: Any, **more: Any) -> jax.Array:
-        targets = {"target_tpr": 0.7} if name == "fpr_at_tpr_lagrangian" else LAGRANGIAN[name]
-        return function(logits, labels, 1.5, **{**targets, **options, **more})[0]
+        return function(logits, labels, 1.5, **{**LAGRANGIAN[name], **options, **more})[0]
 
     return loss
 
 
-ALL = [*QUANTILE, *LAGRANGIAN, "fpr_at_tpr_lagrangian", "pr_auc_lagrangian"]
+ALL = [*QUANTILE, *LAGRANGIAN, "pr_auc_lagrangian"]
 
 
 # --- the definitions ------------------------------------------------------------------------------
@@ -358,7 +357,7 @@ def test_of_one_class_it_is_the_surrogate_less_the_slack(surrogate: Any):
     loss, _ = dm.tpr_at_fpr_lagrangian(LOGITS, none, 1.0, target_fpr=rate, **options)
     slack = rate * (1 - prior) * UNIT[surrogate]
     np.testing.assert_allclose(loss, mean_cost(1, 1, surrogate, none) - slack, rtol=1e-5)
-    loss, _ = dm.fpr_at_tpr_lagrangian(LOGITS, every, 1.0, target_tpr=1.0, **options)
+    loss, _ = dm.precision_at_recall_lagrangian(LOGITS, every, 1.0, target_recall=1.0, **options)
     np.testing.assert_allclose(loss, mean_cost(1, 1, surrogate, every), rtol=1e-5)
 
 
@@ -437,10 +436,10 @@ def test_bounds_are_those_of_the_source(surrogate: Any):
     close(bounds(FIRST, TARGET, **weighted(13, 12, 11, 0.5, 0, 0.5))[1], [0.5, 0.5])
 
 
-@over([*LAGRANGIAN, "fpr_at_tpr_lagrangian"])
+@over(LAGRANGIAN)
 def test_multiplier_falls_where_the_constraint_holds_and_rises_where_not(name: str):
     """Label 0 of the source's batch keeps its constraint, and label 1 violates it."""
-    target = "target_tpr" if name == "fpr_at_tpr_lagrangian" else next(iter(LAGRANGIAN[name]))
+    target = next(iter(LAGRANGIAN[name]))
     z = FIRST + 1e-3 * (1 - 2 * TARGET)  # just on the wrong side, which is where it is counted
     for rate in (0.35, 0.65):
         _, constraint = getattr(dm, name)(z, TARGET, jnp.ones(2), axis=0, **{target: rate})

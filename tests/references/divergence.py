@@ -38,12 +38,12 @@ def js(p: Vector, q: Vector) -> float:
 
 
 def kl_hinge_loss(
-    p: Vector, q: Vector, same: bool, margin: float, softplus: float | None = None
+    p: Vector, q: Vector, same: bool, margin: float, sharpness: float | None = None
 ) -> float:
     """Both directions, each with its hinge."""
     if same:
         return kl(p, q) + kl(q, p)
-    return hinge(margin - kl(p, q), softplus) + hinge(margin - kl(q, p), softplus)
+    return hinge(margin - kl(p, q), sharpness) + hinge(margin - kl(q, p), sharpness)
 
 
 def pairwise_kl_hinge_loss(
@@ -51,7 +51,7 @@ def pairwise_kl_hinge_loss(
     identities: Sequence[int],
     margin: float,
     where: Sequence[Sequence[bool]] | None = None,
-    softplus: float | None = None,
+    sharpness: float | None = None,
 ) -> float:
     """Sum over ordered pairs over half their number."""
     total, directions = 0.0, 0
@@ -61,7 +61,7 @@ def pairwise_kl_hinge_loss(
                 continue
             divergence = kl(p[i], p[j])
             same = identities[i] == identities[j]
-            total += divergence if same else hinge(margin - divergence, softplus)
+            total += divergence if same else hinge(margin - divergence, sharpness)
             directions += 1
     return total / (directions / 2) if directions else 0.0
 
@@ -72,14 +72,11 @@ def contrastive_loss(a: Vector, b: Vector, same: bool, margin: float) -> float:
     return d**2 / 2 if same else max(0.0, margin - d) ** 2 / 2
 
 
-def triplet_loss(a: Vector, p: Vector, n: Vector, margin: float) -> float:
+def triplet_loss(
+    a: Vector, p: Vector, n: Vector, margin: float, sharpness: float | None = None
+) -> float:
     """How much the negative is too near."""
-    return max(0.0, math.dist(a, p) - math.dist(a, n) + margin)
-
-
-def softplus_triplet_loss(a: Vector, p: Vector, n: Vector, sharpness: float) -> float:
-    """The same with a round corner at 0."""
-    return hinge(math.dist(a, p) - math.dist(a, n), sharpness)
+    return hinge(math.dist(a, p) - math.dist(a, n) + margin, sharpness)
 
 
 def batch_hard_triplet_loss(
@@ -87,7 +84,7 @@ def batch_hard_triplet_loss(
     identities: Sequence[int],
     margin: float,
     where: Sequence[bool] | None = None,
-    softplus: float | None = None,
+    sharpness: float | None = None,
 ) -> list[float]:
     """Every anchor with its farthest positive and its closest negative."""
     present = [i for i in range(len(x)) if where is None or where[i]]
@@ -97,7 +94,7 @@ def batch_hard_triplet_loss(
         positives = [math.dist(x[i], x[j]) for j in others if identities[i] == identities[j]]
         negatives = [math.dist(x[i], x[j]) for j in others if identities[i] != identities[j]]
         if positives and negatives:
-            losses[i] = hinge(max(positives) - min(negatives) + margin, softplus)
+            losses[i] = hinge(max(positives) - min(negatives) + margin, sharpness)
     return losses
 
 

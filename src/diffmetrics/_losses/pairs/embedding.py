@@ -78,7 +78,12 @@ _contrastive = slopes.with_slope(_square, _square_slope)
 
 @doors.compiled()
 def triplet_loss(
-    anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, margin: ArrayLike = 1.0
+    anchors: ArrayLike,
+    positives: ArrayLike,
+    negatives: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    sharpness: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Asks that the negative be further from the anchor than the positive, by `margin`.
 
@@ -94,19 +99,21 @@ def triplet_loss(
       negatives: embeddings of other identities ``[..., D]``.
       margin: how much further, ≥ 0, in the units of the embeddings; at the kink the slope is that
         of the side that still pulls. Broadcasts to the triplets. Traced.
+      sharpness: b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
+        :math:`\max(0, x)` and always pulls a little further; the paper's soft margin is
+        ``margin=0.0, sharpness=1.0``. Distances between embeddings of length 1 end at 2, so there
+        it must be larger. None, the default, is the hinge. Broadcasts to the triplets. Traced.
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if the embeddings are not floating.
-      ValueError: if the three shapes differ, or `margin` does not broadcast to the triplets.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> a, p, n = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2), jnp.array([[0, 1.0], [3, 4.0]])
       >>> print(dm.triplet_loss(a, p, n).round(4))
       [0.5 0. ]
+      >>> print(dm.triplet_loss(a, p, n, margin=0.0, sharpness=1.0).round(4))
+      [0.4741 0.011 ]
 
     References:
       Schroff, Kalenichenko and Philbin, FaceNet, 2015, arXiv:1503.03832, there with squared
@@ -115,48 +122,9 @@ def triplet_loss(
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
     margin = doors.parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
-    return slopes.hinge(_distance(a, p) - _distance(a, n) + margin)
-
-
-@doors.compiled()
-def softplus_triplet_loss(
-    anchors: ArrayLike, positives: ArrayLike, negatives: ArrayLike, *, sharpness: ArrayLike = 1.0
-) -> jax.Array:
-    r"""`triplet_loss` without a margin to choose, which always pulls a little further.
-
-    Use it where a triplet that is right should still become clearer. It depends on the scale of
-    the embeddings: if they are normalised to length 1, distances end at 2, and `sharpness` must
-    grow. A loss that stays at log(2) / `sharpness` means that all embeddings have collapsed.
-
-    .. math:: \tfrac1b \log(1 + e^{b (\lVert a - p \rVert - \lVert a - n \rVert)})
-
-    Args:
-      anchors: embeddings ``[..., D]``.
-      positives: embeddings of the anchors' identities ``[..., D]``.
-      negatives: embeddings of other identities ``[..., D]``.
-      sharpness: b > 0; the larger, the closer to the hinge at 0. Broadcasts to the triplets.
-        Traced.
-
-    Returns:
-      Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if the embeddings are not floating.
-      ValueError: if the three shapes differ, or `sharpness` does not broadcast to the triplets.
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> a, p, n = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2), jnp.array([[0, 1.2], [3, 4.0]])
-      >>> print(dm.softplus_triplet_loss(a, p, n).round(4))
-      [0.4032 0.011 ]
-
-    References:
-      Hermans, Beyer and Leibe, In defense of the triplet loss for person re-identification, 2017,
-      arXiv:1703.07737, soft margin.
-    """
-    a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
-    sharpness = doors.parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
-    return slopes.hinge(_distance(a, p) - _distance(a, n), sharpness)
+    if sharpness is not None:
+        sharpness = doors.parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
+    return slopes.hinge(_distance(a, p) - _distance(a, n) + margin, sharpness)
 
 
 @doors.compiled()
@@ -166,7 +134,7 @@ def batch_hard_triplet_loss(
     *,
     margin: ArrayLike = 1.0,
     where: ArrayLike | None = None,
-    softplus: ArrayLike | None = None,
+    sharpness: ArrayLike | None = None,
 ) -> jax.Array:
     r"""`triplet_loss` of every example with its farthest positive and its closest negative.
 
@@ -189,7 +157,7 @@ def batch_hard_triplet_loss(
         to ``[n]``. Traced.
       where: boolean ``[n]``: which examples take part, as anchors and as the others. What the rest
         holds, NaN included, reaches neither value nor gradient.
-      softplus: sharpness b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
+      sharpness: b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
         :math:`\max(0, x)`; for the paper's soft margin pass 1 and `margin` 0. None, the default,
         is the hinge. Broadcasts to ``[n]``. Traced.
 
@@ -220,8 +188,8 @@ def batch_hard_triplet_loss(
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise ValueError(f"identities must be integers, got {ids.dtype}.")
     margin = doors.parameter("margin", margin, ids.shape, "identities")
-    if softplus is not None:
-        softplus = doors.parameter("softplus", softplus, ids.shape, "identities")
+    if sharpness is not None:
+        sharpness = doors.parameter("sharpness", sharpness, ids.shape, "identities")
     where = doors.select(where, ids.shape, "identities")
     taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
     x = numbers.as_float(jnp.where(taking_part[:, None], x, 0.0))
@@ -234,7 +202,7 @@ def batch_hard_triplet_loss(
     gap = _distance(x, x[positive]) - _distance(x, x[negative]) + margin
     # Whatever stands in for a partner that is missing, its loss has a finite gradient.
     complete = jnp.any(pairs & same, 1) & jnp.any(pairs & ~same, 1)
-    return jnp.where(complete, slopes.hinge(gap, softplus), 0.0)
+    return jnp.where(complete, slopes.hinge(gap, sharpness), 0.0)
 
 
 def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ def kl_hinge_loss(
     same: ArrayLike,
     *,
     margin: ArrayLike,
-    softplus: ArrayLike | None = None,
+    sharpness: ArrayLike | None = None,
 ) -> jax.Array:
     r"""Pulls the distributions of a same pair together, and others at least `margin` nats apart.
 
@@ -45,7 +45,7 @@ def kl_hinge_loss(
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
       margin: nats per direction that different pairs should be apart, ≥ 0; published with 2 and 3.
         Broadcasts to the pairs. Traced.
-      softplus: sharpness b > 0 of :math:`\log(1 + e^{b (\mathrm{margin} - \mathrm{KL})}) / b`,
+      sharpness: b > 0 of :math:`\log(1 + e^{b (\mathrm{margin} - \mathrm{KL})}) / b`,
         which takes the place of the hinge and never loses its gradient; None, the default, is the
         hinge. Broadcasts to the pairs. Traced.
 
@@ -73,10 +73,10 @@ def kl_hinge_loss(
     same = jnp.asarray(same)
     doors.require_shape("same", same, pairs, "logits_p[..., 0]")
     margin = doors.parameter("margin", margin, pairs, "logits_p[..., 0]")
-    if softplus is not None:
-        softplus = doors.parameter("softplus", softplus, pairs, "logits_p[..., 0]")
+    if sharpness is not None:
+        sharpness = doors.parameter("sharpness", sharpness, pairs, "logits_p[..., 0]")
     both = [
-        _pull_or_push(divergence, numbers.as_float(same), margin, softplus)
+        _pull_or_push(divergence, numbers.as_float(same), margin, sharpness)
         for divergence in (held_at_zero(kl(p, q)), held_at_zero(kl(q, p)))
     ]
     return numbers.capped(both[0] + both[1])
@@ -89,7 +89,7 @@ def pairwise_kl_hinge_loss(
     *,
     margin: ArrayLike,
     where: ArrayLike | None = None,
-    softplus: ArrayLike | None = None,
+    sharpness: ArrayLike | None = None,
     detach_target: bool = False,
 ) -> jax.Array:
     r"""The mean of `kl_hinge_loss` over all pairs of a batch.
@@ -116,7 +116,7 @@ def pairwise_kl_hinge_loss(
         mask that is not symmetric selects single directions; the sum is divided by half their
         number. The diagonal never counts. What an example without any pair holds, NaN included,
         reaches neither value nor gradient; to hide examples pass ``m[:, None] & m``.
-      softplus: sharpness b > 0 of the softplus that takes the place of the hinge, as in
+      sharpness: b > 0 of the softplus that takes the place of the hinge, as in
         `kl_hinge_loss`; None, the default, is the hinge. Broadcasts to ``[n, n]``. Traced.
       detach_target: whether the first distribution of every KL, its target, is a constant to the
         gradient, as in the code of Hsu and Kira. The value is the same; False, the default, is the
@@ -152,8 +152,8 @@ def pairwise_kl_hinge_loss(
         raise ValueError(f"identities must be integers, got {ids.dtype}.")
     pairs = (len(z), len(z))
     margin = doors.parameter("margin", margin, pairs, "the matrix of pairs")
-    if softplus is not None:
-        softplus = doors.parameter("softplus", softplus, pairs, "the matrix of pairs")
+    if sharpness is not None:
+        sharpness = doors.parameter("sharpness", sharpness, pairs, "the matrix of pairs")
     chosen = ~jnp.eye(len(z), dtype=bool)
     where = doors.select(where, pairs, "the matrix of pairs")
     if where is not None:
@@ -161,7 +161,7 @@ def pairwise_kl_hinge_loss(
     paired = chosen.any(0) | chosen.any(1)
     log_p = log_softmax(jnp.where(paired[:, None], z, 0.0))
     same = numbers.as_float(ids[:, None] == ids)
-    loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, softplus)
+    loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, sharpness)
     # Divided first and summed then: a sum of n² large divergences overflows before their mean.
     loss *= 2.0 / jnp.maximum(chosen.sum(), 1)
     return numbers.capped(jnp.where(chosen, loss, 0.0).sum())
@@ -182,7 +182,7 @@ def _kl_matrix(log_p: jax.Array, detach_target: bool) -> jax.Array:
 
 
 def _pull_or_push(
-    divergence: jax.Array, same: jax.Array, margin: jax.Array, softplus: jax.Array | None
+    divergence: jax.Array, same: jax.Array, margin: jax.Array, sharpness: jax.Array | None
 ) -> jax.Array:
     """One direction of the loss."""
-    return same * divergence + (1.0 - same) * slopes.hinge(margin - divergence, softplus)
+    return same * divergence + (1.0 - same) * slopes.hinge(margin - divergence, sharpness)

@@ -149,66 +149,6 @@ def precision_at_recall_lagrangian(
 
 
 @doors.compiled("axis", "surrogate")
-def fpr_at_tpr_lagrangian(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    multipliers: ArrayLike,
-    *,
-    target_tpr: ArrayLike,
-    prevalence: ArrayLike | None = None,
-    surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-) -> tuple[jax.Array, Constraint]:
-    r"""The lowest false positive rate at logit 0 while `target_tpr` of the positives are above it.
-
-    Use it where errors are told as rates. At a fixed recall fewest false alarms is both the best
-    precision and the best false positive rate, so this *is* `precision_at_recall_lagrangian`,
-    under the name that the reader expects.
-
-    Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
-      multipliers: λ ≥ 0 of the loss's shape; no gradient flows into it.
-      target_tpr: the true positive rate (recall) to be kept.
-      prevalence: the share of positives; by default the batch's. It shifts the value only.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
-
-    Returns:
-      Loss and `Constraint`, as of `precision_at_recall_lagrangian`.
-
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 1, 1])
-      >>> loss, constraint = dm.fpr_at_tpr_lagrangian(z, y, 1.0, target_tpr=0.9)
-      >>> print(loss, constraint.violation)
-      0.7083 0.2333
-
-    References:
-      Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
-      arXiv:1608.04802.
-    """
-    return precision_at_recall_lagrangian(
-        logits,
-        labels,
-        multipliers,
-        target_recall=target_tpr,
-        prevalence=prevalence,
-        surrogate=surrogate,
-        axis=axis,
-        where=where,
-        weights=weights,
-    )
-
-
-@doors.compiled("axis", "surrogate")
 def tpr_at_fpr_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
