@@ -15,6 +15,45 @@ from diffmetrics._core import numbers
 # --- closed-form derivatives ----------------------------------------------------------------------
 
 
+Rule = Callable[[Any, Any], tuple[jax.Array, list[jax.Array]]]
+
+
+def with_rule(value: Callable[..., jax.Array], rule: Rule, known: int) -> Callable[..., jax.Array]:
+    """`value`, whose derivatives in its first `known` arguments are what `rule` says.
+
+    `rule(arguments, moved)` gets the tangents of those, None where one stands still, and returns
+    the value and the terms of its tangent. In all other arguments autodiff of `value` applies.
+    """
+
+    @jax.custom_jvp
+    def function(*arguments: jax.Array) -> jax.Array:
+        return value(*arguments)
+
+    def jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+        moved = [None if isinstance(t, SymbolicZero) else t for t in tangents]
+        out, terms = rule(primals, moved[:known])
+        others = [i for i, t in enumerate(moved) if i >= known and t is not None]
+        if others:
+            terms.append(_derivative_in(value, others, primals, moved))
+        return out, sum(terms, jnp.zeros_like(out))
+
+    function.defjvp(jvp, symbolic_zeros=True)
+    return function
+
+
+def _derivative_in(
+    value: Callable[..., jax.Array], places: list[int], primals: Any, tangents: Any
+) -> jax.Array:
+    """By autodiff, of the arguments in `places` alone."""
+
+    def of(*some: jax.Array) -> jax.Array:
+        filled: dict[int, Any] = dict(zip(places, some, strict=True))
+        return value(*(filled.get(i, x) for i, x in enumerate(primals)))
+
+    at, along = (tuple(values[i] for i in places) for values in (primals, tangents))
+    return jax.jvp(of, at, along)[1]
+
+
 def with_slope(
     value: Callable[..., jax.Array], *slopes: Callable[..., jax.Array]
 ) -> Callable[..., jax.Array]:
@@ -26,31 +65,30 @@ def with_slope(
     of the formulas applies.
     """
 
-    @jax.custom_jvp
-    def function(*arguments: jax.Array) -> jax.Array:
-        return value(*map(numbers.as_float, arguments))
+    def wide(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda *arguments: f(*map(numbers.as_float, arguments))
 
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, Any]:
-        moving = [i for i, t in enumerate(tangents) if not isinstance(t, SymbolicZero)]
-        out = function(*primals)
-        tangent = jnp.zeros_like(out)
-        for i in moving:
-            if i < len(slopes):
-                slope = apart(lambda *a, i=i: slopes[i](*map(numbers.as_float, a)), *primals)
-                tangent += slope * numbers.as_float(tangents[i])
-        others = [i for i in moving if i >= len(slopes)]
-        if others:
+    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+        pairs = [(f, t) for f, t in zip(slopes, moved, strict=True) if t is not None]
+        return function(*primals), [
+            apart(wide(f), *primals) * numbers.as_float(t) for f, t in pairs
+        ]
 
-            def of(*some: jax.Array) -> jax.Array:
-                filled: dict[int, Any] = dict(zip(others, some, strict=True))
-                return value(*(numbers.as_float(filled.get(i, x)) for i, x in enumerate(primals)))
-
-            at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
-            tangent += jax.jvp(of, at, along)[1]
-        return out, tangent
-
-    function.defjvp(rule, symbolic_zeros=True)
+    function = with_rule(wide(value), rule, len(slopes))
     return function
+
+
+def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
+    """The first of what `both` returns of rows, with the second as derivative in the first argument.
+
+    In everything else, and beyond the first derivative, autodiff applies.
+    """
+
+    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+        value, slope = both(*primals)
+        return value, [jnp.sum(slope * t, -1) for t in moved if t is not None]
+
+    return with_rule(lambda *arguments: both(*arguments)[0], rule, 1)
 
 
 def apart(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Array:
@@ -139,33 +177,3 @@ _soft_hinge = with_slope(_softened, _softened_slope)
 def margins(z: jax.Array, y: jax.Array) -> jax.Array:
     """How far a logit is on the right side: ``z`` for label 1, ``-z`` for label 0."""
     return (2.0 * y - 1.0) * z
-
-
-def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
-    """The first of what `both` returns, with the second as derivative in the logits.
-
-    In everything else, and beyond the first derivative, autodiff applies.
-    """
-
-    @jax.custom_jvp
-    def function(*arguments: jax.Array) -> jax.Array:
-        return both(*arguments)[0]
-
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        value, slope = both(*primals)
-        tangent = jnp.zeros_like(value)
-        if not isinstance(tangents[0], SymbolicZero):
-            tangent += jnp.sum(slope * tangents[0], -1)
-        others = [i for i, t in enumerate(tangents) if i and not isinstance(t, SymbolicZero)]
-        if others:
-
-            def of(*some: jax.Array) -> jax.Array:
-                filled: dict[int, Any] = dict(zip(others, some, strict=True))
-                return both(*(filled.get(i, x) for i, x in enumerate(primals)))[0]
-
-            at, along = (tuple(values[i] for i in others) for values in (primals, tangents))
-            tangent += jax.jvp(of, at, along)[1]
-        return value, tangent
-
-    function.defjvp(rule, symbolic_zeros=True)
-    return function

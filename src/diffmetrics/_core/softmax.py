@@ -29,7 +29,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from diffmetrics._core import numbers, slopes
 
@@ -64,16 +63,6 @@ def _take(x: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, ids[..., None], -1, mode="clip")[..., 0]
 
 
-@jax.custom_jvp
-def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
-    """Minus the log-probability of each example's class, for what `classes` returns.
-
-    Each pass over the logits makes its own exponentials, because an array of them would cost more
-    to write and read again.
-    """
-    return _cross_entropy(*softmax_parts(z), y)
-
-
 def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
     wide = numbers.as_float(z)
@@ -95,18 +84,17 @@ def _cross_entropy(wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Arr
     return numbers.capped(jnp.sum(y * below, -1) + jnp.log(total) * jnp.sum(y, -1))
 
 
-def _rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    (z, y), (dz, dy) = primals, tangents
+def _rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+    (z, y), (dz, dy) = primals, moved
     wide, top, total = softmax_parts(z)
-    out = _cross_entropy(wide, top, total, y)
-    tangent = jnp.zeros_like(out)
-    if not isinstance(dz, SymbolicZero):
+    terms = []
+    if dz is not None:
         slope = slopes.apart(_cross_entropy_slope, z, y, top, total)
-        tangent += jnp.sum(slope * numbers.as_float(dz), -1)
-    if not isinstance(dy, SymbolicZero) and jnp.issubdtype(y.dtype, jnp.floating):
+        terms.append(jnp.sum(slope * numbers.as_float(dz), -1))
+    if dy is not None and jnp.issubdtype(y.dtype, jnp.floating):
         below = numbers.capped(top[..., None] - wide)
-        tangent += jnp.sum(dy * (below + jnp.log(total)[..., None]), -1)
-    return out, tangent
+        terms.append(jnp.sum(dy * (below + jnp.log(total)[..., None]), -1))
+    return _cross_entropy(wide, top, total, y), terms
 
 
 def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
@@ -122,4 +110,15 @@ def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.
     return jnp.where(is_true(y, p.shape), p - 1.0, p)
 
 
-cross_entropy.defjvp(_rule, symbolic_zeros=True)
+_cross_entropy_of_logits = slopes.with_rule(
+    lambda z, y: _cross_entropy(*softmax_parts(z), y), _rule, 2
+)
+
+
+def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+    """Minus the log-probability of each example's class, for what `doors.classes` returns.
+
+    Each pass over the logits makes its own exponentials, because an array of them would cost more
+    to write and read again.
+    """
+    return _cross_entropy_of_logits(z, y)

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
@@ -184,23 +183,15 @@ def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Arra
     That is constant between kinks, so nothing differentiates it further.
     """
 
-    @jax.custom_jvp
-    def function(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
-        return parts(z, ids, cost)[0]
-
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-        (z, ids, cost), (dz, _, dcost) = primals, tangents
-        out = function(z, ids, cost)
-        tangent = jnp.zeros_like(out)
+    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+        (z, ids, cost), (dz, _, dcost) = primals, moved
         fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
         slope = slopes.apart(_slope, *fixed, *parts(*fixed)[1:])
-        if not isinstance(dz, SymbolicZero):
-            tangent += jnp.sum(slope * numbers.as_float(dz), -1)
-        if not isinstance(dcost, SymbolicZero):
-            tangent += jnp.sum(slope * _of_pairs(z, ids, dcost), -1)
-        return out, tangent
+        steps = [] if dz is None else [numbers.as_float(dz)]
+        steps += [] if dcost is None else [_of_pairs(z, ids, dcost)]
+        return function(*primals), [jnp.sum(slope * step, -1) for step in steps]
 
-    function.defjvp(rule, symbolic_zeros=True)
+    function = slopes.with_rule(lambda *arguments: parts(*arguments)[0], rule, 3)
     return function
 
 

@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._core.slopes import apart
+from diffmetrics._core.slopes import apart, with_rule
 from diffmetrics._core.softmax import softmax_parts
 
 
@@ -79,16 +78,14 @@ def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | Non
     def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _log_of(p, *norms[:2]), _log_of(q, *norms[2:])
 
-    @jax.custom_jvp
-    def divergence(p: jax.Array, q: jax.Array) -> jax.Array:
+    def value(p: jax.Array, q: jax.Array) -> jax.Array:
         return jnp.sum(term(*logs(p, q, *_norm(p), *_norm(q))), -1)
 
-    def rule(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
         norms = [x for z in primals for x in _norm(z)]
-        out = divergence(*primals)
-        tangent = jnp.zeros_like(out)
-        for i, (slope, known) in enumerate(slopes):
-            if isinstance(tangents[i], SymbolicZero):
+        out, terms = divergence(*primals), []
+        for i, ((slope, known), step) in enumerate(zip(slopes, moved, strict=True)):
+            if step is None:
                 continue
             if known is None:
                 total = apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
@@ -102,11 +99,11 @@ def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | Non
                 both = logs(p, q, *norms)
                 return slope(*both) - jnp.exp(both[i]) * total[..., None]
 
-            moved = numbers.as_float(tangents[i])
-            tangent += jnp.sum(apart(of, *primals, total, *norms) * moved, -1)
-        return out, tangent
+            in_logits = apart(of, *primals, total, *norms)
+            terms.append(jnp.sum(in_logits * numbers.as_float(step), -1))
+        return out, terms
 
-    divergence.defjvp(rule, symbolic_zeros=True)
+    divergence = with_rule(value, rule, 2)
     return divergence
 
 
