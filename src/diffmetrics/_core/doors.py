@@ -1,14 +1,15 @@
 """Who is let in, and in which shape: every admission of an argument.
 
 Shapes and types are checked at trace time, values never. An error names the argument, what came and
-what was expected.
+what was expected. What the arguments mean to users is said in docs/arguments.md.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
 
 import chex
 import jax
@@ -24,22 +25,59 @@ Activation = Callable[[jax.Array], jax.Array]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# --- keywords -------------------------------------------------------------------------------------
+
+
+class SetOptions(TypedDict, total=False):
+    """The keywords of whatever reduces a set; each type is followed by the default."""
+
+    axis: Annotated[Axis, None]
+    where: Annotated[ArrayLike | None, None]
+    weights: Annotated[ArrayLike | None, None]
+
 
 def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`jax.jit` with the named arguments static, and the wrapped signature kept for readers.
+    """`jax.jit` with the named arguments static, and the signature kept and spelled out.
 
     `jax.jit` is typed as returning an opaque callable, which would hide every keyword of the
     public API from editors and from pyright.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        jitted: Any = jax.jit(function, static_argnames=static)
+        jitted: Any = jax.jit(spelled_out(function), static_argnames=static)
         return jitted
 
     return decorate
 
 
-# --- shapes, at trace time ------------------------------------------------------------------------
+def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
+    """Show ``**options: Unpack[Options]`` keyword by keyword, in `help` and in editors."""
+    own = inspect.signature(function)
+    shown: list[inspect.Parameter] = []
+    for p in own.parameters.values():
+        if str(p.annotation).startswith("Unpack["):
+            (options,) = get_args(get_type_hints(function, include_extras=True)[p.name])
+            shown += _keywords(options)
+        else:
+            shown.append(p)
+    documented: Any = function
+    documented.__signature__ = own.replace(parameters=shown)
+    return function
+
+
+def _keywords(options: Any) -> list[inspect.Parameter]:
+    """Of each keyword that a `TypedDict` names, its type as it is written, and its default."""
+    found = []
+    for name, hint in get_type_hints(options, include_extras=True).items():
+        written = options.__annotations__[name].__forward_arg__
+        kind = written.removeprefix("Annotated[").rpartition(",")[0]
+        default = get_args(hint)[1]
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        found.append(inspect.Parameter(name, keyword, default=default, annotation=kind))
+    return found
+
+
+# --- types and shapes -----------------------------------------------------------------------------
 
 
 def require_float(name: str, x: jax.Array, hint: str) -> None:
@@ -76,6 +114,22 @@ def require_broadcast(name: str, x: jax.Array, shape: tuple[int, ...], of: str) 
         )
 
 
+def require_classes(name: str, x: jax.Array) -> None:
+    """Raise `ValueError` unless `x` has a last axis of two or more classes."""
+    if x.ndim == 0 or x.shape[-1] < 2:
+        raise ValueError(f"{name} must have a last axis of two or more classes, got {x.shape}.")
+
+
+def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "logits") -> jax.Array:
+    """A hyper-parameter as a float array that broadcasts to the `shape` of `of`. Raises."""
+    x = numbers.as_float(value)
+    require_broadcast(name, x, shape, of)
+    return x
+
+
+# --- axes -----------------------------------------------------------------------------------------
+
+
 def normalize_axis(axis: Axis, ndim: int) -> tuple[int, ...]:
     """`axis` as a sorted tuple of non-negative axes; None means all. Raises `ValueError`."""
     if axis is None:
@@ -92,13 +146,6 @@ def normalize_axis(axis: Axis, ndim: int) -> tuple[int, ...]:
     return normalized
 
 
-def sets_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """`x` with the elements of a set, which lie along `axes`, flattened into a new last axis."""
-    kept = [a for a in range(x.ndim) if a not in axes]
-    rest = tuple(x.shape[a] for a in kept)
-    return jnp.transpose(x, (*kept, *axes)).reshape(*rest, math.prod(x.shape[a] for a in axes))
-
-
 def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
     """`axis` of logits whose last axis holds classes, which it may not name; None: all others."""
     if not shape:
@@ -111,6 +158,23 @@ def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
             f"logits of shape {shape}."
         )
     return axes
+
+
+def sets_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    """`x` with the elements of a set, which lie along `axes`, flattened into a new last axis."""
+    kept = [a for a in range(x.ndim) if a not in axes]
+    rest = tuple(x.shape[a] for a in kept)
+    return jnp.transpose(x, (*kept, *axes)).reshape(*rest, math.prod(x.shape[a] for a in axes))
+
+
+def sets_back(x: jax.Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> jax.Array:
+    """The inverse of `sets_last` for an array of `shape`."""
+    order = [*(a for a in range(len(shape)) if a not in axes), *axes]
+    back = [order.index(a) for a in range(len(shape))]
+    return jnp.transpose(x.reshape([shape[a] for a in order]), back)
+
+
+# --- masks and weights ----------------------------------------------------------------------------
 
 
 def select(where: ArrayLike | None, shape: tuple[int, ...], of: str) -> jax.Array | None:
@@ -127,46 +191,49 @@ def select(where: ArrayLike | None, shape: tuple[int, ...], of: str) -> jax.Arra
     return where
 
 
-def binary(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked logits and labels of one shape, in the types they came in."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    require_float("logits", z, "Losses take raw scores, not decisions.")
-    require_shape("labels", y, z.shape, "logits")
-    return z, y
+def check_weights(
+    weights: ArrayLike | None, shape: tuple[int, ...], of: str = "predictions"
+) -> jax.Array | None:
+    """Weights as an array that broadcasts to `shape`, or None. Raises."""
+    if weights is None:
+        return None
+    weights = jnp.asarray(weights)
+    if weights.dtype == jnp.bool_:
+        raise TypeError("weights must be numbers that multiply, got bool. To select use where=.")
+    require_broadcast("weights", weights, shape, of)
+    return weights
 
 
-def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked logits ``[..., C]``, and labels as integer ids ``[...]`` or float ``[..., C]``."""
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
-    require_float("logits", z, "Losses take raw scores, not decisions.")
-    if z.ndim == 0 or z.shape[-1] < 2:
-        raise ValueError(f"logits must have a last axis of two or more classes, got {z.shape}.")
-    if y.shape == z.shape[:-1] and jnp.issubdtype(y.dtype, jnp.integer):
-        return z, y.astype(jnp.promote_types(y.dtype, jnp.int32))  # 8 bits may not count to C
-    if y.shape == z.shape[:-1]:
-        raise ValueError(f"labels of shape {y.shape} are class ids and must be integers: {y.dtype}")
-    require_shape("labels", y, z.shape, "logits")
-    return z, numbers.as_float(y)
+def mass_of(
+    where: ArrayLike | None, weights: ArrayLike | None, shape: tuple[int, ...], of: str, dtype: Any
+) -> jax.Array:
+    """What each element of `shape` counts for: its weight, and 0 where it is left out. Raises."""
+    mask, w = select(where, shape, of), check_weights(weights, shape, of)
+    w = jnp.ones((), dtype) if w is None else w.astype(dtype)
+    return jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0), shape)
 
 
-def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "logits") -> jax.Array:
-    """A hyper-parameter as a float array that broadcasts to the `shape` of `of`. Raises."""
-    x = numbers.as_float(value)
-    require_broadcast(name, x, shape, of)
-    return x
+# --- labels ---------------------------------------------------------------------------------------
 
 
-def rows(axis: Axis, **arrays: ArrayLike) -> list[jax.Array]:
-    """Arrays of one shape as float rows ``[..., n]``, the elements of `axis` last. Raises."""
-    found = {name: numbers.as_float(x) for name, x in arrays.items()}
-    (first, x), *rest = found.items()
-    for name, other in rest:
-        require_shape(name, other, x.shape, first)
-    axes = normalize_axis(axis, x.ndim)
-    flat = [sets_last(x, axes) for x in found.values()]
-    if flat[0].shape[-1] == 0:
-        raise ValueError(f"{first} must not be empty, got shape {x.shape} and axis={axis}.")
-    return flat
+def is_positive(y: jax.Array) -> jax.Array:
+    """Which labels name the positive class: floating ones do above ½."""
+    if y.dtype == jnp.bool_:
+        return y
+    return y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
+
+
+def split(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What of a mass falls on the positives, and what on the negatives.
+
+    Floating labels are shares. Others choose, and need not be made numbers, of which class ids
+    would need C each.
+    """
+    if jnp.issubdtype(y.dtype, jnp.floating):
+        share = y.astype(mass.dtype)
+        return mass * share, mass * (1 - share)
+    positive = is_positive(y)
+    return jnp.where(positive, mass, 0), jnp.where(positive, 0, mass)
 
 
 def match_labels(
@@ -183,17 +250,82 @@ def match_labels(
     return labels
 
 
-def check_weights(
-    weights: ArrayLike | None, shape: tuple[int, ...], of: str = "predictions"
-) -> jax.Array | None:
-    """Weights as an array that broadcasts to `shape`, or None. Raises."""
-    if weights is None:
-        return None
-    weights = jnp.asarray(weights)
-    if weights.dtype == jnp.bool_:
-        raise TypeError("weights must be numbers that multiply, got bool. To select use where=.")
-    require_broadcast("weights", weights, shape, of)
-    return weights
+# --- the doors of the losses of elements ----------------------------------------------------------
+
+LOGITS = "Losses take raw scores, not decisions."
+
+
+def binary(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checked logits and labels of one shape, in the types they came in."""
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    require_float("logits", z, LOGITS)
+    require_shape("labels", y, z.shape, "logits")
+    return z, y
+
+
+def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """Checked logits ``[..., C]``, and labels as integer ids ``[...]`` or float ``[..., C]``."""
+    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    require_float("logits", z, LOGITS)
+    require_classes("logits", z)
+    if y.shape == z.shape[:-1] and jnp.issubdtype(y.dtype, jnp.integer):
+        return z, y.astype(jnp.promote_types(y.dtype, jnp.int32))  # 8 bits may not count to C
+    if y.shape == z.shape[:-1]:
+        raise ValueError(f"labels of shape {y.shape} are class ids and must be integers: {y.dtype}")
+    require_shape("labels", y, z.shape, "logits")
+    return z, numbers.as_float(y)
+
+
+# --- the doors of sets ----------------------------------------------------------------------------
+
+
+def rows(axis: Axis, **arrays: ArrayLike) -> list[jax.Array]:
+    """Arrays of one shape as float rows ``[..., n]``, the elements of `axis` last. Raises."""
+    found = {name: numbers.as_float(x) for name, x in arrays.items()}
+    (first, x), *rest = found.items()
+    for name, other in rest:
+        require_shape(name, other, x.shape, first)
+    axes = normalize_axis(axis, x.ndim)
+    flat = [sets_last(x, axes) for x in found.values()]
+    if flat[0].shape[-1] == 0:
+        raise ValueError(f"{first} must not be empty, got shape {x.shape} and axis={axis}.")
+    return flat
+
+
+def labelled_rows(
+    x: jax.Array, y: jax.Array, mass: jax.Array, axes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sets as rows ``[..., n]``: `x`, the mass of its positives, the mass of its negatives."""
+    positive, negative = split(mass, y)
+    return sets_last(x, axes), sets_last(positive, axes), sets_last(negative, axes)
+
+
+def scored(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rows of scores, of the mass of positives and of negatives: the door of curves.
+
+    Masses are integers if labels are no shares and weigh alike. NaN, and what is left out, has the
+    least score that there is.
+    """
+    s, y = jnp.asarray(scores), jnp.asarray(labels)
+    if jnp.issubdtype(s.dtype, jnp.complexfloating):
+        raise TypeError(f"scores must be real, got {s.dtype} of shape {s.shape}.")
+    require_shape("labels", y, s.shape, "scores")
+    counted = [y] if weights is None else [y, jnp.asarray(weights)]
+    hard = weights is None and not jnp.issubdtype(y.dtype, jnp.floating)
+    dtype = jnp.int32 if hard else jnp.result_type(*map(numbers.as_float, counted))
+    mass = mass_of(where, weights, s.shape, "scores", dtype)
+    s = numbers.as_float(scores)
+    mask = select(where, s.shape, "scores")
+    s = jnp.where(jnp.isnan(s) if mask is None else jnp.isnan(s) | ~mask, -jnp.inf, s)
+    y = y if mask is None else jnp.where(mask, y, jnp.zeros_like(y))
+    return labelled_rows(s, y, mass, normalize_axis(axis, s.ndim))
 
 
 def admit(
@@ -216,29 +348,6 @@ def admit(
     return z, y, mask, check_weights(weights, z.shape, "logits")
 
 
-def two_classes(
-    logits: ArrayLike,
-    labels: ArrayLike,
-    axis: Axis,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What `admit` lets in, sets on the last axis: logits, mass of positives, mass of negatives.
-
-    An element is of one class here: floating labels are positive above ½.
-    """
-    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
-    axes = normalize_axis(axis, z.ndim)
-    w = jnp.ones((), z.dtype) if w is None else numbers.as_float(w).astype(z.dtype)
-    kept = jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0.0), z.shape)
-    positive = y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
-    if mask is not None:
-        z = jnp.where(mask, z, 0.0)
-    masses = (jnp.where(positive, kept, 0.0), jnp.where(positive, 0.0, kept))
-    z, one, other = (sets_last(x, axes) for x in (z, *masses))
-    return z, one, other
-
-
 def activate(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -254,3 +363,21 @@ def activate(
     if p.shape != z.shape:
         raise ValueError(f"activation must keep the shape of logits {z.shape}, it made {p.shape}.")
     return p, y, mask, w
+
+
+def two_classes(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rows of what `admit` lets in, of the mass of positives and of negatives.
+
+    An element is of one class here: floating labels are positive above ½.
+    """
+    z, y, mask, _ = admit(logits, labels, where, weights, ids=False)
+    z = z if mask is None else jnp.where(mask, z, 0.0)
+    mass = mass_of(where, weights, z.shape, "logits", z.dtype)
+    return labelled_rows(z, is_positive(y), mass, normalize_axis(axis, z.ndim))

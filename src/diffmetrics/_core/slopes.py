@@ -79,9 +79,9 @@ def with_slope(
 
 
 def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
-    """The first of what `both` returns of rows, with the second as derivative in the first argument.
+    """The first of what `both` returns of rows, with the second as derivative in their first.
 
-    In everything else, and beyond the first derivative, autodiff applies.
+    In every other argument, and beyond the first derivative, autodiff applies.
     """
 
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:

@@ -143,7 +143,7 @@ def maximize_expected_fbeta(
         jnp.zeros(sets.shape, bool), order, rank[:-1] < number, axis=-1, inplace=False
     )
     value = jnp.take_along_axis(values, number, -1)[..., 0]
-    return _sets_back(chosen, p.shape, axes), value
+    return doors.sets_back(chosen, p.shape, axes), value
 
 
 def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Array:
@@ -202,10 +202,3 @@ def _rule(largest: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _after_zero(x: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.zeros_like(x, shape=(*x.shape[:-1], 1)), x], -1)
-
-
-def _sets_back(x: jax.Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> jax.Array:
-    """The inverse of `doors.sets_last` for an array of `shape`."""
-    order = [*(a for a in range(len(shape)) if a not in axes), *axes]
-    back = [order.index(a) for a in range(len(shape))]
-    return jnp.transpose(x.reshape([shape[a] for a in order]), back)

@@ -252,13 +252,9 @@ def _set(
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Logits and weights with each set's examples on a new last axis; what is left out is 0."""
-    mask = doors.select(where, examples.shape, "the examples")
-    factors = doors.check_weights(weights, examples.shape, "the examples")
-    w = jnp.ones_like(examples) if factors is None else numbers.as_float(factors)
-    w = jnp.broadcast_to(w, examples.shape)
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, examples.shape)
-        w = jnp.where(mask, w, 0.0)
+    w = doors.mass_of(where, weights, examples.shape, "the examples", examples.dtype)
+    if where is not None:
+        mask = jnp.broadcast_to(where, examples.shape)
         z = jnp.where(mask if z.ndim == mask.ndim else mask[..., None], z, 0.0)
     return doors.sets_last(z, axes), doors.sets_last(w, axes)
 

@@ -189,15 +189,10 @@ def _falling(
     scores: ArrayLike, labels: ArrayLike, where: ArrayLike | None, weights: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Checked scores, falling; the mass of positives and of negatives; and what is not left out."""
-    s, y = numbers.as_float(scores), jnp.asarray(labels)
-    mask = jnp.asarray(True if where is None else where)
-    w = jnp.asarray(1.0 if weights is None else numbers.as_float(weights))
-    y = numbers.as_float(y if jnp.issubdtype(y.dtype, jnp.floating) else y != 0)
-    s, y, w, mask = (jnp.broadcast_to(x, s.shape).ravel() for x in (s, y, w, mask))
-    y, w = (jnp.where(mask, x, 0.0) for x in (y, w))
-    s = jnp.where(mask & ~jnp.isnan(s), s, -jnp.inf)
-    falling, positive, negative, mask = jax.lax.sort((-s, w * y, w * (1.0 - y), mask), num_keys=1)
-    return -falling, positive, negative, mask
+    s, positive, negative = doors.scored(scores, labels, where=where, weights=weights)
+    included = jnp.broadcast_to(True if where is None else jnp.asarray(where), jnp.shape(scores))
+    falling, *masses = jax.lax.sort((-s, positive, negative, included.ravel()), num_keys=1)
+    return -falling, masses[0], masses[1], masses[2]
 
 
 def _draws(key: jax.Array, rows: jax.Array, number: jax.Array) -> jax.Array:

@@ -170,15 +170,7 @@ def count(
     if where is not None:  # select before multiplying: NaN times zero is NaN
         p, y, w = (jnp.where(where, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
 
-    def split(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What falls on the positives, and what on the negatives."""
-        if jnp.issubdtype(y.dtype, jnp.floating):
-            soft = y.astype(dtype)
-            return x * soft, x * (1 - soft)
-        # 0/1 labels choose and need not be made numbers, of which class ids would need C each.
-        return jnp.where(y != 0, x, 0), jnp.where(y != 0, 0, x)
-
-    (tp, fp), (fn, tn) = split(w * p), split(w * (1 - p))
+    (tp, fp), (fn, tn) = doors.split(w * p, y), doors.split(w * (1 - p), y)
     return Counts(*numbers.sums((tp, fp, fn, tn), axis))
 
 

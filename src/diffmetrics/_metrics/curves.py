@@ -16,13 +16,14 @@ which one has no positives; take `jnp.nanmean` if that is what you want.
 from __future__ import annotations
 
 import dataclasses
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
+from diffmetrics._core.doors import SetOptions
 from diffmetrics._metrics.counts import Counts
 
 
@@ -81,10 +82,7 @@ class Curve:
 def curve(
     scores: ArrayLike,
     labels: ArrayLike,
-    *,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> Curve:
     r"""Counts at every threshold that there is: the exact curve of a set of scores.
 
@@ -117,46 +115,13 @@ def curve(
     References:
       Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27, 2006, algorithm 1.
     """
-    s, positive, negative = _admit(scores, labels, axis, where, weights)
+    s, positive, negative = doors.scored(scores, labels, **options)
     falling, *masses = jax.lax.sort((-s, positive, negative), num_keys=1)
     last = jnp.concatenate(
         [falling[..., 1:] != falling[..., :-1], jnp.ones_like(falling[..., :1], bool)], -1
     )
     tp, fp = (_of_ties(jnp.cumsum(mass, -1, dtype=mass.dtype), last) for mass in masses)
     return Curve(_between_ends(tp, fp), _after(jnp.inf, -falling))
-
-
-def _admit(
-    scores: ArrayLike,
-    labels: ArrayLike,
-    axis: Axis,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checked scores, and the mass of positives and of negatives, with the set on the last axis."""
-    s, y = jnp.asarray(scores), jnp.asarray(labels)
-    if jnp.issubdtype(s.dtype, jnp.complexfloating):
-        raise TypeError(f"scores must be real, got {s.dtype} of shape {s.shape}.")
-    doors.require_shape("labels", y, s.shape, "scores")
-    mask = doors.select(where, s.shape, "scores")
-    w = doors.check_weights(weights, s.shape, "scores")
-    axes = doors.normalize_axis(axis, s.ndim)
-    s = numbers.as_float(scores)
-    hard = not jnp.issubdtype(y.dtype, jnp.floating) and w is None
-    positive = (y != 0).astype(jnp.int32) if hard else _as_share(y)
-    negative = 1 - positive
-    if w is not None:
-        positive, negative = (numbers.as_float(w) * x for x in (positive, negative))
-    s = jnp.where(jnp.isnan(s), -jnp.inf, s)
-    if mask is not None:
-        s = jnp.where(mask, s, -jnp.inf)
-        positive, negative = (jnp.where(mask, x, jnp.zeros_like(x)) for x in (positive, negative))
-    s, positive, negative = (doors.sets_last(x, axes) for x in (s, positive, negative))
-    return s, positive, negative
-
-
-def _as_share(y: jax.Array) -> jax.Array:
-    return numbers.as_float(y if jnp.issubdtype(y.dtype, jnp.floating) else y != 0)
 
 
 def _of_ties(total: jax.Array, last: jax.Array) -> jax.Array:
@@ -182,10 +147,7 @@ def threshold_counts(
     scores: ArrayLike,
     labels: ArrayLike,
     thresholds: ArrayLike,
-    *,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> Curve:
     r"""Counts at given thresholds, which add up over batches, devices and hosts.
 
@@ -224,7 +186,7 @@ def threshold_counts(
       >>> print(dm.roc_auc(total))
       0.875
     """
-    s, positive, negative = _admit(scores, labels, axis, where, weights)
+    s, positive, negative = doors.scored(scores, labels, **options)
     t = numbers.as_float(thresholds)
     if t.ndim != 1:
         raise ValueError(f"thresholds must be a vector, got shape {t.shape}.")

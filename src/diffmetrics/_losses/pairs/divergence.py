@@ -22,7 +22,6 @@ from diffmetrics._losses.pairs.softmax_pairs import (
     kl_term,
     log_softmax,
     pair,
-    require_classes,
     symmetric_kl,
     symmetric_kl_term,
 )
@@ -243,7 +242,7 @@ def js_divergence_from_probabilities(
 def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The checked pair of distributions plus `epsilon`, as logarithms."""
     p, q = numbers.as_float(p), numbers.as_float(q)
-    require_classes("p", p)
+    doors.require_classes("p", p)
     doors.require_shape("q", q, p.shape, "p")
     epsilon = doors.parameter("epsilon", epsilon, p.shape, "p")
     return jnp.log(p + epsilon), jnp.log(q + epsilon)

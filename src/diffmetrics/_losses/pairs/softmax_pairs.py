@@ -20,14 +20,9 @@ def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array
     hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
     doors.require_float("logits_p", p, hint)
     doors.require_float("logits_q", q, hint)
-    require_classes("logits_p", p)
+    doors.require_classes("logits_p", p)
     doors.require_shape("logits_q", q, p.shape, "logits_p")
     return p, q
-
-
-def require_classes(name: str, x: jax.Array) -> None:
-    if x.ndim == 0 or x.shape[-1] < 2:
-        raise ValueError(f"{name} must have a last axis of two or more classes, got {x.shape}.")
 
 
 def held_at_zero(x: jax.Array) -> jax.Array:

@@ -6,14 +6,14 @@ The arguments and errors are described once, at the top of `_operating_points`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
+from diffmetrics._core.doors import SetOptions
 from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, given, share_of
 
 
@@ -95,9 +95,7 @@ def precision_at_recall_lagrangian(
     target_recall: ArrayLike,
     prevalence: ArrayLike | None = None,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
     r"""Fewest false alarms at logit 0 while `target_recall` of the positives are above it.
 
@@ -138,7 +136,7 @@ def precision_at_recall_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     factor, recall = _multiplier(multipliers, z), given("target_recall", target_recall, z)
     share, _ = _class_shares(positive, negative, prevalence)
     objective = _objective(z, positive, negative, factor, jnp.ones_like(factor), surrogate)
@@ -157,9 +155,7 @@ def tpr_at_fpr_lagrangian(
     target_fpr: ArrayLike,
     prevalence: ArrayLike | None = None,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
     r"""Most positives above logit 0 while at most `target_fpr` of the negatives are.
 
@@ -200,7 +196,7 @@ def tpr_at_fpr_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     factor, fpr = _multiplier(multipliers, z), given("target_fpr", target_fpr, z)
     _, share = _class_shares(positive, negative, prevalence)
     objective = _objective(z, positive, negative, jnp.ones_like(factor), factor, surrogate)
@@ -219,9 +215,7 @@ def recall_at_precision_lagrangian(
     target_precision: ArrayLike,
     prevalence: ArrayLike | None = None,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
     r"""Most positives above logit 0 while `target_precision` of what is above it is positive.
 
@@ -263,7 +257,7 @@ def recall_at_precision_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     factor, precision = _multiplier(multipliers, z), given("target_precision", target_precision, z)
     share, _ = _class_shares(positive, negative, prevalence)
     return _recall_at_precision(z, positive, negative, factor, precision, share, surrogate)
@@ -279,9 +273,7 @@ def pr_auc_lagrangian(
     precision_range: tuple[ArrayLike, ArrayLike] = (0.0, 1.0),
     prevalence: ArrayLike | None = None,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
     r"""The mean of K losses of recall at precision, each with its own threshold and multiplier.
 
@@ -322,7 +314,7 @@ def pr_auc_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     factors, shifts = jax.lax.stop_gradient(numbers.as_float(multipliers)), numbers.as_float(biases)
     anchors = factors.shape[-1] if factors.ndim else 0
     if anchors == 0 or factors.shape[:-1] != z.shape[:-1]:

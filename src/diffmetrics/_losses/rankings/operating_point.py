@@ -1,19 +1,45 @@
-r"""The quantile form of losses at an operating point: the threshold is an order statistic.
+"""Losses at an operating point: the threshold is an order statistic of one class.
 
-The arguments and errors are described once, at the top of `_operating_points`.
+docs/operating_points.md says when to take this form, and when the Lagrangian one.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.doors import Axis
+from diffmetrics._core.doors import SetOptions
+
+Surrogate = Literal["logistic", "hinge"]
+
+# The surrogates at 0, by which they are divided to bound the step.
+AT_ZERO: dict[str, float] = {"logistic": math.log(2.0), "hinge": 1.0}
+
+
+def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
+    """A hyper-parameter in the shape of the loss of the sets `z`."""
+    x = numbers.as_float(value)
+    doors.require_broadcast(name, x, z.shape[:-1], "the loss")
+    return jnp.broadcast_to(x, z.shape[:-1])
+
+
+def share_of(mass: jax.Array, total: jax.Array) -> jax.Array:
+    """Each element's share of a total, taken before summing: large logits would overflow."""
+    return numbers.divide(mass, total[..., None])
+
+
+def cost(x: jax.Array, surrogate: Surrogate) -> jax.Array:
+    """The surrogate of x ≥ 0."""
+    if surrogate == "logistic":
+        return numbers.capped(slopes.softpluses(x)[0])
+    if surrogate == "hinge":
+        return slopes.hinge(1.0 + x)
+    raise ValueError(f'surrogate must be "logistic" or "hinge", got {surrogate!r}.')
 
 
 @doors.compiled("axis", "surrogate")
@@ -23,9 +49,7 @@ def precision_at_recall_loss(
     *,
     target_recall: ArrayLike,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""False alarms per positive, at the threshold that finds `target_recall` of the positives.
 
@@ -62,7 +86,7 @@ def precision_at_recall_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     recall = given("target_recall", target_recall, z)[..., None]
     share = share_of(negative, jnp.sum(positive, -1))
     return _overtaken(-z, positive, share, 1.0 - recall, surrogate)[..., 0]
@@ -75,9 +99,7 @@ def fpr_at_tpr_loss(
     *,
     target_tpr: ArrayLike,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""A bound on the false positive rate where `target_tpr` of the positives are found.
 
@@ -114,7 +136,7 @@ def fpr_at_tpr_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     tpr = given("target_tpr", target_tpr, z)[..., None]
     share = share_of(negative, jnp.sum(negative, -1))
     return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)[..., 0]
@@ -127,9 +149,7 @@ def tpr_at_fpr_loss(
     *,
     target_fpr: ArrayLike,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""A bound on the share of positives missed at the threshold that lets `target_fpr` pass.
 
@@ -166,7 +186,7 @@ def tpr_at_fpr_loss(
       Mackey, Luo and Eban, Constrained classification and ranking via quantiles, 2018,
       arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     fpr = given("target_fpr", target_fpr, z)[..., None]
     share = share_of(positive, jnp.sum(positive, -1))
     return _overtaken(z, negative, share, fpr, surrogate)[..., 0]
@@ -179,9 +199,7 @@ def recall_at_precision_loss(
     *,
     target_precision: ArrayLike,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""A bound on the share of positives missed among the false alarms that a precision allows.
 
@@ -220,7 +238,7 @@ def recall_at_precision_loss(
       becomes one by way of all positives is ours. The threshold at which the current ranking has
       precision α would be exact, but it jumps when two neighbours change places, and trained worse.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     precision = given("target_precision", target_precision, z)
     found = jnp.sum(positive, -1)
     allowed = numbers.divide((1.0 - precision) * found, precision * jnp.sum(negative, -1))
@@ -235,9 +253,7 @@ def pr_auc_loss(
     *,
     num_anchors: int = 20,
     surrogate: Surrogate = "logistic",
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""A bound on one minus the area under the precision-recall curve, from K of its points.
 
@@ -276,7 +292,7 @@ def pr_auc_loss(
       The anchors: Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802. The quantiles: Mackey, Luo and Eban, 2018, arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, axis, where, weights)
+    z, positive, negative = doors.two_classes(logits, labels, **options)
     recalls = (jnp.arange(num_anchors, dtype=z.dtype) + 0.5) / num_anchors
     share = share_of(negative, jnp.sum(positive, -1))
     every = jnp.broadcast_to(recalls, (*z.shape[:-1], num_anchors))
@@ -325,30 +341,3 @@ def _thresholds(z: jax.Array, mass: jax.Array, rates: jax.Array) -> jax.Array:
     part = jnp.where(there, jax.lax.stop_gradient(mass)[..., None, :], 0.0)
     part = share_of(part, jnp.sum(part, -1))
     return q[..., 0] + jnp.sum(part * jnp.where(there, z[..., None, :] - q, 0.0), -1)
-
-
-Surrogate = Literal["logistic", "hinge"]
-
-# The surrogates at 0, by which they are divided to bound the step.
-AT_ZERO: dict[str, float] = {"logistic": math.log(2.0), "hinge": 1.0}
-
-
-def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
-    """A hyper-parameter in the shape of the loss of the sets `z`."""
-    x = numbers.as_float(value)
-    doors.require_broadcast(name, x, z.shape[:-1], "the loss")
-    return jnp.broadcast_to(x, z.shape[:-1])
-
-
-def share_of(mass: jax.Array, total: jax.Array) -> jax.Array:
-    """Each element's share of a total, taken before summing: large logits would overflow."""
-    return numbers.divide(mass, total[..., None])
-
-
-def cost(x: jax.Array, surrogate: Surrogate) -> jax.Array:
-    """The surrogate of x ≥ 0."""
-    if surrogate == "logistic":
-        return numbers.capped(slopes.softpluses(x)[0])
-    if surrogate == "hinge":
-        return slopes.hinge(1.0 + x)
-    raise ValueError(f'surrogate must be "logistic" or "hinge", got {surrogate!r}.')

@@ -22,12 +22,14 @@ The arguments are those of every set loss (see `_set_loss`), but for these:
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._core.doors import Activation, Axis, SetOptions
 from diffmetrics._core.order import Order, earlier, from_here, later
 from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, of_pairs, weighted
 
@@ -39,9 +41,7 @@ def roc_auc_loss(
     *,
     surrogate: Surrogate = "squared_hinge",
     margin: ArrayLike = 1.0,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean over all pairs of how far the positive fails to score above the negative.
 
@@ -82,7 +82,7 @@ def roc_auc_loss(
       classification, 2023, arXiv:2302.11062. Burges et al., Learning to rank using gradient
       descent, ICML 2005 (logistic). Freund et al., RankBoost, JMLR 2003 (exponential).
     """
-    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    z, one, other = doors.two_classes(logits, labels, **options)
     return of_pairs(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
 
 
@@ -95,9 +95,7 @@ def partial_roc_auc_loss(
     min_tpr: ArrayLike = 0.0,
     surrogate: Surrogate = "squared_hinge",
     margin: ArrayLike = 1.0,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""`roc_auc_loss` of the negatives that score highest, and of the positives that score lowest.
 
@@ -139,7 +137,7 @@ def partial_roc_auc_loss(
     References:
       Zhu et al., When AUC meets DRO, ICML 2022, arXiv:2203.00176.
     """
-    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    z, one, other = doors.two_classes(logits, labels, **options)
     largest, least = numbers.as_float(max_fpr), numbers.as_float(min_tpr)
     for name, rate in (("max_fpr", largest), ("min_tpr", least)):
         if rate.ndim:
@@ -157,9 +155,7 @@ def average_precision_loss(
     labels: ArrayLike,
     *,
     temperature: ArrayLike = 1.0,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""One minus average precision, with soft ranks: Smooth-AP.
 
@@ -202,7 +198,7 @@ def average_precision_loss(
       Brown et al., Smooth-AP: smoothing the path towards large-scale image retrieval, 2020,
       arXiv:2007.12163.
     """
-    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    z, one, other = doors.two_classes(logits, labels, **options)
     return _smooth_ap(z, one, other, numbers.as_float(temperature))
 
 
@@ -283,7 +279,7 @@ def aucm_loss(
       Yuan et al., Large-scale robust deep AUC maximization, ICCV 2021, arXiv:2012.03173.
     """
     p, *_ = doors.activate(logits, labels, where, weights, activation)
-    p, one, other = doors.two_classes(p, labels, axis, where, weights)
+    p, one, other = doors.two_classes(p, labels, axis=axis, where=where, weights=weights)
     total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
     shares = [numbers.divide(mass, whole) for mass, whole in zip((one, other), total, strict=True)]
     means = [jnp.sum(share * p, -1, keepdims=True) for share in shares]
@@ -299,10 +295,7 @@ def aucm_loss(
 def aum_loss(
     logits: ArrayLike,
     labels: ArrayLike,
-    *,
-    axis: Axis = None,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Area under the minimum of both error rates, as the threshold moves.
 
@@ -336,7 +329,7 @@ def aum_loss(
       Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate loss for binary
       classification and changepoint detection, JMLR 2023, arXiv:2107.01285.
     """
-    z, one, other = doors.two_classes(logits, labels, axis, where, weights)
+    z, one, other = doors.two_classes(logits, labels, **options)
     return _aum(z, one, other)
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.doors import Activation, Axis
 from diffmetrics._metrics.counts import Counts
 
@@ -61,12 +61,11 @@ def lovasz_hinge_loss(
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790; Yu and Blaschko, The
       Lovász hinge, 2015, arXiv:1512.07797.
     """
-    z, y, mask, w = doors.admit(logits, labels, where, weights, ids=False)
-    y = y.astype(z.dtype)
+    z, y, _, _ = doors.admit(logits, labels, where, weights, ids=False)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
-    errors = jax.nn.relu(1.0 - z * (2.0 * y - 1.0))
+    errors = jax.nn.relu(1.0 - slopes.margins(z, y.astype(z.dtype)))
     axes = doors.normalize_axis(axis, z.ndim)
-    return _extension(errors, y, axes, mask, w, prior)[0]
+    return _extension(errors, y, axes, where, weights, prior)[0]
 
 
 @doors.compiled("axis", "activation")
@@ -111,10 +110,9 @@ def lovasz_softmax_loss(
     References:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
+    p, y, _, _ = doors.activate(logits, labels, where, weights, activation)
     axes = doors.class_axes(axis, p.shape)
-    y = y.astype(p.dtype)
-    loss, positives = _extension(jnp.abs(y - p), y, axes, mask, w, prior)
+    loss, positives = _extension(jnp.abs(y - p), y, axes, where, weights, prior)
     present = (positives > 0).astype(p.dtype)
     return numbers.divide(jnp.sum(present * loss, -1), jnp.sum(present, -1))
 
@@ -123,28 +121,28 @@ def _extension(
     errors: jax.Array,
     labels: jax.Array,
     axes: tuple[int, ...],
-    where: jax.Array | None,
-    weights: jax.Array | None,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
     prior: Counts,
 ) -> tuple[jax.Array, jax.Array]:
     """The Lovász extension of the Jaccard loss at `errors`, and the positives of each set."""
-    w = jnp.ones_like(errors) if weights is None else jnp.broadcast_to(weights, errors.shape)
+    mass = doors.mass_of(where, weights, errors.shape, "logits", errors.dtype)
     if where is not None:
-        errors, w, labels = (jnp.where(where, x, 0.0) for x in (errors, w, labels))
-
-    e, y, w = (doors.sets_last(x.astype(errors.dtype), axes) for x in (errors, labels, w))
-    slope = _slopes(jax.lax.stop_gradient(e), y, w, prior)
+        errors, labels = (jnp.where(where, x, jnp.zeros_like(x)) for x in (errors, labels))
+    e, positive, negative = doors.labelled_rows(errors, labels, mass, axes)
+    slope = _slopes(jax.lax.stop_gradient(e), positive, negative, prior)
     # Every coefficient depends on the errors only through their order, so it is a constant
     # almost everywhere, and the gradient needs neither a gather nor a second sort.
     loss = jnp.sum(e * jax.lax.stop_gradient(slope), -1)
-    return loss, jnp.sum(w * y, -1)
+    return loss, jnp.sum(positive, -1)
 
 
-def _slopes(errors: jax.Array, labels: jax.Array, weights: jax.Array, prior: Counts) -> jax.Array:
+def _slopes(
+    errors: jax.Array, positive: jax.Array, negative: jax.Array, prior: Counts
+) -> jax.Array:
     """By how much each element raises the Jaccard loss when it joins the larger errors."""
     position = jax.lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1)
-    _, y, w, origin = jax.lax.sort((-errors, labels, weights, position), num_keys=1)
-    miss, alarm = w * y, w * (1.0 - y)
+    _, miss, alarm, origin = jax.lax.sort((-errors, positive, negative, position), num_keys=1)
     pseudo = jax.tree.map(lambda cell: jnp.asarray(cell)[..., None], prior)
     # Counts just before each element: everything larger is mistaken, the rest is not.
     misses, alarms = jnp.cumsum(miss, -1) - miss, jnp.cumsum(alarm, -1) - alarm
@@ -154,8 +152,7 @@ def _slopes(errors: jax.Array, labels: jax.Array, weights: jax.Array, prior: Cou
     # 1 - tp / union grows by this much. As a difference of two losses near 1 it would lose most of
     # its digits, and among a million elements most slopes would round to zero.
     rise = numbers.divide(miss + alarm * numbers.divide(before.tp, union), union + alarm)
-    first = (union <= numbers.NOTHING) & (
-        alarm > 0
-    )  # a mistake between empty sets costs everything
-    slopes = jnp.where(first, 1.0, rise)
-    return jnp.put_along_axis(jnp.zeros_like(slopes), origin, slopes, axis=-1, inplace=False)
+    # A mistake between empty sets costs everything.
+    first = (union <= numbers.NOTHING) & (alarm > 0)
+    rise = jnp.where(first, 1.0, rise)
+    return jnp.put_along_axis(jnp.zeros_like(rise), origin, rise, axis=-1, inplace=False)

@@ -14,12 +14,12 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import Activation, Axis
-from diffmetrics._losses.sets.score_loss import Options, score_loss, spelled_out
+from diffmetrics._losses.sets.score_loss import Options, score_loss
 from diffmetrics._metrics import scores
 from diffmetrics._metrics.counts import Counts, count
 
 
-@spelled_out
+@doors.spelled_out
 def fbeta_loss(
     logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
 ) -> jax.Array:
@@ -52,7 +52,7 @@ def fbeta_loss(
     return score_loss(scores.fbeta)(logits, labels, beta=beta, **options)
 
 
-@spelled_out
+@doors.spelled_out
 def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Dice coefficient.
 
@@ -83,7 +83,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     return score_loss(scores.dice)(logits, labels, **options)
 
 
-@spelled_out
+@doors.spelled_out
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Jaccard index (intersection over union).
 
@@ -112,7 +112,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     return score_loss(scores.jaccard)(logits, labels, **options)
 
 
-@spelled_out
+@doors.spelled_out
 def tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -159,7 +159,7 @@ def _focal_tversky(
     return 1.0 - numbers.power(1.0 - scores.tversky(counts, fp_weight, fn_weight), gamma)
 
 
-@spelled_out
+@doors.spelled_out
 def focal_tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -201,7 +201,7 @@ def focal_tversky_loss(
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, gamma=gamma, **options)
 
 
-@spelled_out
+@doors.spelled_out
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Matthews correlation, in [0, 2].
 
@@ -227,7 +227,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
     return score_loss(scores.mcc)(logits, labels, **options)
 
 
-@spelled_out
+@doors.spelled_out
 def balanced_accuracy_loss(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
 ) -> jax.Array:

@@ -30,30 +30,22 @@ for labels of another shape (``(B,)`` against ``(B, 1)`` too) or class count, a 
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypedDict, TypeVar
+from typing import Annotated, Any
 
 import jax
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors
-from diffmetrics._core.doors import Activation, Axis
-from diffmetrics._metrics import scores
+from diffmetrics._core.doors import Activation, Axis, SetOptions
 from diffmetrics._metrics.counts import Counts, count
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
+class Options(SetOptions, total=False):
+    """The keywords that every overlap loss takes; docs/arguments.md explains them."""
 
-class Options(TypedDict, total=False):
-    """The keywords that every set loss takes; the docstring of this module explains them."""
-
-    axis: Axis
-    where: ArrayLike | None
-    weights: ArrayLike | None
-    activation: Activation
-    prior: Counts
+    activation: Annotated[Activation, jax.nn.sigmoid]
+    prior: Annotated[Counts, Counts()]
 
 
 @functools.lru_cache(256)  # the same score is the same jitted loss: a call in a loop compiles once
@@ -105,14 +97,3 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         return 1.0 - score(soft + prior, **hyperparameters)
 
     return loss
-
-
-def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
-    """Show the options by name in `help` and editors' signatures, where `**options` stands."""
-    own = inspect.signature(function)
-    named = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    shared = inspect.signature(score_loss(scores.dice)).parameters.values()
-    options = [p for p in shared if p.kind is p.KEYWORD_ONLY]
-    documented: Any = function
-    documented.__signature__ = own.replace(parameters=[*named, *options])
-    return function
