@@ -1,12 +1,13 @@
-r"""The Lagrangian form of losses at an operating point: multipliers, and the step that moves them.
+"""Losses at an operating point with multipliers, and the step that moves them.
 
-The arguments and errors are described once, at the top of `_operating_points`.
+docs/operating_points.md says when to take this form, and when the one with a quantile.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -136,14 +137,9 @@ def precision_at_recall_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
-    factor, recall = _multiplier(multipliers, z), given("target_recall", target_recall, z)
-    share, _ = _class_shares(positive, negative, prevalence)
-    objective = _objective(z, positive, negative, factor, jnp.ones_like(factor), surrogate)
-    slack = factor * (1.0 - recall) * share * AT_ZERO[surrogate]
-    found, total = _above(z, positive), jnp.sum(positive, -1)
-    violation = numbers.divide(recall * total - found, total)
-    return objective - slack, _constraint(z, positive, negative, violation, surrogate)
+    sets = doors.two_classes(logits, labels, **options)
+    recall = given("target_recall", target_recall, sets[0])
+    return _lagrangian(_RECALL, sets, multipliers, recall, prevalence, surrogate)
 
 
 @doors.compiled("axis", "surrogate")
@@ -196,14 +192,9 @@ def tpr_at_fpr_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
-    factor, fpr = _multiplier(multipliers, z), given("target_fpr", target_fpr, z)
-    _, share = _class_shares(positive, negative, prevalence)
-    objective = _objective(z, positive, negative, jnp.ones_like(factor), factor, surrogate)
-    slack = factor * fpr * share * AT_ZERO[surrogate]
-    alarms, total = _above(z, negative), jnp.sum(negative, -1)
-    violation = numbers.divide(alarms - fpr * total, total)
-    return objective - slack, _constraint(z, positive, negative, violation, surrogate)
+    sets = doors.two_classes(logits, labels, **options)
+    fpr = given("target_fpr", target_fpr, sets[0])
+    return _lagrangian(_FPR, sets, multipliers, fpr, prevalence, surrogate)
 
 
 @doors.compiled("axis", "surrogate")
@@ -257,10 +248,9 @@ def recall_at_precision_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
       arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
-    factor, precision = _multiplier(multipliers, z), given("target_precision", target_precision, z)
-    share, _ = _class_shares(positive, negative, prevalence)
-    return _recall_at_precision(z, positive, negative, factor, precision, share, surrogate)
+    sets = doors.two_classes(logits, labels, **options)
+    precision = given("target_precision", target_precision, sets[0])
+    return _lagrangian(_PRECISION, sets, multipliers, precision, prevalence, surrogate)
 
 
 @doors.compiled("axis", "surrogate")
@@ -325,17 +315,77 @@ def pr_auc_lagrangian(
     doors.require_shape("biases", shifts, factors.shape, "multipliers")
     low, high = map(numbers.as_float, precision_range)
     precisions = low + (high - low) * jnp.arange(1, anchors + 1, dtype=z.dtype) / (anchors + 1)
-    share, _ = _class_shares(positive, negative, prevalence)
-    positive, negative = positive[..., None, :], negative[..., None, :]
-    shifted, share = z[..., None, :] + shifts[..., None], share[..., None]
-    losses, constraint = _recall_at_precision(
-        shifted, positive, negative, factors, precisions, share, surrogate
-    )
+    shares = [share[..., None] for share in _class_shares(positive, negative, prevalence)]
+    anchored = (z[..., None, :] + shifts[..., None], positive[..., None, :], negative[..., None, :])
+    losses, constraint = _relaxed(_PRECISION, anchored, factors, precisions, shares, surrogate)
     return numbers.capped(jnp.sum(losses / anchors, -1)), constraint
 
 
-def _multiplier(multipliers: ArrayLike, z: jax.Array) -> jax.Array:
-    return jax.lax.stop_gradient(given("multipliers", multipliers, z))
+# --- the engine -----------------------------------------------------------------------------------
+
+Sets = tuple[jax.Array, jax.Array, jax.Array]
+"""Logits, mass of positives and mass of negatives, as rows."""
+
+
+class _Trade(NamedTuple):
+    """A constraint with multiplier λ and target t, among shares π and 1 - π of the classes."""
+
+    factors: Callable[[Any, Any], tuple[Any, Any]]
+    """What a miss and a false alarm cost, of λ and t."""
+    slack: Callable[[Any, Any, Any, Any], jax.Array]
+    """What the target allows, in units of the surrogate at 0, of λ, t, π and 1 - π."""
+    violation: Callable[[Any, Any, Any, Any, Any], jax.Array]
+    """By how much the exact rate misses t, of t, hits, false alarms, positives and negatives."""
+
+
+_RECALL = _Trade(
+    lambda factor, target: (factor, 1.0),
+    lambda factor, target, share, _: factor * (1.0 - target) * share,
+    lambda target, hits, alarms, p, n: numbers.divide(target * p - hits, p),
+)
+_FPR = _Trade(
+    lambda factor, target: (1.0, factor),
+    lambda factor, target, _, share: factor * target * share,
+    lambda target, hits, alarms, p, n: numbers.divide(alarms - target * n, n),
+)
+_PRECISION = _Trade(
+    lambda factor, target: (1.0 + factor * (1.0 - target), factor * target),
+    lambda factor, target, share, _: factor * (1.0 - target) * share,
+    lambda target, hits, alarms, p, n: jnp.where(
+        p > 0, numbers.divide(alarms, hits + alarms) - (1.0 - target), 0.0
+    ),
+)
+
+
+def _lagrangian(
+    trade: _Trade,
+    sets: Sets,
+    multipliers: ArrayLike,
+    target: jax.Array,
+    prevalence: ArrayLike | None,
+    surrogate: Surrogate,
+) -> tuple[jax.Array, Constraint]:
+    z, positive, negative = sets
+    factor = jax.lax.stop_gradient(given("multipliers", multipliers, z))
+    shares = _class_shares(positive, negative, prevalence)
+    return _relaxed(trade, sets, factor, target, shares, surrogate)
+
+
+def _relaxed(
+    trade: _Trade,
+    sets: Sets,
+    factor: jax.Array,
+    target: jax.Array,
+    shares: Sequence[jax.Array],
+    surrogate: Surrogate,
+) -> tuple[jax.Array, Constraint]:
+    """The mean cost of an example less what the target allows, and how the constraint stands."""
+    z, positive, negative = sets
+    objective = _objective(sets, *trade.factors(factor, target), surrogate)
+    slack = trade.slack(factor, target, *shares) * AT_ZERO[surrogate]
+    totals = jnp.sum(positive, -1), jnp.sum(negative, -1)
+    violation = trade.violation(target, _above(z, positive), _above(z, negative), *totals)
+    return objective - slack, _constraint(sets, violation, surrogate)
 
 
 def _class_shares(
@@ -349,15 +399,9 @@ def _class_shares(
     return numbers.divide(p, p + n), numbers.divide(n, p + n)
 
 
-def _objective(
-    z: jax.Array,
-    positive: jax.Array,
-    negative: jax.Array,
-    on_misses: jax.Array,
-    on_alarms: jax.Array,
-    surrogate: Surrogate,
-) -> jax.Array:
+def _objective(sets: Sets, on_misses: Any, on_alarms: Any, surrogate: Surrogate) -> jax.Array:
     """The mean cost per example, with a factor on each class."""
+    z, positive, negative = sets
     total = jnp.sum(positive + negative, -1)
     misses = jnp.sum(share_of(positive, total) * cost(-z, surrogate), -1)
     alarms = jnp.sum(share_of(negative, total) * cost(z, surrogate), -1)
@@ -365,37 +409,14 @@ def _objective(
     return numbers.capped(on_misses * numbers.capped(misses) + on_alarms * numbers.capped(alarms))
 
 
-def _recall_at_precision(
-    z: jax.Array,
-    positive: jax.Array,
-    negative: jax.Array,
-    factor: jax.Array,
-    precision: jax.Array,
-    prevalence: jax.Array,
-    surrogate: Surrogate,
-) -> tuple[jax.Array, Constraint]:
-    alike = 1.0 + factor * (1.0 - precision)
-    objective = _objective(z, positive, negative, alike, factor * precision, surrogate)
-    slack = factor * (1.0 - precision) * prevalence * AT_ZERO[surrogate]
-    hits, alarms = _above(z, positive), _above(z, negative)
-    exceeded = numbers.divide(alarms, hits + alarms) - (1.0 - precision)
-    violation = jnp.where(jnp.sum(positive, -1) > 0, exceeded, 0.0)
-    return objective - slack, _constraint(z, positive, negative, violation, surrogate)
-
-
 def _above(z: jax.Array, mass: jax.Array) -> jax.Array:
     """How much is above the threshold, exactly."""
     return jnp.sum(jnp.where(z > 0, mass, 0.0), -1)
 
 
-def _constraint(
-    z: jax.Array,
-    positive: jax.Array,
-    negative: jax.Array,
-    violation: jax.Array,
-    surrogate: Surrogate,
-) -> Constraint:
-    misses = numbers.capped(jnp.sum(positive * cost(-z, surrogate), -1) / AT_ZERO[surrogate])
-    alarms = numbers.capped(jnp.sum(negative * cost(z, surrogate), -1) / AT_ZERO[surrogate])
-    found = jnp.sum(positive, -1) - misses
-    return jax.lax.stop_gradient(Constraint(found, alarms, violation))
+def _constraint(sets: Sets, violation: jax.Array, surrogate: Surrogate) -> Constraint:
+    z, positive, negative = sets
+    unit = AT_ZERO[surrogate]
+    misses = numbers.capped(jnp.sum(positive * cost(-z, surrogate), -1) / unit)
+    alarms = numbers.capped(jnp.sum(negative * cost(z, surrogate), -1) / unit)
+    return jax.lax.stop_gradient(Constraint(jnp.sum(positive, -1) - misses, alarms, violation))
