@@ -1,7 +1,4 @@
-"""Every edge of a gradient and every precision decision, once, with its reason.
-
-A function here is used by at least one family above; nothing here knows what a loss is.
-"""
+"""Every edge of a gradient and every precision decision, once, with its reason."""
 
 from __future__ import annotations
 

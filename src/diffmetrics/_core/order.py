@@ -1,4 +1,4 @@
-"""What metrics that sort have in common: equal keys share what they stand for.
+"""Sorted rows: an order to go to and come back from, and ties that share what they stand for.
 
 An order among equal keys would be that of the data set, and the metric would depend on it.
 """

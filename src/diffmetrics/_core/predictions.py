@@ -1,23 +1,4 @@
-r"""The doors of the losses of predicted distributions, and the density that they share.
-
-**Order.** The prediction first, in the order in which a distribution is written, and the target
-last: ``f(mean, scale, target)``, ``f(lower, upper, target)``, ``f(samples, target)``; everything
-else by keyword. What describes several members of an ensemble, draws of the weights or components
-of a mixture has them on a **leading** axis, as `jax.vmap` returns them: ``[K, ...]``.
-
-* `mean` and `target` have one shape ``[...]``, and nothing is broadcast to or from it but `scale`
-  and hyper-parameters: one deviation for all, or one for each output.
-* `scale` is in the units of the target, and positive; it is the standard deviation of a normal
-  distribution. What is not positive counts as the least positive number, so that a network that
-  reaches 0 has a finite loss, and a gradient that leads back.
-* Nothing is reduced: ``.mean()`` is the caller's.
-* float16 and bfloat16 are computed, and losses returned, in float32.
-* Value and gradient are finite for all finite arguments. What is beyond the largest number of the
-  type is that number, with its sign.
-
-Errors, at trace time: `TypeError` for integer predictions, `ValueError` for shapes that differ,
-``(B,)`` against ``(B, 1)`` too, or that do not broadcast.
-"""
+"""The doors of the losses of predicted distributions, and the density that they share."""
 
 from __future__ import annotations
 

@@ -1,27 +1,4 @@
-r"""The doors of the losses that keep one value per element or example, and what all of them share.
-
-**Binary losses** take `logits` of any shape ``[...]``, positive for the positive class, and
-`labels` of exactly that shape; every element is a decision of its own (multilabel included) and
-has its own loss. **Softmax losses** take `logits` ``[..., C]``, in which the classes of the last
-axis compete, and `labels` as class ids ``[...]`` or as one-hot or probabilities ``[..., C]``; every
-example has one loss.
-
-* `labels` are 0 or 1, as boolean, integer or float. The cross-entropies, and what is linear in the
-  label like them, also take probabilities; their docstring says so.
-* An id outside 0 … C-1 is no class: loss and gradient are 0. Divide the sum by the number of
-  labelled examples, ``loss.sum() / (labels >= 0).sum()``.
-* Nothing is reduced: ``.mean()`` is the caller's, weights are a factor, and a mask is
-  ``loss(jnp.where(mask, logits, 0.0), labels).mean(where=mask)``.
-* Hyper-parameters are numbers, or arrays that broadcast to `logits` (binary: one per label) and are
-  traced: sweeping them does not compile again, and `jax.vmap` runs over them.
-* float16 and bfloat16 logits are computed, and their losses returned, in float32.
-* Values and gradients are finite for every finite logit; a loss beyond the largest float32 is that
-  number.
-
-Errors, at trace time: `TypeError` for integer logits; `ValueError` for labels of another shape
-(``(B,)`` against ``(B, 1)`` too), class ids that are not integers, or a hyper-parameter that does
-not broadcast.
-"""
+"""The softmax of logits whose classes compete on the last axis, and its cross-entropy."""
 
 from __future__ import annotations
 

@@ -54,10 +54,6 @@ def expected_fbeta(
       chosen, even for the case that nothing is positive: where that shall score 1 as in some
       multi-label work, the empty set is worth ``jnp.prod(1 - probabilities)``.
 
-    Raises:
-      TypeError: if `probabilities` are not floating, `chosen` or `where` not boolean.
-      ValueError: if the shapes differ, do not broadcast, or an axis is out of range.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> p = jnp.array([0.5, 0.5])
@@ -114,10 +110,6 @@ def maximize_expected_fbeta(
       The set, boolean in the shape of `probabilities`, and its expected score in the shape of
       `probabilities` without `axis`. Of equal scores the smallest set; it is empty, with score 0,
       only where all probabilities are 0 (see `expected_fbeta`).
-
-    Raises:
-      TypeError: if `probabilities` are not floating, or `where` not boolean.
-      ValueError: if shapes do not broadcast, or an axis is out of range.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What class frequencies tell: weights of classes, and logits for another prior.
+"""Logits for other class frequencies than those of the training data, and what these are.
 
 Before any of this, try the threshold (`fit_threshold`): on tabular data it usually does for a
 decision what a weight or a resampled batch does, and leaves the probabilities alone.
@@ -44,10 +44,6 @@ def correct_prior(
     Returns:
       Logits ``[...]``. A prior of 0 or 1 is taken as 1e-18 away.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if a prior does not broadcast to `logits`.
-
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
       >>> z = jnp.array([0.0, 2.0])  # of a model trained on balanced batches
@@ -85,10 +81,6 @@ def correct_class_priors(
 
     Returns:
       Logits ``[..., C]``. A prior of 0 is taken as 1e-18.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if they have no axis of classes, or priors do not broadcast to them.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -145,10 +137,6 @@ def estimate_prior(
     Returns:
       Prior in [0, 1], of the shape of `logits` without `axis`; of no examples `trained_prior`.
 
-    Raises:
-      TypeError: if `logits` are not floating or `where` is not boolean.
-      ValueError: if shapes do not broadcast, or an axis is out of range.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([-3.0, -2.5, -4.0, -3.0, 2.0])  # of a model trained on balanced batches
@@ -200,10 +188,6 @@ def estimate_class_priors(
     Returns:
       Priors that sum to 1, of the shape of `logits` without `axis`; of no examples
       `trained_priors`.
-
-    Raises:
-      TypeError: if `logits` are not floating or `where` is not boolean.
-      ValueError: if shapes do not broadcast, or an axis is out of range or names the last.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -40,11 +40,6 @@ def fit_scale(
     Returns:
       Factor ≥ 0, of the shape without `axis`.
 
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, `scale` does not broadcast, or there
-        is nothing.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> y = jnp.array([1.0, -1.0, 3.0, -3.0])
@@ -81,10 +76,6 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
       Temperature, a scalar between 0.001 and 1000. It is the former if the logits are right without
       exception, the latter if they are worse than none.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes fit neither way.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -151,7 +142,7 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
       fewer than c / (1 - c).
 
     Raises:
-      ValueError: if there is nothing, or `coverage` is no scalar.
+      ValueError: if there are no scores.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

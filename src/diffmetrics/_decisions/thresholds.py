@@ -1,4 +1,4 @@
-r"""Decisions: the threshold, or the set, that is best for the score by which one is judged.
+"""The threshold that is best for the score by which one is judged.
 
 A trained model gives scores. What is done with them is a separate choice, which costs no training
 and on imbalanced data often gains as much as another loss does.
@@ -65,9 +65,6 @@ def fit_threshold(
       Where there are no examples it is inf. Between neighbouring floats nothing lies midway; the
       threshold is then the larger, and only `>=` is right. Scores of ±inf cannot be passed by:
       to predict nothing then takes ``> inf``, and everything ``>= -inf``.
-
-    Raises:
-      TypeError, ValueError: as in `curve`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -152,9 +149,6 @@ def bootstrap_threshold(
       Two `OperatingPoint`: what `fit_threshold` finds, and the standard errors of both its fields.
       The errors are NaN where there are no examples.
 
-    Raises:
-      TypeError, ValueError: as in `curve`.
-
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
       >>> s, y = jnp.array([0.9, 0.7, 0.4, 0.3, 0.2, 0.1]), jnp.array([1, 0, 1, 1, 0, 0])
@@ -224,9 +218,6 @@ def bayes_threshold(cost: ArrayLike) -> jax.Array:
 
     Returns:
       Threshold in [0, 1], ``[...]``; 0 where no decision costs more than another.
-
-    Raises:
-      ValueError: if `cost` is not ``[..., 2, 2]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -34,10 +34,6 @@ def log_loss(
     Returns:
       The mean over all elements, a scalar; NaN if there are none.
 
-    Raises:
-      TypeError: if `probabilities` are not floating or `where` is not boolean.
-      ValueError: if the shapes fit neither way, or do not broadcast.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.log_loss(jnp.array([0.9, 0.2]), jnp.array([1, 0])).round(4))
@@ -95,8 +91,7 @@ def top_k_accuracy(
       Share in [0, 1], a scalar; NaN if there are no examples.
 
     Raises:
-      TypeError: if `where` is not boolean.
-      ValueError: if `labels` are not ids of the scores' shape without classes, or k < 1.
+      ValueError: if k is less than 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -132,9 +132,7 @@ def counts(
       Otherwise float32, or float64 for float64 input.
 
     Raises:
-      TypeError: if predictions are integers (class ids go to `confusion`), or `where` is not
-        boolean.
-      ValueError: if shapes differ, do not broadcast, or an axis is out of range.
+      TypeError: if predictions are integers: class ids go to `confusion`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -202,10 +200,6 @@ def confusion(
       Matrix ``[C, C]``, true classes in rows. int32 without weights, else float32. An element
       with either id outside [0, C) (a void label such as 255 or -1) is not counted.
 
-    Raises:
-      TypeError: if ids are not integers, or `where` is not boolean.
-      ValueError: if shapes differ or do not broadcast.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> dm.confusion(jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, 255]), 3).tolist()
@@ -241,9 +235,6 @@ def one_vs_rest(matrix: ArrayLike) -> Counts:
 
     Returns:
       `Counts` of shape ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
-
-    Raises:
-      ValueError: if the last two dimensions are not equal.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -220,9 +220,6 @@ def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") ->
     Returns:
       In [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
 
-    Raises:
-      ValueError: for another method.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> c = dm.curve(jnp.array([4.0, 3.0, 2.0, 1.0, 0.0]), jnp.array([1, 0, 1, 0, 0]))

@@ -102,10 +102,6 @@ def curve(
       `Curve` of the shape of `scores` without `axis`, and n + 1 thresholds. Its counts are int32,
       exact to 2³¹, for labels that are not floating and without weights; else float32.
 
-    Raises:
-      TypeError: if `scores` are complex or `where` is not boolean.
-      ValueError: if the shapes differ, do not broadcast, or an axis is out of range.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> c = dm.curve(jnp.array([0.9, 0.4, 0.4, 0.1]), jnp.array([1, 1, 0, 0]))
@@ -173,8 +169,7 @@ def threshold_counts(
       host (`Curve.to_host`).
 
     Raises:
-      TypeError: if `scores` are complex or `where` is not boolean.
-      ValueError: if `thresholds` are not a vector, or the other shapes differ or do not broadcast.
+      ValueError: if `thresholds` are not a vector.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

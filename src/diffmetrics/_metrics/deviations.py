@@ -1,9 +1,8 @@
-r"""Whether predicted deviations are right on average: coverage, calibration, sharpness.
+"""Whether predicted deviations are right on average: coverage, calibration, sharpness.
 
-Arguments come as in `_distribution`: ``(mean, scale, target)``, the target last. The metrics reduce
-over `axis`, by default all; ``axis=0`` of ``[n, D]`` judges every output by itself. They are exact,
-jit and vmap over splits and members, and have a gradient, for what it is worth. A metric of a
-finite test set is never perfect: `attainable` says what it would be if the deviations were right.
+The metrics reduce over `axis`, by default all; ``axis=0`` of ``[n, D]`` judges every output by
+itself. A metric of a finite test set is never perfect: `attainable` says what it would be if the
+deviations were right.
 """
 
 from __future__ import annotations
@@ -38,10 +37,6 @@ def normal_interval(
     Returns:
       Lower and upper end ``[...]``.
 
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if `scale` or `coverage` do not broadcast to `mean`.
-
     Example:
       >>> import diffmetrics as dm
       >>> lower, upper = dm.normal_interval(1.0, 2.0, coverage=0.95)
@@ -75,9 +70,6 @@ def interval_coverage(
     Returns:
       Share in [0, 1] and mean width, of the shape without `axis`.
 
-    Raises:
-      ValueError: if the shapes differ, or there is nothing.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> ends = dm.normal_interval(jnp.zeros(4), jnp.ones(4), coverage=0.9)
@@ -109,10 +101,6 @@ def probability_integral_transform(
 
     Returns:
       Probabilities ``[...]``.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -150,11 +138,6 @@ def regression_calibration_error(
     Returns:
       Error in [0, 0.5], of the shape without `axis`. With the true deviations it is about
       0.31 / √n, and not 0.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, `scale` does not broadcast, or there
-        is nothing.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -209,9 +192,7 @@ def normalized_calibration_error(
       Error ≥ 0, of the shape without `axis`. Not 0 with the true deviations: about 0.6 √(B / n).
 
     Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, `scale` does not broadcast, or there
-        are fewer predictions than bins.
+      ValueError: if there are fewer predictions than bins.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -256,9 +237,6 @@ def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
 
     Returns:
       Deviation ≥ 0, of the shape without `axis`.
-
-    Raises:
-      ValueError: if there is nothing.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

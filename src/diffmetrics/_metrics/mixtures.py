@@ -1,4 +1,8 @@
-"""Members of an ensemble, or draws of the weights, as one predicted distribution."""
+"""Members of an ensemble, or draws of the weights, as one predicted distribution.
+
+means, scales = jax.vmap(network)(draws_of_weights)       # [K, B], or an ensemble's parameters
+aleatoric, epistemic = dm.decompose_variance(means, scales)
+"""
 
 from __future__ import annotations
 
@@ -32,11 +36,6 @@ def mixture_log_likelihood(
 
     Returns:
       Log-density ``[...]``.
-
-    Raises:
-      TypeError: if `means` or `scales` are not floating.
-      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
-        do not fit.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -76,11 +75,6 @@ def moment_matched_log_likelihood(
 
     Returns:
       Log-density ``[...]``.
-
-    Raises:
-      TypeError: if `means` or `scales` are not floating.
-      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
-        do not fit.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -128,10 +122,6 @@ def decompose_variance(
 
     Returns:
       Aleatoric and epistemic variance ``[...]``, both ≥ 0.
-
-    Raises:
-      TypeError: if `means` or `scales` are not floating.
-      ValueError: if there is no member, or `scales` or `weights` do not fit.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -77,10 +77,6 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int =
     Returns:
       `Reliability` (confidence, accuracy, examples).
 
-    Raises:
-      TypeError: if `probabilities` are not floating.
-      ValueError: if the shapes fit neither way, or `bins` is less than 1.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> p = jnp.array([[0.75, 0.25], [0.25, 0.75], [0.75, 0.25]])
@@ -114,10 +110,6 @@ def expected_calibration_error(
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples.
 
-    Raises:
-      TypeError: if `probabilities` are not floating.
-      ValueError: if the shapes fit neither way, or `bins` is less than 1.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> p, y = jnp.array([0.9, 0.8, 0.7, 0.2]), jnp.array([1, 1, 0, 0])
@@ -150,10 +142,6 @@ def adaptive_calibration_error(
 
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples.
-
-    Raises:
-      TypeError: if `probabilities` are not floating.
-      ValueError: if the shapes fit neither way, or `bins` is less than 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -198,10 +186,6 @@ def debiased_calibration_error(
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples, or chance explains all.
 
-    Raises:
-      TypeError: if `probabilities` are not floating.
-      ValueError: if the shapes fit neither way, or `bins` is less than 1.
-
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
       >>> p = jax.random.uniform(jax.random.key(0), (500,))
@@ -239,10 +223,6 @@ def brier_decomposition(
 
     Returns:
       `BrierDecomposition` of scalars, all 0 if there are no examples.
-
-    Raises:
-      TypeError: if `probabilities` are not floating.
-      ValueError: if the shapes fit neither way, or `bins` is less than 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

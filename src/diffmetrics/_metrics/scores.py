@@ -365,9 +365,6 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
     Returns:
       The correlation in [-1, 1], shape ``[...]``.
 
-    Raises:
-      ValueError: if the last two dimensions are not equal.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.multiclass_mcc(jnp.array([[9, 1, 0], [1, 8, 1], [0, 2, 8]])))
@@ -411,9 +408,6 @@ def multiclass_kappa(
 
     Returns:
       Agreement beyond chance, at most 1, shape ``[...]``. 0 where chance alone never disagrees.
-
-    Raises:
-      ValueError: for another `weighting`, or if the last two dimensions are not equal.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

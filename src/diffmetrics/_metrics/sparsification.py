@@ -63,9 +63,6 @@ def sparsification_curve(
     Returns:
       `Sparsification` (kept, error, oracle), with n places on a last axis.
 
-    Raises:
-      ValueError: if the shapes differ, or there is nothing.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> curve = dm.sparsification_curve(jnp.array([3.0, 1.0, 2.0]), jnp.array([-2.0, 1.0, 0.0]))
@@ -109,9 +106,6 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
     Returns:
       Relative area ≥ 0, of the shape without `axis`; 0 if all errors are equal.
 
-    Raises:
-      ValueError: if the shapes differ, or there is nothing.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> error = jnp.array([0.1, -0.4, 0.2, 0.8])
@@ -152,9 +146,6 @@ def risk_at_coverage(
     Returns:
       Mean error, of the shape without `axis`.
 
-    Raises:
-      ValueError: if the shapes differ, there is nothing, or `coverage` is no scalar.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> u, e = jnp.array([1.0, 2.0, 3.0, 4.0]), jnp.array([0.1, 0.3, -0.2, 2.0])
@@ -188,9 +179,6 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Ar
 
     Returns:
       Correlation in [-1, 1], of the shape without `axis`; 0 if either is constant.
-
-    Raises:
-      ValueError: if the shapes differ, or there is nothing.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -235,10 +223,6 @@ def attainable(
 
     Returns:
       The values of the metric, with `draws` on a leading axis.
-
-    Raises:
-      TypeError: if `scale` is not floating.
-      ValueError: if `draws` is less than 1.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp

@@ -87,8 +87,7 @@ def balanced_batches(
       on labels, batch size, seed and i alone.
 
     Raises:
-      TypeError: if `labels` are not integers.
-      ValueError: if they are not ``[n]``, name no class, or `batch_size` is less than 1.
+      ValueError: if the labels name no class.
 
     Example:
       >>> import diffmetrics as dm, numpy as np
@@ -127,8 +126,7 @@ def stratified_batches(
       on labels, batch size, seed and i alone.
 
     Raises:
-      TypeError: if `labels` are not integers.
-      ValueError: if they are not ``[n]``, name no class, or `batch_size` is less than 1.
+      ValueError: if the labels name no class.
 
     Example:
       >>> import diffmetrics as dm, numpy as np

@@ -61,8 +61,7 @@ def combine(
       were dropped, the ones that the caller had computed anyway.
 
     Raises:
-      ValueError: if the names differ, there are none, a loss has another shape, or a weight does
-        not broadcast.
+      ValueError: if the names differ, or a loss has another shape than the first.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp

@@ -5,8 +5,6 @@ happened, in the units of the target: of a prediction without spread it is the a
 proper, and an outlier costs its distance and not its square.
 
 .. math:: \mathrm{CRPS}(F, y) = \int (F(t) - 1[t \ge y])^2 dt = E|X - y| - \tfrac12 E|X - X'|
-
-What the arguments have in common, the target last, is said in `_distribution`.
 """
 
 from __future__ import annotations
@@ -58,10 +56,6 @@ def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.A
 
     Returns:
       Score ≥ 0 ``[...]`` in the units of the target.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -117,9 +111,7 @@ def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) ->
       it, and equal draws part in the order in which they came.
 
     Raises:
-      TypeError: if `samples` are not floating.
-      ValueError: if `target` has not the shape of one draw, or there is none; of a fair score, only
-        one.
+      ValueError: if there is no draw or, of a fair score, only one.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -169,11 +161,6 @@ def crps_mixture(
 
     Returns:
       Score ≥ 0 ``[...]`` in the units of the target.
-
-    Raises:
-      TypeError: if `means` or `scales` are not floating.
-      ValueError: if there is no member, `target` has not the shape of one, or `scales` or `weights`
-        do not fit.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,11 +1,8 @@
-r"""Likelihoods of a network that predicts a mean and a deviation, and the head that makes them.
+"""Likelihoods of a network that predicts a mean and a deviation, and the head that makes them.
 
-What their arguments have in common, the order ``(mean, scale, target)`` first of all, is said in
-`_distribution`.
-
-    mean, raw = model(x)                       # two linear outputs, without activation
-    scale = dm.scale_from_raw(raw)
-    loss = dm.gaussian_nll(mean, scale, y).mean()
+mean, raw = model(x)                       # two linear outputs, without activation
+scale = dm.scale_from_raw(raw)
+loss = dm.gaussian_nll(mean, scale, y).mean()
 """
 
 from __future__ import annotations
@@ -54,10 +51,6 @@ def scale_from_raw(
       Deviations ≥ `min_scale` ``[...]``, and > 0. Far below 0 the gradient vanishes, as that of the
       exponential does.
 
-    Raises:
-      TypeError: if `raw` is not floating.
-      ValueError: if a hyper-doors.parameter does not broadcast to `raw`.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.scale_from_raw(jnp.array([-1e4, -2.0, 0.0, 2.0]), min_scale=0.25).round(2))
@@ -66,7 +59,7 @@ def scale_from_raw(
     References:
       Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
       estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168, whose code makes
-      the first variance a doors.parameter.
+      the first variance a parameter.
     """
     r = jnp.asarray(raw)
     doors.require_float("raw", r, "It is the output of a linear layer.")
@@ -99,10 +92,6 @@ def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -141,10 +130,6 @@ def beta_nll(
 
     Returns:
       Loss ``[...]``.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or another one does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -214,10 +199,6 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
     Returns:
       Loss ``[...]``.
 
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
-
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
       >>> print(jax.grad(dm.faithful_nll)(3.0, 0.01, 1.0))
@@ -258,10 +239,6 @@ def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Arr
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or `scale` does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -311,10 +288,6 @@ def student_t_nll(
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if the shapes of `mean` and `target` differ, or another one does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,7 +1,4 @@
-r"""Losses of a quantile or an interval that is predicted, without a distribution.
-
-What their arguments have in common, the target last, is said in `_distribution`.
-"""
+"""Losses of a quantile or an interval that is predicted, without a distribution."""
 
 from __future__ import annotations
 
@@ -31,10 +28,6 @@ def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) ->
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `quantile` is not floating.
-      ValueError: if the shapes differ, or `level` does not broadcast to `quantile`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -92,10 +85,6 @@ def interval_score(
 
     Returns:
       Score ``[...]`` in the units of the target, ≥ 0 if the ends are in order.
-
-    Raises:
-      TypeError: if `lower` or `upper` are not floating.
-      ValueError: if the shapes differ, or `coverage` does not broadcast to `lower`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,10 +1,4 @@
-r"""Distributions over weights, and what their draws, or the members of an ensemble, say together.
-
-Members lead, ``[K, ...]``, and the target comes last, as said in `_distribution`:
-
-    means, scales = jax.vmap(network)(draws_of_weights)       # [K, B], or an ensemble's parameters
-    aleatoric, epistemic = dm.decompose_variance(means, scales)
-"""
+"""Distributions over weights: their divergence from the prior, and the evidence lower bound."""
 
 from __future__ import annotations
 
@@ -45,10 +39,6 @@ def kl_normal(
 
     Returns:
       Divergence ≥ 0 ``[...]``, in nats.
-
-    Raises:
-      TypeError: if `mean` or `scale` are not floating.
-      ValueError: if another one does not broadcast to `mean`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

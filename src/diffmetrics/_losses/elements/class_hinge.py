@@ -1,8 +1,7 @@
-r"""Hinges between classes of which one is right.
+"""Hinges between classes of which one is right.
 
-What their arguments have in common is said in `_per_example`. At a kink the slope is that of the
-side that still pulls, as in `_margin`; where several wrong classes share the maximum, they share
-its slope evenly.
+At a kink the slope is that of the side that still pulls; where several wrong classes share the
+maximum, they share its slope evenly.
 """
 
 from __future__ import annotations
@@ -42,10 +41,6 @@ def crammer_singer_loss(
       Loss ≥ 0 ``[...]``, in logits. Wrong classes that share the maximum share its slope evenly; a
       wrong class that is exactly at its margin still pulls.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -83,10 +78,6 @@ def weston_watkins_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits. A wrong class that is exactly at its margin still pulls.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

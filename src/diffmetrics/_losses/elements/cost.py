@@ -1,7 +1,7 @@
 """Losses of a cost matrix, for when it matters what is mistaken for what.
 
-What their arguments have in common is said in `_per_example`. Where the probabilities are good, no
-loss is needed: predict the class of the least expected cost, ``jnp.argmin(p @ cost, -1)``.
+Where the probabilities are good, no loss is needed: predict the class of the least expected cost,
+``jnp.argmin(p @ cost, -1)``.
 """
 
 from __future__ import annotations
@@ -37,10 +37,6 @@ def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike)
 
     Returns:
       Expected cost ``[...]``, in the unit of `cost`.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as probabilities, or `cost` is not ``[C, C]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -102,10 +98,6 @@ def cost_sensitive_cross_entropy(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or `cost` is not ``[C, C]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,7 +1,4 @@
-"""Cross-entropy and its relatives: one value per element (sigmoid) or per example (softmax).
-
-What their arguments have in common is said in `_per_example`.
-"""
+"""Cross-entropy and its relatives: one value per element (sigmoid) or per example (softmax)."""
 
 from __future__ import annotations
 
@@ -29,10 +26,6 @@ def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Returns:
       Loss ≥ 0 ``[...]``, in nats.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -73,10 +66,6 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
       Loss ≥ 0 ``[...]``, in nats.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as probabilities.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -113,10 +102,6 @@ def sigmoid_focal_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -177,11 +162,6 @@ def softmax_focal_loss(
     Returns:
       Loss ≥ 0 ``[...]``.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-doors.parameter does not
-        broadcast.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -241,10 +221,6 @@ def sigmoid_poly_loss(
     Returns:
       Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.sigmoid_poly_loss(jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, 1])).round(1))
@@ -291,10 +267,6 @@ def softmax_poly_loss(
     Returns:
       Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or `epsilon` does not broadcast.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -332,10 +304,6 @@ def generalized_cross_entropy(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or `q` does not broadcast.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

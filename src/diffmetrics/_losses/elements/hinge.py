@@ -1,16 +1,10 @@
-r"""Binary hinges: losses that ask a logit to be right by a margin.
+"""Binary hinges: losses that ask a logit to be right by a margin.
 
-What their arguments have in common is said in `_per_example`. The margin of an element is
-:math:`m = (2y - 1) z`: the logit for label 1, minus the logit for label 0. Labels are 0 or 1, never
--1 or 1: values are not checked, and a label -1 would pull three times as hard.
-
-**At a kink the slope is that of the side that still pulls.** The hinge at m = `margin` has slope
--1, the perceptron at logit 0 has slope -1, the ramp has it at both of its ends; so a network whose
-last layer starts at zero learns from the first step. `jnp.maximum` would give half of it and
-`jax.nn.relu` nothing.
+The margin of an element is m = (2y - 1) z: the logit for label 1, minus the logit for label 0. At a
+kink the slope is that of the side that still pulls.
 
 A slope beyond the largest number of the logits' type is that number, so that float16 gradients are
-finite too. Subnormal float32 logits count as 0, which is what XLA makes of them.
+finite, too. Subnormal float32 logits count as 0, which is what XLA makes of them.
 """
 
 from __future__ import annotations
@@ -41,10 +35,6 @@ def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0)
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits. The slope at m = ρ is -1.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or `margin` does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -100,10 +90,6 @@ def squared_hinge_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or `margin` does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -161,10 +147,6 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
     Returns:
       Loss ≥ 0 ``[...]``, in logits.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or `width` does not broadcast to `logits`.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.smooth_hinge_loss(jnp.array([2.0, 1.0, 0.5]), jnp.array([1, 0, 1])))
@@ -218,10 +200,6 @@ def softplus_hinge_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits; above the hinge by (log 2) / b at most.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -277,10 +255,6 @@ def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
       Loss ≥ 0 ``[...]``.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.modified_huber_loss(jnp.array([2.0, 3.0, 0.5]), jnp.array([1, 0, 1])))
@@ -324,10 +298,6 @@ def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     Returns:
       Loss in [0, 1] ``[...]``. The slope at m = 0 and at m = 1 is -1.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.ramp_loss(jnp.array([2.0, 3.0, 0.5]), jnp.array([1, 0, 1])))
@@ -367,10 +337,6 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Returns:
       Loss ≥ 0 ``[...]``. Where it is held at the largest number, its slope is held too.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -416,10 +382,6 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits. The slope at logit 0 is -1 in m, so zero weights learn.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

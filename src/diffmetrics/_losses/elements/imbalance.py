@@ -1,7 +1,7 @@
 """Cross-entropy for classes of unequal size: by weights, by focus, by the prior, by a margin.
 
-What their arguments have in common is said in `_per_example`. All of them move where the decision
-falls, and most distort the probabilities; before training anew, try the threshold.
+All of them move the decision, and most distort the probabilities; before training anew, try the
+threshold.
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ def weighted_sigmoid_cross_entropy(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or the weight does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -93,11 +89,6 @@ def weighted_softmax_cross_entropy(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as probabilities, or `class_weights` are not
-        one per class.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -168,10 +159,6 @@ def asymmetric_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -264,10 +251,6 @@ def logit_adjusted_sigmoid_loss(
     Returns:
       Loss ≥ 0 ``[...]``.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
@@ -319,11 +302,6 @@ def logit_adjusted_softmax_loss(
     Returns:
       Loss ≥ 0 ``[...]``.
 
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as probabilities, `prevalence` is not one per
-        class, or `tau` does not broadcast to the examples.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
@@ -372,11 +350,6 @@ def ldam_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, `class_counts` is not one per
-        class, or `max_margin` or `scale` is not a number.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

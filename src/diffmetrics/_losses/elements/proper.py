@@ -1,8 +1,7 @@
 """Proper scoring rules besides cross-entropy: least, on average, at the true probability.
 
-What their arguments have in common is said in `_per_example`. They differ in the probabilities at
-which they want to be right. All are calibrated if the network can fit the data; where it cannot,
-the choice says where it may be wrong.
+They differ in the probabilities at which they want to be right. All are calibrated if the network
+can fit the data; where it cannot, the choice says where it may be wrong.
 """
 
 from __future__ import annotations
@@ -35,10 +34,6 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Returns:
       Loss in [0, 1] ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -88,10 +83,6 @@ def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> 
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or `center` does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -158,10 +149,6 @@ def beta_family_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if `logits` are not floating.
-      ValueError: if the shapes differ, or a hyper-doors.parameter does not broadcast to `logits`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,8 +1,4 @@
-r"""Losses of embeddings, in which distance or angle says who is who: one value per pair or example.
-
-An embedding lies along the last axis, ``[..., D]``. Embeddings that are compared come in exactly
-the same shape, and what is said of a pair has their shape without the last axis: nothing is
-broadcast. float16 and bfloat16 are computed, and losses returned, in float32.
+"""Losses of embeddings, in which distance or angle says who is who: one value per pair or example.
 
 A distance is Euclidean, and its gradient is the unit vector between the two. Where they coincide it
 has no direction and the gradient is 0, so a pair that should be apart does not part by itself.
@@ -42,11 +38,6 @@ def contrastive_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if the embeddings are not floating.
-      ValueError: if the shapes of the embeddings differ, `same` has not their shape without the
-        last axis, or `margin` does not broadcast to it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -165,11 +156,6 @@ def batch_hard_triplet_loss(
       Loss ≥ 0 ``[n]``. An anchor without a positive or without a negative, and one that does not
       take part, costs 0 with zero gradient.
 
-    Raises:
-      TypeError: if the embeddings are not floating or `where` is not boolean.
-      ValueError: if `embeddings` are not ``[n, D]``, `identities` are not integers ``[n]``, or
-        another argument does not broadcast to ``[n]``.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> x, ids = jnp.array([[0.0, 0.0], [0.6, 0.8], [0.0, 1.5], [9.0, 9.0]]), [1, 1, 2, 3]
@@ -256,11 +242,6 @@ def angular_margin_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``, in nats.
-
-    Raises:
-      TypeError: if `cosines` are not floating.
-      ValueError: if `labels` fit neither as ids nor as one-hot, or a hyper-doors.parameter does not
-        broadcast to the examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

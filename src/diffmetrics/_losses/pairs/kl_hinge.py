@@ -1,9 +1,4 @@
-r"""The losses that learn identities from divergences between pairs of softmax distributions.
-
-Both distributions of a pair come in exactly the same shape, and what is said of a pair has their
-shape without the last axis: nothing is broadcast. float16 and bfloat16 are computed, and values
-returned, in float32. A divergence beyond 3e38 is held there.
-"""
+"""Losses that learn identities from divergences between pairs of softmax distributions."""
 
 from __future__ import annotations
 
@@ -51,11 +46,6 @@ def kl_hinge_loss(
 
     Returns:
       Loss ≥ 0 ``[...]``.
-
-    Raises:
-      TypeError: if the logits are not floating.
-      ValueError: if the shapes of the logits differ, `same` has not their shape without the last
-        axis, or a hyper-doors.parameter does not broadcast to it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -124,11 +114,6 @@ def pairwise_kl_hinge_loss(
 
     Returns:
       Loss ≥ 0, a scalar. Without any pair it is 0 with zero gradient.
-
-    Raises:
-      TypeError: if `logits` are not floating or `where` is not boolean.
-      ValueError: if `logits` are not ``[n, C]`` with two or more classes, `identities` are not
-        integers ``[n]``, or another argument does not broadcast to ``[n, n]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Pairs of softmax distributions: their door, and divergences of them in closed form."""
+"""Divergences of pairs of softmax distributions in closed form, and the door to them."""
 
 from __future__ import annotations
 

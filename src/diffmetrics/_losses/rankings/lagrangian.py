@@ -122,9 +122,6 @@ def precision_at_recall_lagrangian(
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
       its `Constraint`, whose violation is ρ less the exact recall, 0 where no label is positive.
 
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 1, 1])
@@ -177,9 +174,6 @@ def tpr_at_fpr_lagrangian(
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
       its `Constraint`, whose violation is the exact false positive rate less r, 0 where no label is
       negative.
-
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -234,9 +228,6 @@ def recall_at_precision_lagrangian(
       precision is 1, so that the multiplier falls until something is; where no label is positive
       the violation is 0.
 
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 0, 1])
@@ -290,8 +281,7 @@ def pr_auc_lagrangian(
       its `Constraint`, the loss's shape and ``[K]``, each entry at its own threshold.
 
     Raises:
-      TypeError, ValueError: as described at the top of this module; `ValueError` too if
-        `multipliers` has no last axis of anchors, or `biases` another shape.
+      ValueError: if `multipliers` has no last axis of anchors, or `biases` another shape.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

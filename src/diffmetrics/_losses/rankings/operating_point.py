@@ -73,9 +73,6 @@ def precision_at_recall_loss(
       Loss L ≥ 0, the shape of `logits` without `axis`. The exact precision at recall ρ is at least
       ρ / (ρ + L). 0 with zero gradient where no label is positive.
 
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 1, 0])
@@ -122,9 +119,6 @@ def fpr_at_tpr_loss(
     Returns:
       Loss ≥ the exact false positive rate at that true positive rate, the shape of `logits`
       without `axis`. 0 with zero gradient where a class is absent.
-
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -173,9 +167,6 @@ def tpr_at_fpr_loss(
       Loss ≥ one minus the exact true positive rate of ``logits > q``, the shape of `logits`
       without `axis`. 0 with zero gradient where a class is absent.
 
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 1, 0])
@@ -223,9 +214,6 @@ def recall_at_precision_loss(
     Returns:
       Loss ≥ one minus the exact recall at that many false alarms, the shape of `logits` without
       `axis`. 0 with zero gradient where a class is absent.
-
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -278,9 +266,6 @@ def pr_auc_loss(
     Returns:
       Loss in [0, 1], the shape of `logits` without `axis`; with as many anchors as positives it
       bounds one minus the average precision. 0 with zero gradient where no label is positive.
-
-    Raises:
-      TypeError, ValueError: as described at the top of this module.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

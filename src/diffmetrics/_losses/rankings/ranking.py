@@ -1,23 +1,16 @@
-r"""Losses over all pairs of a positive and a negative, without all pairs.
+"""Losses over all pairs of a positive and a negative, without all pairs.
 
-Each is a mean over the :math:`n_+ n_-` pairs of a set, or a function of soft ranks, in
-O(n log n) time and O(n) memory: one sort, after which a sum over pairs is a running sum over the
-gaps between neighbours. Every such term is ≥ 0 and knows only differences, so an offset of the
-scores costs no digits.
+Each is a mean over the n₊ n₋ pairs of a set, or a function of soft ranks, in O(n log n) time and
+O(n) memory. A weight weighs an example, and a pair by the product of its two.
 
 **A ranking loss leaves the offset free**: adding a constant to all logits changes nothing, so the
 threshold is anywhere and probabilities mean nothing. Train it together with a cross-entropy
 (``sigmoid_cross_entropy(z, y).mean() + roc_auc_loss(z, y)``), or tune the threshold. And expect
 little: on tabular data none of them beats a tuned cross-entropy by more than noise.
 
-The arguments are those of every set loss (see `_set_loss`), but for these:
-
-* `labels` are 0 or 1; floating ones are positive above ½.
-* `weights` weigh examples, and a pair by the product of its two.
-* A set in which a class is absent has no pair: loss and gradient are 0. Small batches of a rare
-  class teach nothing then; see docs/microbatches.md for one loss over many of them.
-* Gradients are closed forms. At a kink, and between equal scores, they are those of the side that
-  still pulls.
+A set in which a class is absent has no pair: loss and gradient are 0. Small batches of a rare class
+teach nothing then; docs/microbatches.md makes one loss of many of them. At a kink, and between
+equal scores, gradients are those of the side that still pulls.
 """
 
 from __future__ import annotations
@@ -67,9 +60,6 @@ def roc_auc_loss(
 
     Returns:
       Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
-
-    Raises:
-      TypeError, ValueError: as in every set loss; `ValueError` for another surrogate.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -123,8 +113,7 @@ def partial_roc_auc_loss(
       Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
 
     Raises:
-      TypeError, ValueError: as in every set loss; `ValueError` for another surrogate, or rates
-        that are not numbers.
+      ValueError: if a rate is not a number.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -182,9 +171,6 @@ def average_precision_loss(
     Returns:
       Loss in [0, 1], of the shape of `logits` without `axis`; 0 with zero gradient without a
       positive.
-
-    Raises:
-      TypeError, ValueError: as in every set loss.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -266,9 +252,6 @@ def aucm_loss(
     Returns:
       Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
 
-    Raises:
-      TypeError, ValueError: as in every set loss.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, 0.5, 1.0, -1.0]), jnp.array([1, 1, 0, 0])
@@ -315,9 +298,6 @@ def aum_loss(
     Returns:
       Loss ≥ 0, in logits, of the shape of `logits` without `axis`; 0 with zero gradient if a class
       is absent.
-
-    Raises:
-      TypeError, ValueError: as in every set loss.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

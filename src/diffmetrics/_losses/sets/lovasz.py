@@ -49,9 +49,6 @@ def lovasz_hinge_loss(
       Jaccard loss from above. The gradient at the hinge's kink is 0. Without a positive label it
       is the largest error's hinge.
 
-    Raises:
-      TypeError, ValueError: as in every set loss.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.lovasz_hinge_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
@@ -99,7 +96,7 @@ def lovasz_softmax_loss(
       last axis. 0 with zero gradient where no class has a label.
 
     Raises:
-      TypeError, ValueError: as in every set loss; `ValueError` too if `axis` names the last axis.
+      ValueError: if `axis` names the last axis.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

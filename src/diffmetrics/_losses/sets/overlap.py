@@ -1,8 +1,4 @@
-"""Overlap losses of masks and labels: one minus a score of soft counts, and two relatives.
-
-The shared keywords (`axis`, `where`, `weights`, `activation`, `prior`) and the errors are described
-once, at the top of `_set_loss`, which holds the engine; see also docs/idea.md.
-"""
+"""Overlap losses of masks and labels: one minus a score of soft counts, and two relatives."""
 
 from __future__ import annotations
 
@@ -286,9 +282,6 @@ def squared_dice_loss(
     Returns:
       Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
 
-    Raises:
-      TypeError, ValueError: as in every set loss.
-
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.squared_dice_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])))
@@ -342,7 +335,7 @@ def generalized_dice_loss(
       where no class has a label.
 
     Raises:
-      TypeError, ValueError: as in every set loss; `ValueError` too if `axis` names the last axis.
+      ValueError: if `axis` names the last axis.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp

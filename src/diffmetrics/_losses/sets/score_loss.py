@@ -1,31 +1,4 @@
-r"""The engine of set losses: any score of counts becomes a loss of logits.
-
-A set loss reduces over `axis` and keeps the rest; it is *not* a mean of per-element losses, so the
-mean of the losses of two halves is another quantity than the loss of the whole. Over microbatches
-and devices, add the counts and divide once (docs/microbatches.md).
-
-The options mean the same in every set loss, and all are keywords:
-
-* `logits`: real scores ``[...]``, floating. float16 and bfloat16 are accumulated in float32.
-* `labels`: the shape of `logits`; 0/1 as boolean or integer, or soft in [0, 1]. With an activation
-  over classes also integer class ids of shape ``logits.shape[:-1]``; no one-hot array is made.
-* `axis`: axes that are counted together; the loss has the shape of the others. Default: all.
-  Static.
-* `where`: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-* `weights`: factor per element, broadcasts to `logits`.
-* `activation`: makes probabilities of logits: `jax.nn.sigmoid` (default), `jax.nn.softmax` over the
-  last axis, the identity for probabilities, or any callable that keeps the shape. Static.
-* `prior`: pseudo-counts, added once after summing. Without a positive label the overlap losses are
-  the constant 1 with zero gradient; ``prior=Counts(tp=1.0)`` makes them teach emptiness.
-
-With `jax.nn.softmax` say which axes to count: ``axis=(0, 1, 2)`` of ``[B, H, W, C]`` keeps one loss
-per class, whose mean is the macro loss. Counting *all* axes pools the classes, and the pooled
-Dice of a softmax is its mean true-class probability: soft accuracy, blind to imbalance.
-
-Errors, at trace time: `TypeError` for integer logits or a `where` that is not boolean; `ValueError`
-for labels of another shape (``(B,)`` against ``(B, 1)`` too) or class count, a `where` or
-`weights` that does not broadcast, an axis out of range, an activation that changes the shape.
-"""
+"""The engine of overlap losses: any score of counts becomes a loss of logits."""
 
 from __future__ import annotations
 
