@@ -25,8 +25,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from benchmarks import microbatch, report, scaling, work
-from benchmarks import peers as peers_
+from benchmarks import microbatch, peers as peers_, report, scaling, work
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run

@@ -16,8 +16,7 @@ from flax import nnx
 from rich.console import Console
 
 from experiments import records, training
-from experiments.speakers import features, protocol, recordings
-from experiments.speakers import voices as generated
+from experiments.speakers import features, protocol, recordings, voices as generated
 from experiments.speakers.losses import LOSSES, Loss
 from experiments.speakers.measure import FEW, Heard, spread_evenly
 from experiments.speakers.networks import NETWORKS, SHORTEST, NetworkName, Outputs, unit

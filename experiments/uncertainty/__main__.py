@@ -23,8 +23,7 @@ import tyro
 from rich.console import Console
 
 from experiments import commands, training
-from experiments.uncertainty import multiloss as several
-from experiments.uncertainty import reports
+from experiments.uncertainty import multiloss as several, reports
 from experiments.uncertainty.collapse import collapse
 from experiments.uncertainty.study import USUAL, Settings, run_all
 from experiments.uncertainty.synthetic import synthetic

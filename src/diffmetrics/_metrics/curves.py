@@ -93,10 +93,8 @@ def curve(
       scores: ``[...]``, larger for the positive class; logits, probabilities or distances with a
         minus. NaN counts as less than any other.
       labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
-      axis: axes that form one set; the others remain. Default: all. ``axis=0`` of ``[n, L]`` is a
-        curve for every label. Static.
-      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
-      weights: factor ≥ 0 per element, broadcasts to `scores`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md; ``axis=0`` of ``[n, L]`` is a
+        curve for every label.
 
     Returns:
       `Curve` of the shape of `scores` without `axis`, and n + 1 thresholds. Its counts are int32,
@@ -159,9 +157,8 @@ def threshold_counts(
       scores: ``[...]``, larger for the positive class.
       labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
       thresholds: ``[K]``, in any order; the same in every batch. inf and -inf are added.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
-      weights: factor ≥ 0 per element, broadcasts to `scores`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md; ``axis=0`` of ``[n, L]`` is a
+        curve for every label.
 
     Returns:
       `Curve` of the shape of `scores` without `axis`, and K + 2 thresholds. Its counts are int32

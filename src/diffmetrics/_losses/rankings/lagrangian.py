@@ -114,9 +114,7 @@ def precision_at_recall_lagrangian(
       target_recall: ρ.
       prevalence: π, the share of positives; by default the batch's. It shifts the value only.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
@@ -166,9 +164,7 @@ def tpr_at_fpr_lagrangian(
       target_fpr: r, the false positive rate that is allowed.
       prevalence: π, the share of positives; by default the batch's. It shifts the value only.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
@@ -218,9 +214,7 @@ def recall_at_precision_lagrangian(
       target_precision: α.
       prevalence: π, the share of positives; by default the batch's. It shifts the value only.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
@@ -272,9 +266,7 @@ def pr_auc_lagrangian(
       precision_range: lo and hi. Traced.
       prevalence: π, the share of positives; by default the batch's. It shifts the value only.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and

@@ -65,9 +65,7 @@ def precision_at_recall_loss(
       labels: 0/1 of the same shape.
       target_recall: ρ.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss L ≥ 0, the shape of `logits` without `axis`. The exact precision at recall ρ is at least
@@ -112,9 +110,7 @@ def fpr_at_tpr_loss(
       labels: 0/1 of the same shape.
       target_tpr: ρ, the true positive rate (recall).
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ the exact false positive rate at that true positive rate, the shape of `logits`
@@ -159,9 +155,7 @@ def tpr_at_fpr_loss(
       labels: 0/1 of the same shape.
       target_fpr: r, the false positive rate that is allowed.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ one minus the exact true positive rate of ``logits > q``, the shape of `logits`
@@ -207,9 +201,7 @@ def recall_at_precision_loss(
       labels: 0/1 of the same shape.
       target_precision: α > 0.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ one minus the exact recall at that many false alarms, the shape of `logits` without
@@ -259,9 +251,7 @@ def pr_auc_loss(
       labels: 0/1 of the same shape.
       num_anchors: K. Static.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
-      axis: axes that form one set. Static.
-      where: boolean, broadcasts to `logits`.
-      weights: non-negative factors, broadcast to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1], the shape of `logits` without `axis`; with as many anchors as positives it

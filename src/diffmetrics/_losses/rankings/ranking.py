@@ -54,9 +54,7 @@ def roc_auc_loss(
       labels: 0/1 of the same shape.
       surrogate: ℓ, one of the five. Static.
       margin: m > 0, in logits, of the hinges and of "square". Traced.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
@@ -105,9 +103,7 @@ def partial_roc_auc_loss(
       min_tpr: in [0, 1). Traced.
       surrogate: as in `roc_auc_loss`. Static.
       margin: as in `roc_auc_loss`. Traced.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
@@ -164,9 +160,7 @@ def average_precision_loss(
       labels: 0/1 of the same shape.
       temperature: τ > 0, in logits; towards 0 the loss is one minus the exact AP of scores that
         differ. Traced.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1], of the shape of `logits` without `axis`; 0 with zero gradient without a
@@ -291,9 +285,7 @@ def aum_loss(
     Args:
       logits: real scores ``[...]``.
       labels: 0/1 of the same shape.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       Loss ≥ 0, in logits, of the shape of `logits` without `axis`; 0 with zero gradient if a class

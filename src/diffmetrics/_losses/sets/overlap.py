@@ -32,7 +32,7 @@ def fbeta_loss(
       logits: real scores ``[...]``.
       labels: 0/1, soft, or class ids.
       beta: positive; a miss weighs beta² false alarms. Traced.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
@@ -61,7 +61,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     Args:
       logits: real scores ``[...]``.
       labels: 0/1, soft, or class ids.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss;
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md;
         ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
 
     Returns:
@@ -92,7 +92,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     Args:
       logits: real scores ``[...]``.
       labels: 0/1, soft, or class ids.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
@@ -130,7 +130,7 @@ def tversky_loss(
       labels: 0/1, soft, or class ids.
       fp_weight: a, price of a false alarm. Traced.
       fn_weight: b, price of a miss. Traced.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
@@ -179,7 +179,7 @@ def focal_tversky_loss(
       fp_weight: a, price of a false alarm. Traced.
       fn_weight: b, price of a miss. Traced.
       gamma: positive exponent; the paper writes it 1/γ with γ = 4/3. Traced.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior. A
@@ -206,7 +206,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
     Args:
       logits: real scores ``[...]``.
       labels: 0/1, soft, or class ids.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 2]; 1 with zero gradient where one of the classes has no example.
@@ -235,7 +235,7 @@ def balanced_accuracy_loss(
     Args:
       logits: real scores ``[...]``.
       labels: 0/1, soft, or class ids.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`, as in every overlap loss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
       Loss in [0, 1]; a class without examples contributes ½ with zero gradient.
