@@ -140,6 +140,16 @@ def log(x: jax.Array) -> jax.Array:
     return jnp.log(jnp.maximum(x, NOTHING))
 
 
+def largest(*arrays: jax.Array) -> jax.Array:
+    """The largest number that is finite in the type of every floating one of `arrays`.
+
+    A slope beyond it would become infinite on its way back into that type.
+    """
+    types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
+    top = min(float(jnp.finfo(t).max) for t in types)
+    return jnp.asarray(top, accumulator(jnp.result_type(*types)))
+
+
 def capped(x: jax.Array) -> jax.Array:
     """`x`, held at the largest finite number where the true value exceeds it."""
     return jnp.minimum(x, jnp.finfo(x.dtype).max)

@@ -32,7 +32,7 @@ def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Predicti
     s = jnp.asarray(scale)
     doors.require_float("scale", s, "It is a positive number in the units of the target.")
     doors.require_broadcast("scale", s, m.shape, "mean")
-    return Prediction(m, s, y, limit(m, s, y))
+    return Prediction(m, s, y, numbers.largest(m, s, y))
 
 
 def errors(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -51,7 +51,7 @@ def members(
     doors.require_float("scales", s, "They are positive numbers in the units of the target.")
     doors.require_broadcast("scales", s, m.shape, "means")
     doors.require_shape("target", y, m.shape[1:], "means[0]")
-    top = limit(m, s, y)
+    top = numbers.largest(m, s, y)
     s = jnp.broadcast_to(numbers.as_float(s), m.shape)
     return numbers.as_float(m), s, numbers.as_float(y), top
 
@@ -86,16 +86,6 @@ def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Arra
     return x, y
 
 
-def limit(*arrays: jax.Array) -> jax.Array:
-    """The largest number that is finite in the type of every floating one of `arrays`.
-
-    A slope beyond it would become infinite on its way back into that type.
-    """
-    types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
-    top = min(float(jnp.finfo(t).max) for t in types)
-    return jnp.asarray(top, numbers.accumulator(jnp.result_type(*types)))
-
-
 def positive(scale: jax.Array) -> jax.Array:
     """`scale`, and the least positive number that XLA does not take for 0 where it is less."""
     return jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
@@ -109,7 +99,7 @@ def standardized(error: jax.Array, scale: jax.Array) -> jax.Array:
     return error / positive(scale)
 
 
-def of_error(value: Function, in_error: Function, in_scale: Function) -> Function:
+def from_error(value: Function, in_error: Function, in_scale: Function) -> Function:
     """The loss ``f(mean, scale, target, *rest)`` of ``value(error, scale, *rest)`` and its slopes.
 
     The error is made inside each of them: made once outside, it would be an array of its own.
@@ -138,5 +128,5 @@ def gaussian_in_scale(error: jax.Array, scale: jax.Array, limit: jax.Array) -> j
     return numbers.held((1.0 - z) * ((1.0 + z) / positive(scale)), limit)
 
 
-gaussian = of_error(gaussian_value, _gaussian_in_error, gaussian_in_scale)
+gaussian = from_error(gaussian_value, _gaussian_in_error, gaussian_in_scale)
 """Minus the log-density of a normal distribution: of mean, scale, target and limit."""

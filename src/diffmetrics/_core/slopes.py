@@ -147,9 +147,17 @@ def sigmoids(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @sigmoids.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    of_one, of_zero = sigmoids(*primals)
-    slope = of_one * of_zero * tangents[0]
-    return (of_one, of_zero), (slope, -slope)
+    p_one, p_zero = sigmoids(*primals)
+    slope = p_one * p_zero * tangents[0]
+    return (p_one, p_zero), (slope, -slope)
+
+
+def at_most(x: jax.Array, bound: jax.Array | float) -> jax.Array:
+    """The minimum, for an `x` that is a maximum.
+
+    XLA would make a clamp of the two, and its CPU backend writes that to memory before a sum.
+    """
+    return -jnp.maximum(-x, -bound)
 
 
 def hinge(gap: jax.Array, sharpness: jax.Array | None = None) -> jax.Array:

@@ -25,7 +25,7 @@ def is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.lax.broadcasted_iota(y.dtype, shape, len(shape) - 1) == y[..., None]
 
 
-def of_class(x: jax.Array, y: jax.Array) -> jax.Array:
+def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
     """What `x` ``[..., C]`` or ``[C]`` holds for the class of each example; 0 for no class.
 
     With labels ``[..., C]`` it is the labels' mean of `x`.

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import Axis
 from diffmetrics._core.predictions import errors
-from diffmetrics._core.softmax import is_class, of_class
+from diffmetrics._core.softmax import at_label, is_class
 
 
 @doors.compiled("axis")
@@ -99,7 +99,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     wide = numbers.as_float(z)
     unit = jnp.maximum(jnp.max(jnp.abs(wide)), 1.0)  # so that no sum of logits overflows
     below = (wide - jnp.max(wide, -1, keepdims=True)) / unit
-    true = of_class(below, y)
+    true = at_label(below, y)
     known = is_class(y, z.shape[-1]) if y.ndim < z.ndim else jnp.ones(true.shape, bool)
 
     def too_cold(log_inverse: jax.Array) -> jax.Array:

@@ -51,14 +51,14 @@ def log_loss(
         _require_ids(y, p.shape, "probabilities")
         known = (y >= 0) & (y < p.shape[-1])
         ids = jnp.clip(y, 0, p.shape[-1] - 1)[..., None]
-        of_label = jnp.take_along_axis(p, ids, -1)[..., 0]
+        labelled = jnp.take_along_axis(p, ids, -1)[..., 0]
     else:
         known = jnp.ones(y.shape, bool)
         y = numbers.as_float(y)
-        of_label = p
+        labelled = p
     kept = _kept(where, known, y.shape)
     resolution = jnp.finfo(p.dtype).eps
-    held = jnp.clip(jnp.where(kept, of_label, 0.5), resolution, 1.0 - resolution)
+    held = jnp.clip(jnp.where(kept, labelled, 0.5), resolution, 1.0 - resolution)
     if y.dtype == held.dtype:
         loss = -(y * jnp.log(held) + (1.0 - y) * jnp.log1p(-held))
     else:
@@ -105,9 +105,9 @@ def top_k_accuracy(
         raise ValueError(f"k must be at least 1, got {k}.")
     kept = _kept(where, (y >= 0) & (y < z.shape[-1]), y.shape)
     ids = jnp.clip(y, 0, z.shape[-1] - 1)[..., None]
-    of_label = jnp.take_along_axis(z, ids, -1)
+    labelled = jnp.take_along_axis(z, ids, -1)
     later = jax.lax.broadcasted_iota(ids.dtype, z.shape, z.ndim - 1) > ids
-    above = jnp.sum((z > of_label) | ((z == of_label) & later), -1)
+    above = jnp.sum((z > labelled) | ((z == labelled) & later), -1)
     return _mean(numbers.as_float(above < k), kept, weights)
 
 

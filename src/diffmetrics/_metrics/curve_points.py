@@ -190,10 +190,10 @@ def min_detection_cost(
       NIST, The 2016 speaker recognition evaluation plan, section 3.
     """
     fpr, fnr, _ = detection_error_curve(curve)
-    of_miss, of_alarm = miss_cost * target_prior, false_alarm_cost * (1.0 - target_prior)
-    cost = of_miss * fnr + of_alarm * fpr
+    per_miss, per_alarm = miss_cost * target_prior, false_alarm_cost * (1.0 - target_prior)
+    cost = per_miss * fnr + per_alarm * fpr
     if normalized:
-        cost /= jnp.minimum(of_miss, of_alarm)
+        cost /= jnp.minimum(per_miss, per_alarm)
     value, threshold = _best(curve, -jnp.asarray(cost), jnp.ones_like(cost, bool))
     return OperatingPoint(-value, threshold)
 

@@ -114,11 +114,11 @@ def curve(
     last = jnp.concatenate(
         [falling[..., 1:] != falling[..., :-1], jnp.ones_like(falling[..., :1], bool)], -1
     )
-    tp, fp = (_of_ties(jnp.cumsum(mass, -1, dtype=mass.dtype), last) for mass in masses)
+    tp, fp = (_shared_by_ties(jnp.cumsum(mass, -1, dtype=mass.dtype), last) for mass in masses)
     return Curve(_between_ends(tp, fp), _after(jnp.inf, -falling))
 
 
-def _of_ties(total: jax.Array, last: jax.Array) -> jax.Array:
+def _shared_by_ties(total: jax.Array, last: jax.Array) -> jax.Array:
     """A running total, which at equal scores is that of the last of them."""
     integer = jnp.issubdtype(total.dtype, jnp.integer)
     most = jnp.iinfo(total.dtype).max if integer else jnp.inf
@@ -193,10 +193,10 @@ def threshold_counts(
 
 
 def _histogram(place: jax.Array, mass: jax.Array, length: int) -> jax.Array:
-    def of_one(place: jax.Array, mass: jax.Array) -> jax.Array:
+    def one_row(place: jax.Array, mass: jax.Array) -> jax.Array:
         return jnp.zeros(length, mass.dtype).at[place].add(mass)
 
-    return jnp.vectorize(of_one, signature="(n),(n)->(k)")(place, mass)
+    return jnp.vectorize(one_row, signature="(n),(n)->(k)")(place, mass)
 
 
 # --- curves to draw -------------------------------------------------------------------------------

@@ -26,11 +26,8 @@ from diffmetrics.diagnose import (
     _others,
     _run,
 )
-from diffmetrics.diagnose._forms import KINDS as KINDS
-from diffmetrics.diagnose._forms import Kind as Kind
-from diffmetrics.diagnose._forms import Loss, name_of, quiet
-from diffmetrics.diagnose._report import Finding as Finding
-from diffmetrics.diagnose._report import Report as Report
+from diffmetrics.diagnose._forms import KINDS as KINDS, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose._report import Finding as Finding, Report as Report
 from diffmetrics.diagnose._subject import Subject
 
 Probe = Callable[[Subject], list[Finding]]

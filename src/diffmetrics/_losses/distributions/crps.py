@@ -17,8 +17,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.predictions import (
+    from_error,
     members,
-    of_error,
     positive,
     prediction,
     require_members,
@@ -85,7 +85,7 @@ def _in_scale(e: jax.Array, s: jax.Array) -> jax.Array:
     return 2.0 * _density(standardized(e, s)) - 1.0 / math.sqrt(math.pi)
 
 
-_gaussian = of_error(_value, _in_error, _in_scale)
+_gaussian = from_error(_value, _in_error, _in_scale)
 
 
 @doors.compiled("fair")

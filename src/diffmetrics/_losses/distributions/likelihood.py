@@ -14,10 +14,10 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.predictions import (
     HALF_LOG_2PI,
+    from_error,
     gaussian,
     gaussian_in_scale,
     gaussian_value,
-    of_error,
     positive,
     prediction,
     standardized,
@@ -174,7 +174,7 @@ def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array
     )
 
 
-_beta = of_error(_beta_value, _beta_in_error, _beta_in_scale)
+_beta = from_error(_beta_value, _beta_in_error, _beta_in_scale)
 
 
 @doors.compiled()
@@ -219,7 +219,7 @@ def _faithful_in_error(e: jax.Array, _scale: jax.Array, limit: jax.Array) -> jax
     return numbers.held(e, limit)
 
 
-_faithful = of_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
+_faithful = from_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 
 
 @doors.compiled()
@@ -263,7 +263,7 @@ def _laplace_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array
     return numbers.held((1.0 - jnp.abs(standardized(e, s))) / positive(s), limit)
 
 
-_laplace = of_error(_laplace_value, _laplace_in_error, _laplace_in_scale)
+_laplace = from_error(_laplace_value, _laplace_in_error, _laplace_in_scale)
 
 
 @doors.compiled()
@@ -350,4 +350,4 @@ def _student_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, df: jax.Arra
     return numbers.held(jnp.where(outside, outer, inner) / positive(s), limit)
 
 
-_student = of_error(_student_value, _student_in_error, _student_in_scale)
+_student = from_error(_student_value, _student_in_error, _student_in_scale)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.predictions import limit, positive
+from diffmetrics._core.predictions import positive
 
 
 @doors.compiled()
@@ -54,15 +54,15 @@ def kl_normal(
     doors.require_broadcast("scale", s, m.shape, "mean")
     center = doors.parameter("prior_mean", prior_mean, m.shape, "mean")
     width = doors.parameter("prior_scale", prior_scale, m.shape, "mean")
-    return _kl(numbers.as_float(m) - center, numbers.as_float(s), width, limit(m, s))
+    return _kl(numbers.as_float(m) - center, numbers.as_float(s), width, numbers.largest(m, s))
 
 
 def _kl_value(d: jax.Array, s: jax.Array, p: jax.Array, _limit: jax.Array) -> jax.Array:
     z = numbers.held(d / positive(p))
-    return numbers.capped(_of_widths(positive(s), positive(p)) + numbers.capped(0.5 * z * z))
+    return numbers.capped(_width_divergence(positive(s), positive(p)) + numbers.capped(0.5 * z * z))
 
 
-def _of_widths(s: jax.Array, p: jax.Array) -> jax.Array:
+def _width_divergence(s: jax.Array, p: jax.Array) -> jax.Array:
     """½ (r² - 1) - log r of the ratio r = s / p.
 
     Near 1 both terms are nearly the same. There, with r = 1 + u, the logarithm is the series of

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import is_class, is_true, of_class
+from diffmetrics._core.softmax import at_label, is_class, is_true
 
 
 @doors.compiled()
@@ -109,7 +109,7 @@ def _admit(
     return z, y, jnp.where(jnp.eye(number, dtype=bool), 0.0, matrix)
 
 
-def _of_pairs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+def _pair_costs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
     """``cost[y, j]`` for every example and class, 0 for its own."""
     if cost.ndim == 0:
         return jnp.where(is_true(ids, z.shape), 0.0, cost)
@@ -126,8 +126,8 @@ def _against(
     the true logit must be equal at least, is not subtracted, because a large true logit would make
     different classes tie.
     """
-    wide, costs = numbers.as_float(z), _of_pairs(z, ids, cost)
-    true = of_class(wide, ids)
+    wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost)
+    true = at_label(wide, ids)
     known = is_class(ids, z.shape[-1])
     return (wide - true[..., None]) + costs, wide + costs, true, known
 
@@ -142,7 +142,7 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     none = jnp.full((), -jnp.inf, reach.dtype)
     operands = (violation, reach, jnp.ones_like(reach))
     starts = (none, none, jnp.zeros_like(none))
-    loss, top, number = jax.lax.reduce(operands, starts, _of_two, (z.ndim - 1,))
+    loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim - 1,))
     # The true class has the largest reach itself if no other exceeds it.
     sharing = number - (true == top)
     pulls = known & (sharing > 0)
@@ -150,7 +150,7 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     return jnp.where(known, numbers.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
 
 
-def _of_two(one: Any, other: Any) -> Any:
+def _merged(one: Any, other: Any) -> Any:
     """The larger violation, the larger reach, and how many share the latter."""
     top = jnp.maximum(one[1], other[1])
     number = jnp.where(one[1] == top, one[2], 0.0) + jnp.where(other[1] == top, other[2], 0.0)
@@ -179,7 +179,7 @@ def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Arra
         fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
         slope = slopes.apart(_slope, *fixed, *parts(*fixed)[1:])
         steps = [] if dz is None else [numbers.as_float(dz)]
-        steps += [] if dcost is None else [_of_pairs(z, ids, dcost)]
+        steps += [] if dcost is None else [_pair_costs(z, ids, dcost)]
         return function(*primals), [jnp.sum(slope * step, -1) for step in steps]
 
     function = slopes.with_rule(lambda *arguments: parts(*arguments)[0], rule, 3)
@@ -190,7 +190,7 @@ def _slope(
     z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
 ) -> jax.Array:
     """In each logit, from what `parts` left; `slopes.apart` has put an axis before every one."""
-    reach = numbers.as_float(z) + _of_pairs(z, ids, cost[0])
+    reach = numbers.as_float(z) + _pair_costs(z, ids, cost[0])
     wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
     return jnp.where(is_true(ids, z.shape), -own[..., None], wrong)
 

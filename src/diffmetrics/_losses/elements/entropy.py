@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import cross_entropy, of_class
+from diffmetrics._core.softmax import at_label, cross_entropy
 
 
 @doors.compiled()
@@ -122,18 +122,18 @@ def sigmoid_focal_loss(
 def _focal(
     z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    of_wrong, of_right = slopes.softpluses(slopes.margins(z, y))
+    loss_wrong, loss_right = slopes.softpluses(slopes.margins(z, y))
     weight = positive * y + negative * (1.0 - y)
-    return numbers.capped(weight * jnp.exp(-gamma * of_wrong) * of_right)
+    return numbers.capped(weight * jnp.exp(-gamma * loss_wrong) * loss_right)
 
 
 def _focal_slope(
     z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
 ) -> jax.Array:
-    of_wrong, of_right = slopes.softpluses(slopes.margins(z, y), True)
-    wrong = jnp.exp(-of_wrong)
-    slope = gamma * (1.0 - wrong) * of_right + wrong
-    return (negative * (1.0 - y) - positive * y) * jnp.exp(-gamma * of_wrong) * slope
+    loss_wrong, loss_right = slopes.softpluses(slopes.margins(z, y), True)
+    wrong = jnp.exp(-loss_wrong)
+    slope = gamma * (1.0 - wrong) * loss_right + wrong
+    return (negative * (1.0 - y) - positive * y) * jnp.exp(-gamma * loss_wrong) * slope
 
 
 _sigmoid_focal = slopes.with_slope(_focal, _focal_slope)
@@ -176,7 +176,7 @@ def softmax_focal_loss(
     if alpha is None:
         return _softmax_focal(cross_entropy(z, y), gamma, 1.0)
     alpha = doors.parameter("alpha", alpha, z.shape[-1:], "the classes")
-    weight = of_class(jnp.broadcast_to(alpha, z.shape[-1:]), y)
+    weight = at_label(jnp.broadcast_to(alpha, z.shape[-1:]), y)
     return _softmax_focal(cross_entropy(z, y), gamma, weight)
 
 
@@ -186,16 +186,16 @@ def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
     return missing, jnp.exp(gamma * numbers.log(missing))
 
 
-def _of_cross_entropy(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
+def _focused(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
     return numbers.capped(weight * _focus(loss, gamma)[1] * loss)
 
 
-def _of_cross_entropy_slope(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
+def _focused_slope(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.Array:
     missing, focus = _focus(loss, gamma)
     return weight * focus * (1.0 + gamma * jnp.exp(-loss) * numbers.divide(loss, missing))
 
 
-_softmax_focal = slopes.with_slope(_of_cross_entropy, _of_cross_entropy_slope)
+_softmax_focal = slopes.with_slope(_focused, _focused_slope)
 
 
 @doors.compiled()

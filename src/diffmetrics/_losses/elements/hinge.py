@@ -53,14 +53,6 @@ def _missing(z: jax.Array, y: jax.Array, margin: jax.Array | float = 1.0) -> jax
     return margin - slopes.margins(z, y)
 
 
-def _at_most(x: jax.Array, bound: jax.Array | float) -> jax.Array:
-    """The minimum, for an `x` that is a maximum.
-
-    XLA would make a clamp of the two, and its CPU backend writes that to memory before a sum.
-    """
-    return -jnp.maximum(-x, -bound)
-
-
 def _hinge_value(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
     return jnp.maximum(_missing(z, y, margin), 0.0)
 
@@ -101,12 +93,7 @@ def squared_hinge_loss(
       machines, JMLR 2008.
     """
     z, y = doors.binary(logits, labels)
-    return _squared_hinge(z, y, doors.parameter("margin", margin, z.shape), _largest(z))
-
-
-def _largest(z: jax.Array) -> jax.Array:
-    """The bound of a slope that becomes a gradient in the type of `z`."""
-    return numbers.as_float(jnp.finfo(z.dtype).max)
+    return _squared_hinge(z, y, doors.parameter("margin", margin, z.shape), numbers.largest(z))
 
 
 def _squared_hinge_value(
@@ -115,7 +102,7 @@ def _squared_hinge_value(
     del largest  # it bounds the slope
     # Held before it is squared: a derivative in `margin` would multiply an infinite square by 0.
     root = float(np.sqrt(jnp.finfo(z.dtype).max))
-    held = _at_most(_hinge_value(z, y, margin), root)
+    held = slopes.at_most(_hinge_value(z, y, margin), root)
     return held * held
 
 
@@ -163,7 +150,7 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
 
 def _smooth_hinge_value(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
     missing = jnp.maximum(_missing(z, y), 0.0)
-    curved = _at_most(missing, width)
+    curved = slopes.at_most(missing, width)
     return (missing - curved) + 0.5 * curved * (curved * numbers.divide(1.0, width))
 
 
@@ -271,7 +258,7 @@ def _modified_huber_value(z: jax.Array, y: jax.Array) -> jax.Array:
     # Held where the loss is the largest number, so that nothing on the way is larger.
     m = jnp.maximum(slopes.margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
     missing = jnp.maximum(1.0 - m, 0.0)
-    squared = _at_most(missing, 2.0)
+    squared = slopes.at_most(missing, 2.0)
     return squared * (2.0 * missing - squared)
 
 
@@ -348,7 +335,7 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Annals of Statistics 2000.
     """
     z, y = doors.binary(logits, labels)
-    return _exponential(z, y, _largest(z))
+    return _exponential(z, y, numbers.largest(z))
 
 
 def _exponential_value(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import cross_entropy, is_true, of_class
+from diffmetrics._core.softmax import at_label, cross_entropy, is_true
 
 # --- weights --------------------------------------------------------------------------------------
 
@@ -55,13 +55,13 @@ def weighted_sigmoid_cross_entropy(
 
 
 def _weighted(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    of_zero, of_one = slopes.softpluses(z)
-    return numbers.capped((weight * y) * of_one + (1.0 - y) * of_zero)
+    loss_zero, loss_one = slopes.softpluses(z)
+    return numbers.capped((weight * y) * loss_one + (1.0 - y) * loss_zero)
 
 
 def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    of_one, of_zero = slopes.sigmoids(z)
-    return (1.0 - y) * of_one - (weight * y) * of_zero
+    p_one, p_zero = slopes.sigmoids(z)
+    return (1.0 - y) * p_one - (weight * y) * p_zero
 
 
 _weighted_sigmoid = slopes.with_slope(_weighted, _weighted_slope)
@@ -104,7 +104,7 @@ def weighted_softmax_cross_entropy(
     weights = _per_class("class_weights", class_weights, z)
     if jnp.issubdtype(y.dtype, jnp.floating):
         return cross_entropy(z, weights * y)
-    return _scaled(cross_entropy(z, y), of_class(weights, y))
+    return _scaled(cross_entropy(z, y), at_label(weights, y))
 
 
 def _per_class(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
@@ -179,7 +179,7 @@ def asymmetric_loss(
     )
 
 
-def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _shifted(z: jax.Array, loss_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A negative's probability p_m less its free part, and -log(1 - p_m), which is at least that.
 
     exp(-80) is about the smallest probability whose logarithm can be taken. Beyond it the loss
@@ -189,32 +189,34 @@ def _shifted(z: jax.Array, of_zero: jax.Array, shift: jax.Array) -> tuple[jax.Ar
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
     has_end = shift > 0.0
     end = jnp.where(has_end, -jnp.log(jnp.where(has_end, shift, 1.0)), jnp.finfo(z.dtype).max)
-    loss = -jnp.log(jnp.exp(-jnp.minimum(of_zero, 80.0)) + shift) + jnp.maximum(of_zero - 80.0, 0.0)
+    loss = -jnp.log(jnp.exp(-jnp.minimum(loss_zero, 80.0)) + shift) + jnp.maximum(
+        loss_zero - 80.0, 0.0
+    )
     return excess, jnp.maximum(jnp.minimum(loss, end), excess)
 
 
 def _asymmetric(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = slopes.softpluses(z)
-    excess, loss = _shifted(z, of_zero, shift)
-    of_negative = jnp.exp(negative * numbers.log(excess)) * loss
-    return y * jnp.exp(-positive * of_zero) * of_one + (1.0 - y) * of_negative
+    loss_zero, loss_one = slopes.softpluses(z)
+    excess, loss = _shifted(z, loss_zero, shift)
+    if_negative = jnp.exp(negative * numbers.log(excess)) * loss
+    return y * jnp.exp(-positive * loss_zero) * loss_one + (1.0 - y) * if_negative
 
 
 def _asymmetric_slope(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = slopes.softpluses(z, True)
-    p, q = jnp.exp(-of_one), jnp.exp(-of_zero)
-    excess, loss = _shifted(z, of_zero, shift)
-    of_positive = -jnp.exp(-positive * of_zero) * (positive * p * of_one + q)
-    # exp(loss - of_zero) is (1 - p) / (1 - p_m), finite where both are 0.
-    change = p * jnp.exp(loss - of_zero) + negative * p * q * (
+    loss_zero, loss_one = slopes.softpluses(z, True)
+    p, q = jnp.exp(-loss_one), jnp.exp(-loss_zero)
+    excess, loss = _shifted(z, loss_zero, shift)
+    if_positive = -jnp.exp(-positive * loss_zero) * (positive * p * loss_one + q)
+    # exp(loss - loss_zero) is (1 - p) / (1 - p_m), finite where both are 0.
+    change = p * jnp.exp(loss - loss_zero) + negative * p * q * (
         loss / jnp.maximum(excess, numbers.NOTHING)
     )
-    of_negative = jnp.where(excess > 0.0, jnp.exp(negative * numbers.log(excess)) * change, 0.0)
-    return y * of_positive + (1.0 - y) * of_negative
+    if_negative = jnp.where(excess > 0.0, jnp.exp(negative * numbers.log(excess)) * change, 0.0)
+    return y * if_positive + (1.0 - y) * if_negative
 
 
 _asymmetric_loss = slopes.with_slope(_asymmetric, _asymmetric_slope)

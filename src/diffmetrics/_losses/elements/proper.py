@@ -52,9 +52,9 @@ def _brier(z: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    of_one, of_zero = slopes.sigmoids(z)
+    p_one, p_zero = slopes.sigmoids(z)
     # The first factor is the probability minus the label, without cancellation where they agree.
-    return 2.0 * ((1.0 - y) * of_one - y * of_zero) * (of_one * of_zero)
+    return 2.0 * ((1.0 - y) * p_one - y * p_zero) * (p_one * p_zero)
 
 
 _brier_loss = slopes.with_slope(_brier, _brier_slope)
@@ -234,11 +234,11 @@ def _decayed(decay: jax.Array, s: jax.Array) -> jax.Array:
 def _beta_slope(
     z: jax.Array, y: jax.Array, alpha: jax.Array, beta: jax.Array, limit: jax.Array
 ) -> jax.Array:
-    of_zero, of_one = slopes.softpluses(z, True)
+    loss_zero, loss_one = slopes.softpluses(z, True)
     # The exponents are held, not the powers, whose derivative would be infinity times zero.
-    of_positive = jnp.minimum(-alpha * of_one - (beta + 1.0) * of_zero, limit)
-    of_negative = jnp.minimum(-(alpha + 1.0) * of_one - beta * of_zero, limit)
-    return (1.0 - y) * jnp.exp(of_negative) - y * jnp.exp(of_positive)
+    if_positive = jnp.minimum(-alpha * loss_one - (beta + 1.0) * loss_zero, limit)
+    if_negative = jnp.minimum(-(alpha + 1.0) * loss_one - beta * loss_zero, limit)
+    return (1.0 - y) * jnp.exp(if_negative) - y * jnp.exp(if_positive)
 
 
 _beta_family_loss = slopes.with_slope(_beta, _beta_slope)

@@ -265,10 +265,10 @@ def angular_margin_loss(
     )
     true = is_true(labels, cosines.shape)
     # A masked sum, whose gradient is one more mask; that of an indexed read is a slow scatter.
-    of_true = jnp.sum(jnp.where(true, cosines, 0.0), -1)
-    of_true = _turned(of_true, angular_margin) - cosine_margin
+    true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), -1)
+    true_cosine = _turned(true_cosine, angular_margin) - cosine_margin
     largest = jnp.finfo(cosines.dtype).max
-    logits = scale[..., None] * jnp.where(true, of_true[..., None], cosines)
+    logits = scale[..., None] * jnp.where(true, true_cosine[..., None], cosines)
     return cross_entropy(jnp.clip(logits, -largest, largest), labels)
 
 

@@ -62,7 +62,9 @@ def _log_of(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
 Term = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def _of_logits(term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | None]) -> Term:
+def _divergence_of_logits(
+    term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | None]
+) -> Term:
     """The sum of `term(log p, log q)` over the classes of two softmax distributions, by logits.
 
     Of each of the two there is the derivative of `term` in its log-probability (up to a multiple
@@ -116,10 +118,10 @@ def _symmetric_kl_slope(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return p * (log_p - log_q) + (p - jnp.exp(log_q))
 
 
-kl = _of_logits(
+kl = _divergence_of_logits(
     kl_term, (kl_term, lambda value: value), (lambda log_p, _: -jnp.exp(log_p), lambda _: -1.0)
 )
-symmetric_kl = _of_logits(
+symmetric_kl = _divergence_of_logits(
     symmetric_kl_term,
     (_symmetric_kl_slope, None),
     (lambda log_p, log_q: _symmetric_kl_slope(log_q, log_p), None),

@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.doors import Activation, Axis, SetOptions
 from diffmetrics._core.order import Order, earlier, from_here, later
-from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, of_pairs, weighted
+from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, pair_loss, weighted
 
 
 @doors.compiled("surrogate", "axis")
@@ -71,7 +71,7 @@ def roc_auc_loss(
       descent, ICML 2005 (logistic). Freund et al., RankBoost, JMLR 2003 (exponential).
     """
     z, one, other = doors.two_classes(logits, labels, **options)
-    return of_pairs(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
+    return pair_loss(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
 
 
 @doors.compiled("surrogate", "axis")
@@ -128,7 +128,7 @@ def partial_roc_auc_loss(
         if rate.ndim:
             raise ValueError(f"{name} must be a number, got shape {rate.shape}.")
     shares = jnp.stack([1.0 - least, largest])
-    return of_pairs(surrogate, partial=True)(z, one, other, numbers.as_float(margin), shares)
+    return pair_loss(surrogate, partial=True)(z, one, other, numbers.as_float(margin), shares)
 
 
 # --- average precision ----------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def _smooth_ap_and_slope(
     gap = numbers.capped(gap / temperature)
     one = order.put(one)
     masses = jnp.stack([one, one + order.put(other)])
-    near = (_of_neighbours(gap, masses, reverse=False), _of_neighbours(gap, masses, reverse=True))
+    near = (_neighbour_sums(gap, masses, reverse=False), _neighbour_sums(gap, masses, reverse=True))
     above = from_here(earlier(masses))
     ranks = 0.5 + 0.5 * masses + above + 0.5 * (near[0] - near[1])
     precision = ranks[0] / ranks[1]
@@ -198,12 +198,12 @@ def _smooth_ap_and_slope(
     value = jnp.sum(share * (1.0 - precision), -1)
     # What the loss gains from each rank, and where the two sums of the rank come from.
     gains = jnp.stack([-share / ranks[1], share * precision / ranks[1]])
-    pulls = _of_neighbours(gap, gains, reverse=False) + _of_neighbours(gap, gains, reverse=True)
+    pulls = _neighbour_sums(gap, gains, reverse=False) + _neighbour_sums(gap, gains, reverse=True)
     slope = jnp.sum(masses * pulls - gains * (near[0] + near[1]), 0) * (0.5 / temperature)
     return value, order.back(slope)
 
 
-def _of_neighbours(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.Array:
+def _neighbour_sums(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.Array:
     """Sums of what lies before (or after), each times exp(-distance)."""
     return decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
 

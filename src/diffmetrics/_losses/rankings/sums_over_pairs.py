@@ -23,7 +23,7 @@ Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic
 _Formula = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
-def of_pairs(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
+def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
     """The loss ``f(z, one, other, margin, shares)``; `shares` of positives and negatives count."""
     if surrogate not in _FORMULAS:
         raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
@@ -120,15 +120,15 @@ def _square(
     limit = 0.25 * float(jnp.finfo(z.dtype).max)
     # Around the positives, so that what the scores have in common costs the means no digits.
     z = jnp.clip(z - jax.lax.stop_gradient(jnp.sum(one * z, -1, keepdims=True)), -limit, limit)
-    of_one, of_other = (jnp.sum(mass * z, -1, keepdims=True) for mass in (one, other))
-    missing = jnp.clip(margin - of_one + of_other, -limit, limit)
+    mean_one, mean_other = (jnp.sum(mass * z, -1, keepdims=True) for mass in (one, other))
+    missing = jnp.clip(margin - mean_one + mean_other, -limit, limit)
     spread = [
         weighted(mass, numbers.capped(jnp.square(jnp.where(mass > 0.0, z - mean, 0.0))))
-        for mass, mean in ((one, of_one), (other, of_other))
+        for mass, mean in ((one, mean_one), (other, mean_other))
     ]
     value = numbers.capped(spread[0] + spread[1] + numbers.capped(jnp.square(missing[..., 0])))
-    pull = jnp.clip(margin - z + of_other, -limit, limit)
-    push = jnp.clip(margin - of_one + z, -limit, limit)
+    pull = jnp.clip(margin - z + mean_other, -limit, limit)
+    push = jnp.clip(margin - mean_one + z, -limit, limit)
     return value, 2.0 * (other * push - one * pull)
 
 
@@ -244,8 +244,8 @@ def decayed(
     reaches = jnp.expand_dims(reaches, (1, 2))
     rest = jnp.zeros_like(sums)
     for k in reversed(powers):
-        of_power = jnp.stack([c[k] * carried[k] for c in polynomials])
-        rest = (rest + of_power) * reaches
+        added = jnp.stack([c[k] * carried[k] for c in polynomials])
+        rest = (rest + added) * reaches
     found = jnp.moveaxis(sums + rest, 0, -1)
     return found.reshape(*found.shape[:-2], -1)[..., :n]
 
