@@ -43,14 +43,9 @@ def _take(x: jax.Array, ids: jax.Array) -> jax.Array:
 def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
     wide = numbers.as_float(z)
-    # The barrier keeps XLA's CPU backend from one fusion of both reductions, which is slower; and
-    # the softmax does not depend on where it is centred, so neither do its derivatives.
-    top = jax.lax.stop_gradient(jax.lax.optimization_barrier(jnp.max(wide, -1)))
-    total = jnp.sum(jnp.exp(wide - top[..., None]), -1)
-    # Changes no number. It keeps what follows, such as a logarithm, out of the fusion with the sum,
-    # which is three times slower for it at a thousand classes.
-    bits = jnp.finfo(total.dtype)
-    return wide, top, jax.lax.reduce_precision(total, bits.nexp, bits.nmant)
+    # The softmax does not depend on where it is centred, so neither do its derivatives.
+    top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, -1)))
+    return wide, top, slopes.finished(jnp.sum(jnp.exp(wide - top[..., None]), -1))
 
 
 def _cross_entropy(wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Array) -> jax.Array:

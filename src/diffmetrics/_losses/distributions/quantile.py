@@ -47,7 +47,7 @@ def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) ->
 
 
 def _pinball_value(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Array:
-    # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+    # Not a `where` in front of a sum: see `slopes`.
     return numbers.capped(jnp.maximum(tau * (y - q), (tau - 1.0) * (y - q)))
 
 

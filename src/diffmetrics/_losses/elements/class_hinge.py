@@ -161,8 +161,7 @@ def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     violation, reach, true, known = _against(z, ids, cost)
     pulling = (reach >= true[..., None]).astype(reach.dtype)
     both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
-    # XLA would drop the count from the loss's own pass, and write what enters the lone sum.
-    loss, number = jax.lax.optimization_barrier(both)
+    loss, number = slopes.alone(both)
     share = known.astype(reach.dtype)
     # The true class reaches itself, and is no wrong one.
     return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)

@@ -184,7 +184,7 @@ def _shifted(z: jax.Array, loss_zero: jax.Array, shift: jax.Array) -> tuple[jax.
 
     exp(-80) is about the smallest probability whose logarithm can be taken. Beyond it the loss
     grows on if there is no shift, and ends at -log(shift) if there is one. Nothing of the size of z
-    goes through a `where`, in front of which XLA's CPU backend would write everything to memory.
+    goes through a `where` in front of a sum (see `slopes`).
     """
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
     has_end = shift > 0.0

@@ -103,7 +103,7 @@ def _winkler(
     z: jax.Array, y: jax.Array, center: jax.Array, above: jax.Array, below: jax.Array
 ) -> jax.Array:
     q = jax.nn.sigmoid(z)
-    # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+    # Not a `where` in front of a sum: see `slopes`.
     gap = above * jnp.maximum(q - center, 0.0) + below * jnp.minimum(q - center, 0.0)
     return 1.0 - gap * (2.0 * y - q - center)
 
@@ -182,7 +182,7 @@ def _beta(
     right_of_0, wrong_of_0 = _terms(alpha + 1.0, beta - 1.0, 0, z), _terms(beta, alpha, 1, z)
 
     def chosen(if_positive: jax.Array, if_negative: jax.Array) -> jax.Array:
-        # Not a `where`, in front of which XLA's CPU backend would write everything to memory.
+        # Not a `where` in front of a sum: see `slopes`.
         return if_negative + (if_positive - if_negative) * positive
 
     def series(if_positive: jax.Array, if_negative: jax.Array) -> jax.Array:
