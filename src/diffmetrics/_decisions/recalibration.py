@@ -83,8 +83,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       3.0
 
     References:
-      Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017,
-      arXiv:1706.04599.
+      Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     if y.shape == z.shape:
@@ -148,9 +147,8 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
       inf
 
     References:
-      Papadopoulos, Proedrou, Vovk and Gammerman, Inductive confidence machines for regression, ECML
-      2002; Romano, Patterson and Candès, Conformalized quantile regression, NeurIPS 2019,
-      arXiv:1905.03222.
+      Papadopoulos et al., Inductive confidence machines for regression, ECML 2002; Romano et al.,
+      Conformalized quantile regression, NeurIPS 2019, arXiv:1905.03222.
     """
     (s,) = doors.rows(axis, scores=scores)
     n = s.shape[-1]

@@ -194,8 +194,7 @@ def dynamic_average_weights(
       0.81 1.19
 
     References:
-      Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019,
-      arXiv:1803.10704.
+      Liu et al., End-to-end multi-task learning with attention, CVPR 2019, arXiv:1803.10704.
     """
     losses, before = _scalars(parts, state)
     ratios = jnp.stack([jnp.where(before[n] > 0.0, numbers.divide(x, before[n]), 1.0)
@@ -251,9 +250,8 @@ def gradient_norm_weights(
       True
 
     References:
-      Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: gradient normalization for adaptive loss
-      balancing in deep multitask networks, ICML 2018, arXiv:1711.02257 (which trains the weights,
-      with a rate for each task).
+      Chen et al., GradNorm: gradient normalization for adaptive loss balancing in deep multitask
+      networks, ICML 2018, arXiv:1711.02257 (which trains the weights, with a rate for each task).
     """
     _require_names("state", state, losses, "entry")
     held_output = jax.lax.stop_gradient(output)
