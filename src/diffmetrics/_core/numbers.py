@@ -18,8 +18,7 @@ def accumulator(dtype: DTypeLike) -> np.dtype:
     """The float type in which values of `dtype` are summed: float32, or float64 for float64.
 
     A float16 sum overflows at 65,504 pixels and a bfloat16 sum of ones stops at 256, so narrow
-    types are widened before the first addition. The widening fuses into the pass that reads the
-    input and costs no memory.
+    types are widened first. That fuses into the pass that reads the input and costs no memory.
     """
     return np.dtype(jnp.promote_types(dtype, jnp.float32))
 
@@ -130,7 +129,7 @@ def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
 def log(x: jax.Array) -> jax.Array:
     """The logarithm of x ≥ 0, or of NOTHING if x is less.
 
-    So exp(0 · log(0)) is 1, and a class without examples has a finite log-prior.
+    So exp(0 · log(0)) is 1, and a class without examples has a finite log-frequency.
     """
     return jnp.log(jnp.maximum(x, NOTHING))
 

@@ -22,9 +22,8 @@ def correct_prior(
 ) -> jax.Array:
     r"""Binary logits corrected for a positive frequency that differs from that of training.
 
-    Use it after over- or undersampling, class-weighted cross-entropy, or for another population: if
-    only the class frequencies differ, it makes the probabilities right again. The ranking, ROC AUC
-    and average precision do not change.
+    Use it after resampling, class-weighted cross-entropy, or for another population: if only class
+    frequencies differ, it corrects the probabilities. ROC AUC and average precision do not change.
 
     .. math:: z' = z + \log\frac{\pi'}{1 - \pi'} - \log\frac{\pi}{1 - \pi}
 
@@ -123,7 +122,7 @@ def estimate_prior(
 
     Args:
       logits: real scores ``[...]`` of the new data.
-      trained_prior: π in (0, 1), in training; the search starts there. Broadcasts to the result.
+      trained_prior: π in training, where the search starts, in (0, 1); broadcasts to the result.
       axis: axes that form one set; ``axis=0`` of ``[n, L]`` gives a prior per label.
       where: boolean, broadcasts to `logits`.
       weights: ≥ 0, broadcast to `logits`.
@@ -173,8 +172,7 @@ def estimate_class_priors(
 
     Args:
       logits: real scores ``[..., C]`` of the new data.
-      trained_priors: π, in training, where the search starts, ``[C]``; normalised. Broadcasts to
-        the result.
+      trained_priors: π in training, where the search starts, ``[C]`` or broadcast; normalised.
       axis: axes that form one set, without the last. Default: all but the last.
       where: boolean, broadcasts to the examples ``[...]``.
       weights: ≥ 0, broadcast to the examples.

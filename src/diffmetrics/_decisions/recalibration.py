@@ -153,7 +153,7 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
     (s,) = doors.rows(axis, scores=scores)
     n = s.shape[-1]
     c = doors.parameter("coverage", coverage, (), "a scalar")
-    # (n + 1) c may be an integer but for the rounding of c.
+    # The rounding of c must not lift an integer (n + 1) c to the next rank.
     rank = jnp.ceil((n + 1) * (c - 2.0 * jnp.finfo(c.dtype).eps)).astype(jnp.int32)
     ordered = jnp.concatenate([jnp.sort(s, -1), jnp.full((*s.shape[:-1], 1), jnp.inf)], -1)
     return jnp.take(ordered, jnp.clip(rank - 1, 0, n), -1)

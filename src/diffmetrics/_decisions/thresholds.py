@@ -70,8 +70,7 @@ def fit_threshold(
 
     References:
       Lipton et al., Optimal thresholding of classifiers to maximize F1 measure, ECML 2014,
-      arXiv:1402.1892. With calibrated probabilities the best threshold for F1 is half of the
-      best F1.
+      arXiv:1402.1892. For calibrated probabilities the best threshold is half of the best F1.
     """
     c = curve(scores, labels, axis=axis, where=where, weights=weights)
     return _best(c.counts, jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters))

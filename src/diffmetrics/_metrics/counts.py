@@ -118,9 +118,8 @@ def counts(
       weights: broadcast to `predictions`.
 
     Returns:
-      `Counts` of the shape of `predictions` without `axis`: int32, exact to 2³¹ per call, if
-      predictions are boolean, labels not floating, and weights None; else float32 or the input's
-      float64.
+      `Counts` of the shape of `predictions` without `axis`. Boolean predictions with labels that
+      are not floating and no weights give int32, exact to 2³¹ per call; others float32 or float64.
 
     Raises:
       TypeError: if predictions are integers: class ids go to `confusion`.

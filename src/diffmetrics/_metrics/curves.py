@@ -1,7 +1,6 @@
 r"""Curves: counts with an axis of thresholds, and what is computed from them.
 
-Thresholds turn scores into `Counts`, and all numbers of ROC and precision-recall curves are
-functions of these:
+Thresholds turn scores into `Counts`. All numbers of ROC and PR curves are functions of these:
 
     roc_auc(curve(scores, labels))                          # exact: every score is a threshold
     roc_auc(threshold_counts(scores, labels, thresholds))   # adds up over batches and hosts

@@ -96,8 +96,7 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
 
     Args:
       uncertainty: ``[...]``, larger where less is known.
-      error: of the same predictions ``[...]``; its size counts. With squared errors the largest
-        ones decide.
+      error: of the same predictions ``[...]``; its size counts. Among squares the largest decide.
       axis: axes that form one set.
 
     Returns:

@@ -54,8 +54,7 @@ def combine(
       weights: a number, or an array that broadcasts to the losses, for each of the same names.
 
     Returns:
-      The sum ``[...]``, and the losses by name, *unweighted*. Dropped losses are among them only if
-      the caller had computed them.
+      The sum ``[...]``, and the losses by name, *unweighted*, without dropped functions.
 
     Raises:
       ValueError: if the names differ, or a loss has another shape than the first.
@@ -212,10 +211,9 @@ def gradient_norm_weights(
 ) -> tuple[Parts, Parts]:
     r"""Weights that give all losses of one output gradients of equal length.
 
-    Use it if losses of the same output have gradients of different orders. Lengths are taken *at
-    the output*, which is cheap: the network's backward pass runs once, for the combined loss, not
-    once per loss, as lengths over all parameters would need. All get the mean length; a bar is a
-    running mean.
+    Use it if the losses' gradients differ by orders of magnitude. Lengths at the *output* are
+    cheap: the network's backward pass runs once, for the combined loss, not once per loss, as
+    lengths over all parameters would need. All get the mean length; a bar is a running mean.
 
     .. math:: G_k = \Big\lVert \frac{\partial L_k}{\partial o} \Big\rVert, \quad
               w_k = \frac{\tfrac1K \sum_j \bar G_j}{\bar G_k}
