@@ -1,7 +1,7 @@
-"""Who is let in, and in which shape: every admission of an argument.
+"""Doors: the checks of arguments, and the form in which functions get them.
 
 Shapes and types are checked at trace time, values never. An error names the argument, what came and
-what was expected. What the arguments mean to users is said in docs/arguments.md.
+what was expected. docs/arguments.md says what the arguments mean.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class SetOptions(TypedDict, total=False):
-    """The keywords of whatever reduces a set; each type is followed by the default."""
+    """The keywords of functions that reduce a set; each type is followed by the default."""
 
     axis: Annotated[Axis, None]
     where: Annotated[ArrayLike | None, None]
@@ -39,8 +39,7 @@ class SetOptions(TypedDict, total=False):
 def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """`jax.jit` with the named arguments static, and the signature kept and spelled out.
 
-    `jax.jit` is typed as returning an opaque callable, which would hide every keyword of the
-    public API from editors and from pyright.
+    The type of `jax.jit` would hide every public keyword from editors and pyright.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -66,7 +65,7 @@ def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _keywords(options: Any) -> list[inspect.Parameter]:
-    """Of each keyword that a `TypedDict` names, its type as it is written, and its default."""
+    """Keyword parameters of a `TypedDict`: the types as written, and the defaults."""
     found = []
     for name, hint in get_type_hints(options, include_extras=True).items():
         written = options.__annotations__[name].__forward_arg__
@@ -147,7 +146,7 @@ def normalize_axis(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`axis` of logits whose last axis holds classes, which it may not name; None: all others."""
+    """`axis` of logits whose last axis holds classes and may not be named; None: all others."""
     if not shape:
         raise ValueError("logits must have a last axis of classes, got shape ().")
     last = len(shape) - 1
@@ -161,7 +160,7 @@ def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def sets_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """`x` with the elements of a set, which lie along `axes`, flattened into a new last axis."""
+    """`x` with the axes of a set flattened into a new last axis."""
     kept = [a for a in range(x.ndim) if a not in axes]
     rest = tuple(x.shape[a] for a in kept)
     return jnp.transpose(x, (*kept, *axes)).reshape(*rest, math.prod(x.shape[a] for a in axes))
@@ -207,7 +206,7 @@ def check_weights(
 def mass_of(
     where: ArrayLike | None, weights: ArrayLike | None, shape: tuple[int, ...], of: str, dtype: Any
 ) -> jax.Array:
-    """What each element of `shape` counts for: its weight, and 0 where it is left out. Raises."""
+    """What each element of `shape` counts for: its weight, or 0 if it is left out. Raises."""
     mask, w = select(where, shape, of), check_weights(weights, shape, of)
     w = jnp.ones((), dtype) if w is None else w.astype(dtype)
     return jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0), shape)
@@ -217,17 +216,16 @@ def mass_of(
 
 
 def is_positive(y: jax.Array) -> jax.Array:
-    """Which labels name the positive class: floating ones do above ½."""
+    """Which labels are positive: floating ones above ½, others if not 0."""
     if y.dtype == jnp.bool_:
         return y
     return y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
 
 
 def split(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What of a mass falls on the positives, and what on the negatives.
+    """The mass of the positives and the mass of the negatives.
 
-    Floating labels are shares. Others choose, and need not be made numbers, of which class ids
-    would need C each.
+    Floating labels are shares. Others select, so class ids never become C numbers each.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         share = y.astype(mass.dtype)
@@ -241,7 +239,7 @@ def match_labels(
 ) -> jax.Array:
     """Labels in the full `shape` of `of`; with `ids`, class ids become a comparison that fuses.
 
-    At least two classes are asked for, so that labels (B,) against (B, 1) stay an error.
+    At least two classes are required, so that labels (B,) against (B, 1) stay an error.
     """
     integer = jnp.issubdtype(labels.dtype, jnp.integer)
     if ids and integer and labels.shape == shape[:-1] and len(shape) > 0 and shape[-1] > 1:
@@ -308,10 +306,9 @@ def scored(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Rows of scores, of the mass of positives and of negatives: the door of curves.
+    """Rows of scores, and of the masses of positives and negatives: the door of curves.
 
-    Masses are integers if labels are no shares and weigh alike. NaN, and what is left out, has the
-    least score that there is.
+    Masses are integers unless labels are floating or weighted. NaN and what is left out are least.
     """
     s, y = jnp.asarray(scores), jnp.asarray(labels)
     if jnp.issubdtype(s.dtype, jnp.complexfloating):
@@ -355,7 +352,7 @@ def activate(
     weights: ArrayLike | None,
     activation: Activation,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """What `admit` lets in, with probabilities for logits."""
+    """What `admit` returns, with probabilities instead of logits."""
     # Class ids mean something only where the classes compete, which a sigmoid's do not.
     ids = activation is not jax.nn.sigmoid
     z, y, mask, w = admit(logits, labels, where, weights, ids=ids)
@@ -373,9 +370,9 @@ def two_classes(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Rows of what `admit` lets in, of the mass of positives and of negatives.
+    """Rows of what `admit` returns, and of the masses of positives and negatives.
 
-    An element is of one class here: floating labels are positive above ½.
+    Each element has one class here: floating labels are positive above ½.
     """
     z, y, mask, _ = admit(logits, labels, where, weights, ids=False)
     z = z if mask is None else jnp.where(mask, z, 0.0)

@@ -1,4 +1,4 @@
-"""Every edge of a gradient and every precision decision, once, with its reason."""
+"""Precision, and gradients at the awkward points: each decided once, with its reason."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from jax.typing import ArrayLike, DTypeLike
 
 
 def accumulator(dtype: DTypeLike) -> np.dtype:
-    """The float type in which values of `dtype` are summed: float32, or float64 if it came so.
+    """The float type in which values of `dtype` are summed: float32, or float64 for float64.
 
-    A float16 sum overflows at 65,504 pixels and a bfloat16 sum of ones stops at 256, so the narrow
-    types are widened before the first addition. The widening fuses into the pass that reads the
-    input and costs no memory.
+    A float16 sum overflows at 65,504 pixels and a bfloat16 sum of ones stops at 256, so narrow
+    types are widened first. That fuses into the pass that reads the input and costs no memory.
     """
     return np.dtype(jnp.promote_types(dtype, jnp.float32))
 
@@ -37,15 +36,15 @@ def as_float(x: ArrayLike) -> jax.Array:
     return x.astype(jnp.result_type(float))
 
 
-# A float32 sum may add so many numbers one after the other before its error shows.
+# The most terms that a float32 sum may add one after another before its error shows.
 RUN = 1024
 
 
 def sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
     """The sums of several arrays of one shape and type over `axis`, in one pass that makes none.
 
-    XLA's CPU backend writes out whatever enters a lone `jnp.sum`, so four sums of four products
-    cost four arrays; a reduction of several operands it fuses with what makes them.
+    XLA's CPU backend writes out whatever enters a lone `jnp.sum`: four sums of four products cost
+    four arrays. It fuses a reduction of several operands with what makes them.
     """
     if not axis:
         return terms
@@ -55,7 +54,7 @@ def sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array
 
 
 def _fused_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
-    """Runs along the last of `axis` go first: a fused reduction adds one element after another."""
+    """Sum runs along the last of `axis` first: a fused reduction adds one element after another."""
     *rest, last = axis
     length = terms[0].shape[last]
     if length > RUN:
@@ -67,7 +66,7 @@ def _fused_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[ja
 
 
 def _in_runs(x: jax.Array, axis: int) -> jax.Array:
-    """`x` with `axis` split in two, the second of length RUN, filled up with zeros."""
+    """`x` with `axis` split in two, the second of length RUN, padded with zeros."""
     padding = [(0, -x.shape[axis] % RUN if a == axis else 0) for a in range(x.ndim)]
     return jnp.pad(x, padding).reshape(*x.shape[:axis], -1, RUN, *x.shape[axis + 1 :])
 
@@ -79,24 +78,23 @@ def _float_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[ja
 
 @_float_sums.defjvp
 def _(axis: tuple[int, ...], primals: Any, tangents: Any) -> tuple[Any, Any]:
-    # A reduction of several operands has no derivative in JAX; the sum of a sum is a sum.
+    # A reduction of several operands has no derivative in JAX; here it sums tangents.
     (terms,), (moved,) = primals, tangents
     return _float_sums(terms, axis), tuple(jnp.sum(t, axis) for t in moved)
 
 
 # --- edges of gradients ---------------------------------------------------------------------------
 
-# Less than this much of an example is no example. It is far below any count or rate that data can
-# give (one in 1e10 is 1e-10) and far enough above zero that its inverse square is still finite in
-# float32, so second derivatives are finite too.
+# Less than this counts as 0. It is far below any count or rate of data (one in 1e10 is 1e-10), and
+# its inverse square is still finite in float32, so second derivatives are finite, too.
 NOTHING = 1e-18
 
 
 def divide(numerator: ArrayLike, denominator: ArrayLike) -> jax.Array:
     """`numerator / denominator`, where x / 0 is 0 with zero gradient.
 
-    The inner `where` is the point: without it the branch that is not taken still divides by
-    zero, and its NaN derivative times the outer zero is NaN.
+    Without the inner `where` the branch that is not taken divides by zero, too, and its NaN
+    derivative times the outer zero is NaN.
     """
     numerator, denominator = as_float(numerator), as_float(denominator)
     empty = jnp.abs(denominator) <= NOTHING
@@ -104,17 +102,14 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> jax.Array:
 
 
 def sqrt(x: ArrayLike) -> jax.Array:
-    """Square root of x ≥ 0, whose infinite derivative at 0 is taken as 0.
-
-    One infinite entry would destroy a whole batch's gradient.
-    """
+    """Square root of x ≥ 0, with slope 0 at 0: an infinite one would spoil a batch's gradient."""
     x = as_float(x)
     empty = x <= NOTHING
     return jnp.where(empty, 0.0, jnp.sqrt(jnp.where(empty, 1.0, x)))
 
 
 def root_mean_square(x: jax.Array) -> jax.Array:
-    """Over the last axis, in units of the largest, whose square may be beyond all numbers."""
+    """Over the last axis, in units of the largest, because squares may overflow."""
     unit = jnp.maximum(jnp.max(jnp.abs(x), -1), jnp.finfo(x.dtype).tiny)
     unit = jax.lax.stop_gradient(unit)
     return unit * sqrt(jnp.mean((x / unit[..., None]) ** 2, -1))
@@ -123,8 +118,8 @@ def root_mean_square(x: jax.Array) -> jax.Array:
 def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
     """`x ** exponent` for x ≥ 0 and a real, traced exponent; 0 with zero gradient at x = 0.
 
-    Written as `exp(exponent * log(x))`, which XLA's CPU backend runs some ten times faster than a
-    float power, and which has no 0 · log(0) in its derivative.
+    `exp(exponent * log(x))` runs some ten times faster than a float power on XLA's CPU backend, and
+    its derivative has no 0 · log(0).
     """
     x = as_float(x)
     empty = x <= NOTHING
@@ -132,10 +127,9 @@ def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
 
 
 def log(x: jax.Array) -> jax.Array:
-    """The logarithm of x ≥ 0, and of NOTHING where there is less.
+    """The logarithm of x ≥ 0, or of NOTHING if x is less.
 
-    So exp(exponent · log(x)) is a power that is 1 for exponent 0 even at 0, and a class that was
-    never seen has a prior that can be added to a logit.
+    So exp(0 · log(0)) is 1, and a class without examples has a finite log-frequency.
     """
     return jnp.log(jnp.maximum(x, NOTHING))
 
@@ -143,7 +137,7 @@ def log(x: jax.Array) -> jax.Array:
 def largest(*arrays: jax.Array) -> jax.Array:
     """The largest number that is finite in the type of every floating one of `arrays`.
 
-    A slope beyond it would become infinite on its way back into that type.
+    A larger slope would become infinite on its way back into that type.
     """
     types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
     top = min(float(jnp.finfo(t).max) for t in types)
@@ -151,11 +145,11 @@ def largest(*arrays: jax.Array) -> jax.Array:
 
 
 def capped(x: jax.Array) -> jax.Array:
-    """`x`, held at the largest finite number where the true value exceeds it."""
+    """`x`, or the largest finite number if the true value exceeds it."""
     return jnp.minimum(x, jnp.finfo(x.dtype).max)
 
 
 def held(x: jax.Array, limit: ArrayLike | None = None) -> jax.Array:
-    """`x`, held within ± `limit`, which is the largest finite number where nothing else is said."""
+    """`x` clipped to ± `limit`, by default the largest finite number."""
     top = jnp.asarray(jnp.finfo(x.dtype).max if limit is None else limit, x.dtype)
     return jnp.clip(x, -top, top)

@@ -1,6 +1,6 @@
-"""Sorted rows: an order to go to and come back from, and ties that share what they stand for.
+"""Sorted rows: an order to apply and undo, and averages over ties.
 
-An order among equal keys would be that of the data set, and the metric would depend on it.
+The order among ties would be that of the data set, and the metric would depend on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def sort_by(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rows of `values` in the order of rising `keys`, averaged over equal ones, and their keys."""
+    """Rows of `values` in rising order of `keys`, averaged over ties, and the sorted keys."""
     ordered, carried = jax.lax.sort((keys, values), num_keys=1)
     return average_ties(ordered, carried), ordered
 
@@ -31,7 +31,7 @@ def average_ties(keys: jax.Array, values: jax.Array) -> jax.Array:
 
 
 def ranks(x: jax.Array) -> jax.Array:
-    """Place of each number in its row, from 0; equal ones share the mean of their places."""
+    """Place of each number in its row, from 0; ties share their mean place."""
     place = jnp.broadcast_to(jnp.arange(x.shape[-1]), x.shape)
     ordered, whose = jax.lax.sort((x, place), num_keys=1)
     shared = average_ties(ordered, place.astype(x.dtype))
@@ -39,7 +39,7 @@ def ranks(x: jax.Array) -> jax.Array:
 
 
 class Order:
-    """Rising order along the last axis: `put` things into it, and `back` from it."""
+    """Rising order along the last axis: `put` sorts an array by it, and `back` undoes that."""
 
     def __init__(self, x: jax.Array) -> None:
         position = jax.lax.broadcasted_iota(jnp.int32, x.shape, x.ndim - 1)
@@ -58,10 +58,10 @@ def from_here(x: jax.Array) -> jax.Array:
 
 
 def later(x: jax.Array) -> jax.Array:
-    """`x` one place further on, after a 0."""
+    """`x` shifted to the next place, with a 0 first."""
     return jnp.concatenate([jnp.zeros_like(x[..., :1]), x[..., :-1]], -1)
 
 
 def earlier(x: jax.Array) -> jax.Array:
-    """`x` one place further back, before a 0."""
+    """`x` shifted to the previous place, with a 0 last."""
     return jnp.concatenate([x[..., 1:], jnp.zeros_like(x[..., :1])], -1)

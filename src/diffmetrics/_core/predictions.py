@@ -1,4 +1,4 @@
-"""The doors of the losses of predicted distributions, and the density that they share."""
+"""Checks for the losses of predicted distributions, and the density that they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
 class Prediction(NamedTuple):
-    """What the losses are functions of, in the types they came in."""
+    """The arguments of a loss, in the types they came in."""
 
     mean: jax.Array
     scale: jax.Array
@@ -36,7 +36,7 @@ def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Predicti
 
 
 def errors(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked errors, and how many deviations each is, finite, with the shape of `mean`."""
+    """Checked errors, and the errors in units of `scale`, finite, with the shape of `mean`."""
     m, s, y, _ = prediction(mean, scale, target)
     error = numbers.as_float(y) - numbers.as_float(m)
     return error, numbers.held(standardized(error, numbers.as_float(s)))
@@ -64,7 +64,7 @@ def require_members(name: str, x: jax.Array) -> None:
 
 
 def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
-    """The weight of each member, ``[K, 1, ...]`` or ``[K, ...]``, adding up to one. Raises."""
+    """The weight of each member, ``[K, 1, ...]`` or ``[K, ...]``; they add up to 1. Raises."""
     if weights is None:
         return jnp.full((shape[0], *[1] * (len(shape) - 1)), 1.0 / shape[0])
     w = numbers.as_float(weights)
@@ -79,7 +79,7 @@ def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
 
 
 def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """A predicted `location` of that `name` and its target, of one shape, as they came. Raises."""
+    """A predicted location called `name`, and its target, of one shape, as they came. Raises."""
     x, y = jnp.asarray(location), jnp.asarray(target)
     doors.require_float(name, x, "It is what the network predicts.")
     doors.require_shape("target", y, x.shape, name)
@@ -87,14 +87,14 @@ def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Arra
 
 
 def positive(scale: jax.Array) -> jax.Array:
-    """`scale`, and the least positive number that XLA does not take for 0 where it is less."""
+    """`scale`, or the least positive number that XLA does not take for 0 if it is less."""
     return jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
 
 
 def standardized(error: jax.Array, scale: jax.Array) -> jax.Array:
-    """How many deviations the error is; infinite where that is beyond the largest number.
+    """The error in units of `scale`; infinite if it exceeds the largest number.
 
-    It is not held here, because XLA's CPU backend writes out what is clamped and used twice.
+    It is not clipped here, because XLA's CPU backend writes out what is clamped and used twice.
     """
     return error / positive(scale)
 
@@ -102,7 +102,7 @@ def standardized(error: jax.Array, scale: jax.Array) -> jax.Array:
 def from_error(value: Function, in_error: Function, in_scale: Function) -> Function:
     """The loss ``f(mean, scale, target, *rest)`` of ``value(error, scale, *rest)`` and its slopes.
 
-    The error is made inside each of them: made once outside, it would be an array of its own.
+    Each of them computes the error: computed once outside, it would be an array of its own.
     """
 
     def of(function: Function, sign: float = 1.0) -> Function:
@@ -118,7 +118,7 @@ def gaussian_value(error: jax.Array, scale: jax.Array, _limit: jax.Array) -> jax
 
 
 def _gaussian_in_error(error: jax.Array, scale: jax.Array, limit: jax.Array) -> jax.Array:
-    # Held in between, where XLA would divide by σ² instead, which is 0 long before σ is.
+    # Held in between: else XLA divides by σ², which is 0 long before σ is.
     return numbers.held(numbers.held(standardized(error, scale)) / positive(scale), limit)
 
 

@@ -1,8 +1,8 @@
 """Closed-form derivatives, and whatever suits one backend only, each with its reason.
 
 XLA's CPU backend writes to memory what two of its fusions share (`apart`), and what a `where` or a
-clamp puts in front of a reduction: there, formulas choose by a maximum or by arithmetic, as
-`at_most` does. Some reductions it fuses to its harm (`alone`, `finished`).
+clamp puts in front of a reduction: there, formulas choose by a maximum or by arithmetic, as in
+`at_most`. Some reductions it fuses to its harm (`alone`, `finished`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Rule = Callable[[Any, Any], tuple[jax.Array, list[jax.Array]]]
 
 
 def with_rule(value: Callable[..., jax.Array], rule: Rule, known: int) -> Callable[..., jax.Array]:
-    """`value`, whose derivatives in its first `known` arguments are what `rule` says.
+    """`value`, with derivatives in its first `known` arguments by `rule`.
 
-    `rule(arguments, moved)` gets the tangents of those, None where one stands still, and returns
-    the value and the terms of its tangent. In all other arguments autodiff of `value` applies.
+    `rule(arguments, moved)` gets their tangents, None for a constant, and returns the value and the
+    terms of its tangent. In all other arguments autodiff of `value` applies.
     """
 
     @jax.custom_jvp
@@ -49,7 +49,7 @@ def with_rule(value: Callable[..., jax.Array], rule: Rule, known: int) -> Callab
 def _derivative_in(
     value: Callable[..., jax.Array], places: list[int], primals: Any, tangents: Any
 ) -> jax.Array:
-    """By autodiff, of the arguments in `places` alone."""
+    """The tangent from the arguments in `places` alone, by autodiff."""
 
     def of(*some: jax.Array) -> jax.Array:
         filled: dict[int, Any] = dict(zip(places, some, strict=True))
@@ -64,10 +64,9 @@ def with_slope(
 ) -> Callable[..., jax.Array]:
     """The elementwise `value(x, ..., *rest)`, whose derivatives in x, ... are the `slopes`.
 
-    There is a slope for each of the first arguments, and it is called as `value` is. All get their
-    arguments in the accumulator type, and none makes an array besides its result. `rest` are labels
-    and hyper-parameters that broadcast to `x`; in them, and beyond the first derivative, autodiff
-    of the formulas applies.
+    There is a slope for each of the first arguments, called as `value` is. All get arguments in the
+    accumulator type, and none makes an array besides its result. `rest` are labels and parameters
+    that broadcast to `x`; in them, and beyond the first derivative, autodiff applies.
     """
 
     def wide(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
@@ -84,7 +83,7 @@ def with_slope(
 
 
 def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:
-    """The first of what `both` returns of rows, with the second as derivative in their first.
+    """A function of rows: `both` returns its value and its derivative in the first argument.
 
     In every other argument, and beyond the first derivative, autodiff applies.
     """
@@ -99,9 +98,9 @@ def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..
 def apart(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Array:
     """`function(*arguments)`, elementwise, compiled as if nothing else needed the same numbers.
 
-    XLA's CPU backend writes to memory whatever two of its fusions share, were it a broadcast zero;
-    for a hinge and its gradient that is three arrays of the size of the logits, and two and a half
-    times the time. The barrier keeps the inputs apart, and the additional axis the constants.
+    XLA's CPU backend writes to memory whatever two of its fusions share, even a broadcast zero. For
+    a hinge and its gradient that is three arrays of the size of the logits and 2.5 times the time.
+    The barrier keeps the inputs apart, and the additional axis the constants.
     """
     barred = jax.lax.optimization_barrier(tuple(jnp.asarray(x)[None] for x in arguments))
     return function(*barred)[0]
@@ -110,17 +109,16 @@ def apart(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Arra
 def alone(x: Any) -> Any:
     """`x`, arrays that a reduction made, kept apart from what uses them.
 
-    XLA's CPU backend makes one fusion of a maximum and the sum that is centred on it, which is
-    slower than both; and of two sums made together it drops the one that a pass does not need, and
-    writes out what enters the other.
+    XLA's CPU backend fuses a maximum with the sum that is centred on it, which is slower than both.
+    If a pass needs one of two sums made together, it drops the other, and writes out the terms.
     """
     return jax.lax.optimization_barrier(x)
 
 
 def finished(total: jax.Array) -> jax.Array:
-    """The sum `total`, with what follows, such as a logarithm, kept out of its fusion.
+    """The sum `total`, kept out of the fusion of what follows, such as a logarithm.
 
-    On XLA's CPU backend that fusion is three times slower at a thousand classes. Changes no number.
+    On XLA's CPU backend that fusion is three times slower at a thousand classes. No number changes.
     """
     bits = jnp.finfo(total.dtype)
     return jax.lax.reduce_precision(total, bits.nexp, bits.nmant)
@@ -137,9 +135,9 @@ _LOG1P = (
 def softpluses(x: jax.Array, in_slope: bool = False) -> tuple[jax.Array, jax.Array]:
     """log(1 + exp(x)) and log(1 + exp(-x)): minus the log-probabilities of 0 and of 1.
 
-    Without overflow or cancellation, with the sigmoid as derivative. `jax.nn.softplus` is ten
-    times slower on XLA's CPU backend. There log1p is quick in a sum, but in a loop that writes its
-    result costs as much as all the rest, so slopes take a polynomial.
+    Without overflow or cancellation, with the sigmoid as derivative. `jax.nn.softplus` is ten times
+    slower on XLA's CPU backend. There log1p is fast in a sum, but costs as much as all the rest in
+    a loop that writes its result, so slopes take a polynomial.
     """
     e = jnp.exp(-jnp.abs(x))
     if in_slope and x.dtype == jnp.float32:
@@ -177,9 +175,9 @@ def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 def at_most(x: jax.Array, bound: jax.Array | float) -> jax.Array:
-    """The minimum, for an `x` that is a maximum.
+    """The minimum of `bound` and an `x` that is a maximum.
 
-    XLA would make a clamp of the two, and its CPU backend writes that to memory before a sum.
+    XLA would make a clamp of the two, which its CPU backend writes to memory before a sum.
     """
     return -jnp.maximum(-x, -bound)
 
@@ -193,7 +191,7 @@ def hinge(gap: jax.Array, sharpness: jax.Array | None = None) -> jax.Array:
 
 
 def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
-    """The product with `sharpness` stays out of the part that grows, where it would overflow."""
+    """`sharpness` multiplies only the bounded term: times the growing one it would overflow."""
     return numbers.capped(
         jnp.maximum(gap, 0.0) + jnp.log1p(jnp.exp(-sharpness * jnp.abs(gap))) / sharpness
     )

@@ -1,4 +1,4 @@
-"""The softmax of logits whose classes compete on the last axis, and its cross-entropy."""
+"""The softmax over the classes on the last axis, and its cross-entropy."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def is_class(ids: jax.Array, number: int) -> jax.Array:
 
 
 def is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Whether an entry of `shape` ``[..., C]`` is the one of its example's class.
+    """Whether an entry of `shape` ``[..., C]`` is its example's class.
 
-    An id outside has none; of labels ``[..., C]`` it is what exceeds ½.
+    Void ids have none; in labels ``[..., C]`` it is what exceeds ½.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y > 0.5
@@ -26,9 +26,9 @@ def is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
-    """What `x` ``[..., C]`` or ``[C]`` holds for the class of each example; 0 for no class.
+    """The entry of `x`, ``[..., C]`` or ``[C]``, for the class of each example; 0 for a void id.
 
-    With labels ``[..., C]`` it is the labels' mean of `x`.
+    For labels ``[..., C]`` it is the labels' mean of `x`.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         return jnp.sum(x * y, -1)
@@ -41,7 +41,7 @@ def _take(x: jax.Array, ids: jax.Array) -> jax.Array:
 
 
 def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits in the accumulator type, their maximum, and the sum of their exponentials below it."""
+    """Logits in the accumulator type, their maximum, and the sum of exponentials relative to it."""
     wide = numbers.as_float(z)
     # The softmax does not depend on where it is centred, so neither do its derivatives.
     top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, -1)))
@@ -73,8 +73,7 @@ def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.
     """The softmax minus the labels."""
     over = 1.0 / total
     if jnp.issubdtype(y.dtype, jnp.integer):
-        # Here and not around the whole: a select per logit of what is one value per example takes
-        # two thirds as long as all the rest.
+        # One select per example: one per logit would take two thirds as long as all the rest.
         over = jnp.where(is_class(y, z.shape[-1]), over, 0.0)
     p = jnp.exp(numbers.as_float(z) - top[..., None]) * over[..., None]
     if jnp.issubdtype(y.dtype, jnp.floating):
@@ -90,7 +89,6 @@ _cross_entropy_of_logits = slopes.with_rule(
 def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
     """Minus the log-probability of each example's class, for what `doors.classes` returns.
 
-    Each pass over the logits makes its own exponentials, because an array of them would cost more
-    to write and read again.
+    Each pass over the logits makes its own exponentials: an array of them takes longer to move.
     """
     return _cross_entropy_of_logits(z, y)

@@ -12,13 +12,11 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import Axis
 
-# --- expected F-beta ------------------------------------------------------------------------------
-#
 # With r = beta² / (1 + beta²), k elements chosen and m that are positive, F-beta is
 # TP / ((1 - r) k + r m). One over the denominator is an integral of exponentials,
 # ∫ exp(-s (1 - r) k) exp(-s r m) ds, and the expectation of exp(-s r m), unlike that of 1 / m, is a
-# product over independent elements. So the sum over 2ⁿ outcomes is one integral of a product, whose
-# integrand is positive, and a fixed rule of some 50 nodes has it to the last digit of a float32.
+# product over independent elements. So the sum over 2ⁿ outcomes is one integral of a positive
+# product, which a fixed rule of some 50 nodes computes to the last digit of a float32.
 
 
 @doors.compiled("axis")
@@ -32,27 +30,25 @@ def expected_fbeta(
 ) -> jax.Array:
     r"""The expected F-beta of predicting the `chosen` elements, if labels are independent.
 
-    Use it to judge a decision before labels are there, or as an objective of the probabilities, in
-    which it is differentiable. Unlike F-beta of soft counts, which is a ratio of expectations, it
-    is the expectation of the ratio; they differ while positives are few.
+    Use it to judge a decision without labels, or as a differentiable objective of the
+    probabilities. F-beta of soft counts is a ratio of expectations, this the expectation of the
+    ratio; they differ if positives are few.
 
     .. math:: \mathbb{E}_{y_i \sim \mathrm{Bernoulli}(p_i)}\, F_\beta(\mathrm{chosen}, y)
 
-    It is exact to rounding (relative 1e-9 in float64), in time proportional to the number of
-    elements; dynamic programming over the number of positives takes its square.
+    It is exact to rounding (1e-9 in float64) in linear time, dynamic programming in quadratic.
 
     Args:
-      probabilities: of being positive, in [0, 1], ``[...]``; calibrated, or it means nothing.
-      chosen: boolean, the shape of `probabilities`: what is predicted positive.
-      beta: how many times recall matters more than precision; broadcasts to the result. Traced.
-      axis: axes that form one set; ``axis=-1`` of ``[n, L]`` is the score of every instance's
-        labels. Default: all. Static.
-      where: boolean, broadcasts to `probabilities`. False leaves an element out, even a NaN.
+      probabilities: of being positive, in [0, 1], ``[...]``; meaningless unless calibrated.
+      chosen: what is predicted positive, boolean, of the shape of `probabilities`.
+      beta: how many times recall matters more than precision; broadcasts to the result.
+      axis: axes that form one set; ``axis=-1`` of ``[n, L]`` scores each instance's labels.
+      where: boolean, broadcasts to `probabilities`.
 
     Returns:
-      Expected score in [0, 1], of the shape of `probabilities` without `axis`. 0 where nothing is
-      chosen, even for the case that nothing is positive: where that shall score 1 as in some
-      multi-label work, the empty set is worth ``jnp.prod(1 - probabilities)``.
+      Expected score in [0, 1], of the shape of `probabilities` without `axis`. It is 0 if nothing
+      is chosen, even if nothing is positive. Where that case scores 1, as in some multi-label work,
+      the empty set is worth ``jnp.prod(1 - probabilities)``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -92,24 +88,21 @@ def maximize_expected_fbeta(
 ) -> tuple[jax.Array, jax.Array]:
     r"""The set of elements with the largest expected F-beta, and that expectation.
 
-    Use it to decide from calibrated probabilities, where F-beta of each *set* is what is judged: of
-    each instance's labels, each document's words, each image's pixels. No labels are needed. It is
-    always the k largest probabilities for some k, and every k is tried. In a large set that is a
-    threshold of F / (1 + beta²), in a small one it depends on the others.
-
-    Where the probabilities tell nothing it predicts everything: that is what F-beta rewards.
+    Use it to decide from calibrated probabilities, without labels, if F-beta is judged per *set*:
+    each instance's labels, each document's words, each image's pixels. Every k is tried, because
+    the best set is always the k largest probabilities for some k. In a large set that is a
+    threshold of F / (1 + beta²); in a small one it depends on the others. If the probabilities say
+    nothing it predicts everything, as F-beta rewards.
 
     Args:
       probabilities: of being positive, in [0, 1], ``[...]``; of independent labels.
-      beta: how many times recall matters more than precision; broadcasts to the value. Traced.
-      axis: axes that form one set; ``axis=-1`` of ``[n, L]`` decides every instance. Default: all.
-        Static.
-      where: boolean, broadcasts to `probabilities`. False leaves an element out, even a NaN.
+      beta: how many times recall matters more than precision; broadcasts to the value.
+      axis: axes that form one set; ``axis=-1`` of ``[n, L]`` decides each instance.
+      where: boolean, broadcasts to `probabilities`.
 
     Returns:
-      The set, boolean in the shape of `probabilities`, and its expected score in the shape of
-      `probabilities` without `axis`. Of equal scores the smallest set; it is empty, with score 0,
-      only where all probabilities are 0 (see `expected_fbeta`).
+      The set, boolean, of the shape of `probabilities`, and its expected score, without `axis`.
+      Ties go to the smallest set; it is empty, with score 0, only if all probabilities are 0.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -148,7 +141,7 @@ def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Arr
 
 
 def _miss_share(beta: ArrayLike, sets: jax.Array) -> jax.Array:
-    """What a miss weighs against a false alarm, beta² / (1 + beta²), of sets ``[..., n]``."""
+    """Weight of a miss relative to a false alarm, beta² / (1 + beta²), for sets ``[..., n]``."""
     squared = doors.parameter("beta", beta, sets.shape[:-1], of="the sets") ** 2
     share = (squared / (1.0 + squared)).astype(sets.dtype)
     return jnp.broadcast_to(share, sets.shape[:-1])[..., None]
@@ -160,7 +153,7 @@ def _expectation(
     number: jax.Array,
     found: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    """Expected F-beta where `number` elements are chosen, over which `found` sums."""
+    """Expected F-beta if `number` elements are chosen, over which `found` sums."""
 
     @jax.checkpoint  # else the gradient keeps every node's arrays
     def add(total: jax.Array, node: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

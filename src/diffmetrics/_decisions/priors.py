@@ -1,7 +1,7 @@
-"""Logits for other class frequencies than those of the training data, and what these are.
+"""Logits for other class frequencies than those of the training data, and estimates of these.
 
-Before any of this, try the threshold (`fit_threshold`): on tabular data it usually does for a
-decision what a weight or a resampled batch does, and leaves the probabilities alone.
+Try the threshold first (`fit_threshold`): on tabular data it usually does as much for a decision as
+a weight or a resampled batch, and leaves the probabilities alone.
 """
 
 from __future__ import annotations
@@ -15,31 +15,28 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import Axis
 
-# --- priors ---------------------------------------------------------------------------------------
-
 
 @doors.compiled()
 def correct_prior(
     logits: ArrayLike, *, trained_prior: ArrayLike, true_prior: ArrayLike
 ) -> jax.Array:
-    r"""Binary logits of a model that was trained where positives are more, or less, frequent.
+    r"""Binary logits corrected for a positive frequency that differs from that of training.
 
-    Use it after over- or undersampling, class-weighted cross-entropy, or for another population: if
-    the classes look the same and only their frequencies differ, this makes the probabilities right
-    again. A ranking does not change, so neither do ROC AUC and average precision.
+    Use it after resampling, class-weighted cross-entropy, or for another population: if only class
+    frequencies differ, it corrects the probabilities. ROC AUC and average precision do not change.
 
     .. math:: z' = z + \log\frac{\pi'}{1 - \pi'} - \log\frac{\pi}{1 - \pi}
 
-    All of these are this shift. *Undersampling*, which keeps a share b of the negatives, trains on
-    :math:`\pi = \pi' / (\pi' + b (1 - \pi'))`, which makes it :math:`\log b`; in probabilities it
-    is :math:`b p / (b p - p + 1)` (Dal Pozzolo). *Weights* w for the positives shift by
-    :math:`-\log w`. *King and Zeng's* correction of the intercept, with the population's share τ
-    and the sample's ȳ, has ``true_prior=τ`` and ``trained_prior=ȳ``.
+    Known corrections are this shift. *Undersampling*, which keeps a share b of the negatives,
+    trains on :math:`\pi = \pi' / (\pi' + b (1 - \pi'))` and shifts by :math:`\log b`; in
+    probabilities, :math:`b p / (b p - p + 1)` (Dal Pozzolo). *Weights* w of the positives shift by
+    :math:`-\log w`. *King and Zeng's* correction of the intercept, for a share τ of the population
+    and ȳ of the sample, has ``true_prior=τ`` and ``trained_prior=ȳ``.
 
     Args:
-      logits: real scores ``[...]`` that are calibrated where the model was trained.
-      trained_prior: π, the share of positives there, in (0, 1); broadcasts to `logits`. Traced.
-      true_prior: π', the share of positives where it is used; see `estimate_prior`. Traced.
+      logits: real scores ``[...]``, calibrated where the model was trained.
+      trained_prior: π, the share of positives there, in (0, 1); broadcasts to `logits`.
+      true_prior: π', the share of positives in use; see `estimate_prior`.
 
     Returns:
       Logits ``[...]``. A prior of 0 or 1 is taken as 1e-18 away.
@@ -66,18 +63,18 @@ def correct_prior(
 def correct_class_priors(
     logits: ArrayLike, *, trained_priors: ArrayLike, true_priors: ArrayLike
 ) -> jax.Array:
-    r"""Softmax logits of a model that was trained where the classes have other frequencies.
+    r"""Softmax logits corrected for class frequencies that differ from those of training.
 
-    What `correct_prior` does for two classes. With uniform `true_priors` it is post-hoc logit
+    It is `correct_prior` for many classes. With uniform `true_priors` it is post-hoc logit
     adjustment: the largest corrected logit has the best balanced accuracy.
 
     .. math:: z'_c = z_c + \log \pi'_c - \log \pi_c
 
     Args:
-      logits: real scores ``[..., C]`` that are calibrated where the model was trained.
-      trained_priors: π, how frequent the classes are there, ``[C]``; broadcasts to `logits`. They
-        need not sum to 1, because the softmax does not change by a factor: counts serve. Traced.
-      true_priors: π', how frequent they are where it is used; see `estimate_class_priors`. Traced.
+      logits: real scores ``[..., C]``, calibrated where the model was trained.
+      trained_priors: π, the class frequencies there, ``[C]``; broadcasts to `logits`. Counts do as
+        well, because a factor does not change the softmax.
+      true_priors: π', the class frequencies in use; see `estimate_class_priors`.
 
     Returns:
       Logits ``[..., C]``. A prior of 0 is taken as 1e-18.
@@ -110,32 +107,29 @@ def estimate_prior(
     weights: ArrayLike | None = None,
     steps: int = 100,
 ) -> jax.Array:
-    r"""The share of positives in data without labels, from a model that was trained elsewhere.
+    r"""The share of positives in data without labels, from a model trained on other data.
 
-    Use it where the share drifts, and `correct_prior` with what it finds. It is expectation
-    maximisation for the most likely prior: the mean corrected probability is the next prior.
+    Use it if the share drifts, and pass the estimate to `correct_prior`. Expectation maximisation
+    finds the most likely prior: the mean corrected probability is the next prior.
 
     .. math:: \pi' \leftarrow \frac{1}{n} \sum_i \sigma\Big(z_i + \log\frac{\pi'}{1 - \pi'}
        - \log\frac{\pi}{1 - \pi}\Big)
 
-    It stands on two things that it cannot check: the classes look as they did in training, and the
-    logits are calibrated there (an overconfident network is not; fit its temperature first). The
-    likelihood is concave, so what it finds is the maximum. The less the logits tell, the flatter it
-    is: among logits that are all alike nothing can be estimated, and it stays at `trained_prior`.
-    Some thousands of examples are needed where the classes overlap, and more steps.
+    It assumes what it cannot check: the classes look as they did in training, and the logits are
+    calibrated there (if overconfident, fit a temperature first). The likelihood is concave, so the
+    result is its maximum. The less the logits say, the flatter it is: equal logits leave
+    `trained_prior` unchanged, and overlapping classes need thousands of examples and more steps.
 
     Args:
       logits: real scores ``[...]`` of the new data.
-      trained_prior: π in (0, 1), the share of positives where the model was trained, from which
-        the search starts; broadcasts to the result. Traced.
-      axis: axes that form one set; ``axis=0`` of ``[n, L]`` is a prior for every label. Default:
-        all. Static.
-      where: boolean, broadcasts to `logits`. False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
+      trained_prior: π in training, where the search starts, in (0, 1); broadcasts to the result.
+      axis: axes that form one set; ``axis=0`` of ``[n, L]`` gives a prior per label.
+      where: boolean, broadcasts to `logits`.
+      weights: ≥ 0, broadcast to `logits`.
       steps: of expectation maximisation, each a pass over the logits. Static.
 
     Returns:
-      Prior in [0, 1], of the shape of `logits` without `axis`; of no examples `trained_prior`.
+      Prior in [0, 1], of the shape of `logits` without `axis`; `trained_prior` without examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -169,25 +163,24 @@ def estimate_class_priors(
     weights: ArrayLike | None = None,
     steps: int = 100,
 ) -> jax.Array:
-    r"""How frequent the classes are in data without labels, from a model trained elsewhere.
+    r"""The class frequencies in data without labels, from a model trained on other data.
 
-    What `estimate_prior` is for two classes; what is said there of its assumptions holds here. It
-    is not identifiable, either, where one class looks like a mixture of others.
+    It is `estimate_prior` for many classes, with the same assumptions. It cannot be identified,
+    either, if one class looks like a mixture of others.
 
     .. math:: \pi'_c \leftarrow \frac{1}{n} \sum_i \mathrm{softmax}(z_i + \log \pi' - \log \pi)_c
 
     Args:
       logits: real scores ``[..., C]`` of the new data.
-      trained_priors: π, frequencies where the model was trained, from which the search starts:
-        ``[C]``, or broadcasting to the result. They are divided by their sum. Traced.
-      axis: axes that form one set, without the last. Default: all but the last. Static.
-      where: boolean, broadcasts to the examples ``[...]``. False leaves one out, even a NaN.
-      weights: factor ≥ 0, broadcasts to the examples.
+      trained_priors: π in training, where the search starts, ``[C]`` or broadcast; normalised.
+      axis: axes that form one set, without the last. Default: all but the last.
+      where: boolean, broadcasts to the examples ``[...]``.
+      weights: ≥ 0, broadcast to the examples.
       steps: of expectation maximisation, each a pass over the logits. Static.
 
     Returns:
-      Priors that sum to 1, of the shape of `logits` without `axis`; of no examples
-      `trained_priors`.
+      Priors that sum to 1, of the shape of `logits` without `axis`; `trained_priors` without
+      examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -246,7 +239,7 @@ def _set(
 def _expectation_maximisation(
     posterior: Callable[[jax.Array], jax.Array], start: jax.Array, w: jax.Array, steps: int
 ) -> jax.Array:
-    """The prior that is the mean of the posteriors that it gives, from `start` on."""
+    """From `start` on, the prior that equals the mean of the posteriors that it gives."""
     total = jnp.sum(w, -1)
 
     def step(_: int, prior: jax.Array) -> jax.Array:

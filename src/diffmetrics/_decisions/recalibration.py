@@ -1,7 +1,6 @@
-r"""What one number can mend: deviations, probabilities and intervals, fitted on data held out.
+r"""Deviations, probabilities and intervals corrected by one number, fitted on held-out data.
 
-Fit on examples that neither the network nor its early stopping has seen; on the training set
-everything looks calibrated.
+Fit on data that neither the network nor its early stopping has seen; seen data look calibrated.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from diffmetrics._core.softmax import at_label, is_class
 def fit_scale(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> jax.Array:
-    r"""The factor by which predicted deviations are most likely too small.
+    r"""The most likely factor by which predicted deviations are too small.
 
-    Use it on validation data, then predict with ``factor * scale``. It is the one of largest
-    Gaussian likelihood, and says in one number how over-confident a network is: 2 means that errors
-    are twice what was predicted. It does not change which predictions are uncertain, and a few
-    large errors decide it; for intervals take `conformal_quantile`.
+    Use it on validation data, then predict with ``factor * scale``. It has the largest Gaussian
+    likelihood, and 2 means that errors are twice what was predicted. It does not change which
+    predictions are uncertain, and a few large errors decide it; for intervals take
+    `conformal_quantile`.
 
     .. math:: \sqrt{\tfrac1n \textstyle\sum_i z_i^2}, \quad z = (y - \mu) / \sigma
 
     Args:
-      mean: predicted mean ``[...]``.
-      scale: predicted standard deviation, > 0; broadcasts to `mean`.
-      target: what happened ``[...]``.
-      axis: axes that share a factor. Default: all. Static.
+      mean: ``[...]``.
+      scale: standard deviation; broadcasts to `mean`.
+      target: ``[...]``.
+      axis: axes that share a factor.
 
     Returns:
       Factor ≥ 0, of the shape without `axis`.
@@ -54,14 +53,14 @@ def fit_scale(
     return numbers.root_mean_square(z)
 
 
-# The inverse temperature is halved in between, in logarithms, so often that float32 is exhausted.
+# So many bisections of the logarithm of the inverse temperature exhaust float32.
 STEPS = 40
 COLDEST, HOTTEST = 1e-3, 1e3
 
 
 @doors.compiled()
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    r"""The temperature by which logits must be divided to be most likely.
+    r"""The temperature that makes labels most likely if logits are divided by it.
 
     Use it on validation data, then predict with ``jax.nn.softmax(logits / temperature)``. More than
     1 means that the classifier was over-confident. The most probable class stays the same. The
@@ -70,12 +69,11 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     .. math:: \arg\min_T\; \mathrm{cross\text{-}entropy}(z / T,\, y)
 
     Args:
-      logits: ``[...]`` of one class, or of each class ``[..., C]``.
-      labels: 0/1 of the same shape, or class ids ``[...]``; an id outside 0 … C-1 is left out.
+      logits: of one class ``[...]``, or of each class ``[..., C]``.
+      labels: 0/1 of the same shape, or class ids ``[...]``; void ids are left out.
 
     Returns:
-      Temperature, a scalar between 0.001 and 1000. It is the former if the logits are right without
-      exception, the latter if they are worse than none.
+      Temperature, a scalar from 0.001 (all logits are right) to 1000 (they are worse than none).
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -85,8 +83,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       3.0
 
     References:
-      Guo, Pleiss, Sun and Weinberger, On calibration of modern neural networks, ICML 2017,
-      arXiv:1706.04599.
+      Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     if y.shape == z.shape:
@@ -114,7 +111,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         cold = too_cold(middle)
         return jnp.where(cold, low, middle), jnp.where(cold, middle, high)
 
-    # Like the data, for what a loop carries must be what it starts from, in shard_map too.
+    # Made from the data, so that a loop's carry keeps its type in shard_map, too.
     ends = (jnp.full_like(unit, -math.log(x)) for x in (HOTTEST, COLDEST))
     low, high = jax.lax.fori_loop(0, STEPS, halve, tuple(ends))
     return jnp.exp(-0.5 * (low + high))
@@ -122,24 +119,21 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
 @doors.compiled("axis")
 def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = None) -> jax.Array:
-    r"""How large a score must be allowed to be for intervals that hold what they promise.
+    r"""The score bound for intervals that keep their promised coverage.
 
-    Use it on validation data. With scores ``abs(y - mean) / scale`` the interval
-    ``mean ± quantile * scale`` holds a new target with at least the given probability, whatever the
-    distribution and however wrong the deviations, provided that new examples are like those of the
-    validation set. That is true on average over all examples, and not for every kind of them. With
-    ``jnp.maximum(lower - y, y - upper)`` it is how far intervals of quantiles must be widened.
-
-    It is the ⌈(n + 1) c⌉-th smallest score.
+    Use it on validation data. With scores ``abs(y - mean) / scale``, ``mean ± quantile * scale``
+    holds a new target with at least the given probability, for any distribution and however wrong
+    the deviations, if new examples are like those of the validation set. It is so on average over
+    all examples, not for every kind of them. With ``jnp.maximum(lower - y, y - upper)`` it is how
+    far to widen intervals of quantiles. It is the ⌈(n + 1) c⌉-th smallest score.
 
     Args:
       scores: of the validation examples ``[...]``, larger for the less expected.
-      coverage: probability c in (0, 1). A scalar. Traced.
-      axis: axes that form one set. Default: all. Static.
+      coverage: probability c in (0, 1). A scalar.
+      axis: axes that form one set.
 
     Returns:
-      Quantile, of the shape without `axis`; inf where there are too few scores to promise so much,
-      fewer than c / (1 - c).
+      Quantile, of the shape without `axis`; inf if there are fewer than c / (1 - c) scores.
 
     Raises:
       ValueError: if there are no scores.
@@ -153,14 +147,13 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
       inf
 
     References:
-      Papadopoulos, Proedrou, Vovk and Gammerman, Inductive confidence machines for regression, ECML
-      2002; Romano, Patterson and Candès, Conformalized quantile regression, NeurIPS 2019,
-      arXiv:1905.03222.
+      Papadopoulos et al., Inductive confidence machines for regression, ECML 2002; Romano et al.,
+      Conformalized quantile regression, NeurIPS 2019, arXiv:1905.03222.
     """
     (s,) = doors.rows(axis, scores=scores)
     n = s.shape[-1]
     c = doors.parameter("coverage", coverage, (), "a scalar")
-    # (n + 1) c may be an integer but for the rounding of c.
+    # The rounding of c must not lift an integer (n + 1) c to the next rank.
     rank = jnp.ceil((n + 1) * (c - 2.0 * jnp.finfo(c.dtype).eps)).astype(jnp.int32)
     ordered = jnp.concatenate([jnp.sort(s, -1), jnp.full((*s.shape[:-1], 1), jnp.inf)], -1)
     return jnp.take(ordered, jnp.clip(rank - 1, 0, n), -1)

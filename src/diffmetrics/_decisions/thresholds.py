@@ -1,10 +1,9 @@
-"""The threshold that is best for the score by which one is judged.
+"""The best threshold for a given score.
 
-A trained model gives scores. What is done with them is a separate choice, which costs no training
-and on imbalanced data often gains as much as another loss does.
+A threshold costs no training, and on imbalanced data it often gains as much as another loss.
 
-Choose on *validation* data. On the data on which it was chosen the value is optimistic, and where
-positives are few the threshold is a guess: `bootstrap_threshold` says how much of one.
+Choose it on *validation* data, where its value is optimistic. Few positives make it a guess:
+`bootstrap_threshold` measures its error.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from diffmetrics._core.doors import Axis
 from diffmetrics._metrics.counts import Counts
 from diffmetrics._metrics.curve_points import OperatingPoint
 from diffmetrics._metrics.curves import curve
-
-# --- thresholds -----------------------------------------------------------------------------------
 
 
 @doors.compiled("score", "axis")
@@ -46,25 +43,23 @@ def fit_threshold(
     .. math:: \max_t\; \mathrm{score}\big(\mathrm{counts}(s \ge t, y)\big)
 
     Args:
-      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN counts as less
-        than any other.
-      labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
-      score: maps `Counts` (and keyword hyper-parameters) to an array of their shape, larger is
+      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is the least.
+      labels: 0/1 or soft in [0, 1], of the shape of `scores`.
+      score: maps `Counts` (and keyword hyper-parameters) to an array of their shape; larger is
         better. Define it once at module level: a new lambda is a new compilation. Static.
-      axis: axes that form one set; ``axis=0`` of ``[n, L]`` fits a threshold for every label.
-        Default: all. Static.
-      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
-      weights: factor ≥ 0 per element, broadcasts to `scores`.
-      **hyperparameters: of the score, traced.
+      axis: axes that form one set; ``axis=0`` of ``[n, L]`` fits a threshold per label.
+      where: boolean, broadcasts to `scores`.
+      weights: ≥ 0, broadcast to `scores`.
+      **hyperparameters: of the score.
 
     Returns:
-      `OperatingPoint` (value, threshold), of the shape of `scores` without `axis`. Of equal values
-      the largest threshold is taken; so without a positive label, where F-beta is 0 throughout, it
-      is the one that predicts nothing. That lies just above the largest score, and the one that
-      predicts everything just below the least: both are finite, and may be averaged over folds.
-      Where there are no examples it is inf. Between neighbouring floats nothing lies midway; the
-      threshold is then the larger, and only `>=` is right. Scores of ±inf cannot be passed by:
-      to predict nothing then takes ``> inf``, and everything ``>= -inf``.
+      `OperatingPoint` (value, threshold), of the shape of `scores` without `axis`. Ties go to the
+      largest threshold, so without positives, where F-beta is 0 throughout, nothing is predicted.
+      The threshold that predicts nothing lies just above the largest score, and the one that
+      predicts everything just below the least: both are finite and may be averaged over folds.
+      Without examples it is inf. Two neighbouring floats have no midpoint; the threshold is then
+      the larger, and only ``>=`` is right. Beyond scores of ±inf there is no threshold: only
+      ``> inf`` predicts nothing, and ``>= -inf`` everything.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -75,8 +70,7 @@ def fit_threshold(
 
     References:
       Lipton et al., Optimal thresholding of classifiers to maximize F1 measure, ECML 2014,
-      arXiv:1402.1892. With calibrated probabilities the best threshold for F1 is half of the
-      best F1.
+      arXiv:1402.1892. For calibrated probabilities the best threshold is half of the best F1.
     """
     c = curve(scores, labels, axis=axis, where=where, weights=weights)
     return _best(c.counts, jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters))
@@ -85,7 +79,7 @@ def fit_threshold(
 def _best(
     counts: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
 ) -> OperatingPoint:
-    """The best of falling thresholds, moved to midway before the next that adds anything."""
+    """The best of falling thresholds, moved midway to the next that adds anything."""
     cells = jax.tree.map(numbers.as_float, counts)
     values = jnp.asarray(score(cells))
     doors.require_shape("the score", values, thresholds.shape, "the counts")
@@ -93,14 +87,14 @@ def _best(
     at, upper, predicted = (
         jnp.take_along_axis(x, place, -1) for x in (values, thresholds, cells.tp + cells.fp)
     )
-    more = cells.tp + cells.fp > predicted  # what weighs nothing is no next one
+    more = cells.tp + cells.fp > predicted  # a score without weight is not the next one
     lower = jnp.max(jnp.where(more, thresholds, -jnp.inf), -1)
     return OperatingPoint(at[..., 0], _between(upper[..., 0], lower))
 
 
 def _between(upper: jax.Array, lower: jax.Array) -> jax.Array:
-    """A threshold that is at most `upper` and more than `lower`; finite where either is."""
-    middle = 0.5 * upper + 0.5 * lower  # whose sum could overflow
+    """A threshold that is at most `upper` and more than `lower`; finite if either is."""
+    middle = 0.5 * upper + 0.5 * lower  # halved first: the sum could overflow
     middle = jnp.where(middle > lower, middle, upper)
     above, below = lower + _step(lower), upper - _step(upper)
     one_sided = jnp.where(jnp.isfinite(lower), above, jnp.where(jnp.isfinite(upper), below, upper))
@@ -108,7 +102,7 @@ def _between(upper: jax.Array, lower: jax.Array) -> jax.Array:
 
 
 def _step(x: jax.Array) -> jax.Array:
-    """A little, in proportion to `x`, and a normal number: XLA takes others for 0."""
+    """A small step in proportion to `x`, and a normal number: XLA takes subnormal ones for 0."""
     info = jnp.finfo(x.dtype)
     return jnp.maximum(4.0 * info.eps * jnp.abs(x), info.tiny)
 
@@ -125,29 +119,25 @@ def bootstrap_threshold(
     weights: ArrayLike | None = None,
     **hyperparameters: Any,
 ) -> tuple[OperatingPoint, OperatingPoint]:
-    r"""`fit_threshold`, and how much its value and threshold vary from sample to sample.
+    r"""`fit_threshold`, and the standard errors of its value and threshold.
 
-    Use it before a threshold is put to use: where positives are few, samples of the same population
-    have widely different best thresholds. Examples are drawn with replacement, as many as there
-    are, and the threshold is fitted anew, `resamples` times.
-
-    One sort serves all resamples, each of which is a count of draws, a cumulative sum and a search;
-    they come one after the other, so memory stays O(n).
+    Use it before a threshold is put to use: with few positives, samples of one population have
+    widely different best thresholds. As many examples as there are are drawn with replacement, and
+    the threshold is fitted to them, `resamples` times. One sort serves all resamples: each counts
+    draws, takes cumulative sums and searches. They run one after another, so memory stays O(n).
 
     Args:
       key: of `jax.random.key`.
       scores: ``[...]``, one set; `jax.vmap` over labels gives each its own.
       labels: as in `fit_threshold`.
       score: as in `fit_threshold`. Static.
-      resamples: how often; 200 give a standard error to 5 %. Static.
-      where: boolean, broadcasts to `scores`. False leaves an element out, whatever it holds.
-      weights: factor ≥ 0 per element, broadcasts to `scores`; an example is drawn as often as any
-        other, and then counts for its weight.
-      **hyperparameters: of the score, traced.
+      resamples: their number; 200 give a standard error to 5 %. Static.
+      where: boolean, broadcasts to `scores`.
+      weights: ≥ 0, broadcast to `scores`; every example is drawn alike.
+      **hyperparameters: of the score.
 
     Returns:
-      Two `OperatingPoint`: what `fit_threshold` finds, and the standard errors of both its fields.
-      The errors are NaN where there are no examples.
+      Two `OperatingPoint`: that of `fit_threshold`, and its standard errors, NaN without examples.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -162,7 +152,7 @@ def bootstrap_threshold(
     options: dict[str, Any] = {"where": where, "weights": weights}
     fitted = fit_threshold(scores, labels, score=score, **options, **hyperparameters)
     s, positive, negative, included = _falling(scores, labels, where, weights)
-    # Between equal scores there is no threshold: only the last of them is followed by less.
+    # No threshold separates ties: only the last of them is followed by less.
     last = jnp.append(s[1:] < s[:-1], True)[: s.size]
     possible = jnp.append(True, last)
     thresholds = jnp.concatenate([jnp.full_like(s, jnp.inf, shape=1), s])
@@ -190,7 +180,7 @@ def _falling(
 
 
 def _draws(key: jax.Array, rows: jax.Array, number: jax.Array) -> jax.Array:
-    """How often each row is drawn, if the first `number` of `rows` are drawn from as often."""
+    """How often each row is drawn, with equal chance among the first `number` of `rows`."""
     drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1))
     counted = jnp.arange(rows.size) < number
     return jnp.zeros(rows.size).at[rows[drawn]].add(counted)
@@ -204,20 +194,19 @@ def _running(positive: jax.Array, negative: jax.Array) -> Counts:
 
 @doors.compiled()
 def bayes_threshold(cost: ArrayLike) -> jax.Array:
-    r"""The probability from which on "positive" is the cheaper decision.
+    r"""The least probability at which "positive" is the cheaper decision.
 
-    Use it where the costs are known and the probabilities good: no threshold needs fitting then.
-    For logits take ``jax.scipy.special.logit`` of it; equal costs give probability ½, logit 0.
+    Use it if the costs are known and the probabilities good: then no threshold needs fitting. For
+    logits take ``jax.scipy.special.logit`` of it; equal costs give probability ½, logit 0.
 
     .. math:: t = \frac{C_{01} - C_{00}}{(C_{01} - C_{00}) + (C_{10} - C_{11})}
 
     Args:
-      cost: what it costs to predict class j when class t is true, ``cost[t, j]``, ``[..., 2, 2]``,
-        in any unit; an error costs more than the right decision. The same matrix as in
-        `expected_cost_loss`. Traced.
+      cost: ``cost[t, j]``, ``[..., 2, 2]``, of predicting class j when class t is true, in any
+        unit; an error costs more than the right decision. As in `expected_cost_loss`.
 
     Returns:
-      Threshold in [0, 1], ``[...]``; 0 where no decision costs more than another.
+      Threshold in [0, 1], ``[...]``; 0 if no decision costs more than another.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Exact metrics of probabilities and rankings of classes, which no count of decisions holds."""
+"""Exact metrics of class probabilities and rankings, which counts of decisions cannot express."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ def log_loss(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Mean of minus the logarithm of the probability of what happened, in nats.
+    r"""Mean negative logarithm of the probability of the true class, in nats.
 
-    Use it to report, of probabilities that somebody else made. From logits take
-    ``sigmoid_cross_entropy(logits, labels).mean()``, which neither rounds nor clips. Probabilities
-    are held 1.2e-7 (the resolution of their type) away from 0 and 1, as in scikit-learn, so the
-    worst that one example can cost is 16.
+    Use it to report probabilities that come from elsewhere. From logits take
+    ``sigmoid_cross_entropy(logits, labels).mean()``, which neither rounds nor clips. Here, as in
+    scikit-learn, probabilities are clipped to [ε, 1 - ε], where ε is the resolution of their type
+    (1.2e-7 in float32), so one example costs at most 16.
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
-      labels: 0/1 of the shape of `probabilities`, or class ids ``[...]``. An id outside 0 … C-1 is
-        left out.
-      where: boolean, broadcasts to `labels`. False leaves an element out, whatever it holds.
-      weights: factor ≥ 0 per element, broadcasts to `labels`.
+      labels: 0/1 of the shape of `probabilities`, or class ids ``[...]``; void ids are left out.
+      where: boolean, broadcasts to `labels`.
+      weights: ≥ 0, broadcast to `labels`.
 
     Returns:
-      The mean over all elements, a scalar; NaN if there are none.
+      The mean, a scalar; NaN if there are no elements.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -75,17 +74,17 @@ def top_k_accuracy(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Share of the examples whose class is among the k that score highest.
+    r"""Share of the examples whose class is among the k highest scores.
 
-    Of classes that score the same, the later one counts as higher, as in scikit-learn; so a network
-    that gives all the same score is not rewarded for class 0 being frequent.
+    Ties go to the later class, as in scikit-learn, so that equal scores gain nothing if class 0 is
+    frequent.
 
     Args:
       scores: ``[..., C]``.
-      labels: class ids ``[...]``. An id outside 0 … C-1 is left out.
+      labels: class ids ``[...]``; void ids are left out.
       k: how many classes are guessed. Static.
-      where: boolean, broadcasts to `labels`. False leaves an example out, whatever it holds.
-      weights: factor ≥ 0 per example, broadcasts to `labels`.
+      where: boolean, broadcasts to `labels`.
+      weights: ≥ 0, broadcast to `labels`.
 
     Returns:
       Share in [0, 1], a scalar; NaN if there are no examples.

@@ -1,8 +1,7 @@
-"""The statistics from which every score follows: four cells that add up.
+"""Four cells that add up: the statistics behind every score of decisions.
 
-Whether a count is hard or soft is decided by what is counted: boolean predictions give the exact
-metric, probabilities give its differentiable twin, the *expected* counts if each label were drawn
-independently.
+What is counted decides whether counts are hard or soft. Boolean predictions give the exact metric.
+Probabilities give its differentiable twin: the *expected* counts of decisions drawn with them.
 """
 
 from __future__ import annotations
@@ -26,13 +25,11 @@ from diffmetrics._core.doors import Axis
 class Counts:
     """True and false positives and negatives: the whole state of a count-based metric.
 
-    A frozen pytree with `+`, so that sums over batches, microbatches, hosts (`jax.lax.psum` of
-    the counts) and pseudo-counts are all the same addition, made *before* a score divides.
-    The cells may have any shape; leading axes are images, classes or thresholds.
+    A frozen pytree with `+`. Counts of batches, microbatches, hosts (`jax.lax.psum`) and
+    pseudo-counts add up *before* a score divides. Cells have any shape, such as images or classes.
 
-    A cell is a JAX array on the device, or float64 NumPy once `to_host` was called. NumPy and
-    Python integers become 64-bit floats (exact to 9e15), because JAX would cut them to 32 bits
-    without a word.
+    A cell is a JAX array, or float64 NumPy after `to_host`. NumPy and Python integers become 64-bit
+    floats (exact to 9e15), because JAX would silently cut them to 32 bits.
 
     Attributes:
       tp: true positives.
@@ -71,8 +68,7 @@ class Counts:
     def to_host(self) -> Counts:
         """The cells as float64 NumPy, for totals over many batches.
 
-        Adding device counts to host counts stays on the host, exact for 9e15 examples, where a
-        float32 total stops counting at 16,777,216.
+        Device counts added to them are exact to 9e15; a float32 total stops growing at 16,777,216.
 
         Example:
           >>> import diffmetrics as dm, numpy as np
@@ -86,7 +82,7 @@ class Counts:
 
 
 def _add(a: Any, b: Any) -> Any:
-    """Add two cells; a host total keeps its 64 bits against a concrete device array."""
+    """Add two cells; a host total keeps its 64 bits when a concrete device array is added."""
     on_host = isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic)
     if on_host and not isinstance(a, Tracer) and not isinstance(b, Tracer):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -111,25 +107,19 @@ def counts(
     .. math:: TP = \sum_i w_i p_i y_i,\quad FP = \sum_i w_i p_i (1 - y_i),\quad
        FN = \sum_i w_i (1 - p_i) y_i,\quad TN = \sum_i w_i (1 - p_i)(1 - y_i)
 
-    Soft counts are expected counts: with *soft labels* a perfect prediction p = y does not reach
-    FP = FN = 0 unless both are 0 or 1.
+    These are expected counts, so with *soft labels* even p = y has FP = FN = p (1 - p).
 
     Args:
-      predictions: shape ``[...]``. Boolean, or floating with values in [0, 1].
-      labels: the shape of `predictions`; 0/1 as boolean or integer, or soft in [0, 1].
-        For floating predictions of C ≥ 2 classes over the last axis, also integer class ids of
-        shape ``predictions.shape[:-1]``; no one-hot array is made on the way to the counts. Ids
-        outside [0, C) match no class.
-      axis: axes that are counted together; the others remain. Default: all. This is what other
-        libraries call macro, micro, per image or batch: ``axis=(1, 2)`` of ``[B, H, W]`` counts
-        each image.
-      where: boolean, broadcasts to `predictions`. False leaves an element out, whatever it holds.
-      weights: factor per element, broadcasts to `predictions`.
+      predictions: ``[...]``, boolean, or floating in [0, 1].
+      labels: 0/1 or soft, of the shape of `predictions`; for floating predictions ``[..., C]``,
+        C ≥ 2, also class ids ``[...]``, without a one-hot array. Void ids match no class.
+      axis: axes that are counted together; ``(1, 2)`` of ``[B, H, W]`` counts each image.
+      where: boolean, broadcasts to `predictions`.
+      weights: broadcast to `predictions`.
 
     Returns:
-      `Counts` of the shape of `predictions` without `axis`. Integers (int32) if the predictions
-      are boolean, the labels boolean or integer, and there are no weights: exact to 2³¹ per call.
-      Otherwise float32, or float64 for float64 input.
+      `Counts` of the shape of `predictions` without `axis`. Boolean predictions with labels that
+      are not floating and no weights give int32, exact to 2³¹ per call; others float32 or float64.
 
     Raises:
       TypeError: if predictions are integers: class ids go to `confusion`.
@@ -160,7 +150,7 @@ def count(
     where: jax.Array | None,
     weights: jax.Array | None,
 ) -> Counts:
-    """The four sums of checked arrays: the one place where anything is counted."""
+    """The four sums of checked arrays: the only place where anything is counted."""
     hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
     dtype = jnp.int32 if hard else numbers.accumulator(jnp.result_type(p, y))
     p = p.astype(dtype)
@@ -183,22 +173,21 @@ def confusion(
 ) -> jax.Array:
     r"""The confusion matrix: how often class i was predicted as class j.
 
-    Use it for scores that need more than one class against the rest, `multiclass_mcc` and
-    `multiclass_kappa`; matrices of parts add up to the matrix of the whole. One matrix per image
-    is a `jax.vmap`.
+    Use it for scores of all classes at once, `multiclass_mcc` and `multiclass_kappa`. Matrices of
+    parts add up to that of the whole; `jax.vmap` makes one per image.
 
     .. math:: M_{ij} = \sum_n w_n [y_n = i][\hat y_n = j]
 
     Args:
-      predicted_ids: integer class ids, shape ``[...]``.
+      predicted_ids: integer class ids ``[...]``.
       labels: integer class ids of the same shape.
-      num_classes: C, static.
-      where: boolean, broadcasts to `predicted_ids`. False leaves an element out.
-      weights: factor per element, broadcasts to `predicted_ids`.
+      num_classes: C. Static.
+      where: boolean, broadcasts to `predicted_ids`.
+      weights: broadcast to `predicted_ids`.
 
     Returns:
-      Matrix ``[C, C]``, true classes in rows. int32 without weights, else float32. An element
-      with either id outside [0, C) (a void label such as 255 or -1) is not counted.
+      Matrix ``[C, C]``, true classes in rows; int32 without weights, else float32. An element with
+      either id outside [0, C), such as a void label, is not counted.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -226,15 +215,15 @@ def confusion(
 
 
 def one_vs_rest(matrix: ArrayLike) -> Counts:
-    """Counts of each class against all others, read off a confusion matrix.
+    """Counts of each class against all others, from a confusion matrix.
 
-    Use it for per-class, macro and micro scores: `fbeta(one_vs_rest(m)).mean()` is macro-F.
+    Use it for scores per class, macro and micro: `fbeta(one_vs_rest(m)).mean()` is macro-F.
 
     Args:
-      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
+      matrix: ``[..., C, C]``, true classes in rows (see `confusion`).
 
     Returns:
-      `Counts` of shape ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
+      `Counts` ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,7 +1,6 @@
-r"""Points of a curve: the best that can be had where a rate is given, and at what threshold.
+r"""Points of a curve: the best value at a given rate, and its threshold.
 
-What is chosen is a threshold that exists, so that it can be used: nothing is interpolated, but for
-the equal error rate, which is a number to compare by and not a decision.
+All but the equal error rate, which decides nothing, are points that a threshold reaches.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from diffmetrics._metrics.curves import Curve, counts_of, detection_error_curve,
 
 
 class OperatingPoint(NamedTuple):
-    """A place on a curve: how good it is, and the least score that is still predicted positive.
+    """A point of a curve: its value, and the least score that is predicted positive.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -37,16 +36,15 @@ class OperatingPoint(NamedTuple):
 def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
     r"""The largest recall at a precision of at least `precision`, and its threshold.
 
-    Use it when false alarms have a budget per alarm that is raised. Measured on the set on which
-    the threshold is chosen it is optimistic, the more so the fewer the positives.
+    Use it when a given share of alarms may be false. On the set that chose the threshold the value
+    is optimistic, the more so the fewer the positives.
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
-      precision: in [0, 1]. Traced.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      precision: in [0, 1].
 
     Returns:
-      `OperatingPoint`, of the curve's shape without thresholds. If no prediction is that precise,
-      recall 0 at threshold inf; the value is NaN if there is no positive.
+      `OperatingPoint` ``[...]``; recall 0 at inf if no threshold will do, NaN without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -63,14 +61,14 @@ def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint
 def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     r"""The largest precision at a recall of at least `recall`, and its threshold.
 
-    Use it when no more than so many positives may be missed, as in screening.
+    Use it when only a given share of positives may be missed, as in screening.
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
-      recall: in [0, 1]. Traced.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      recall: in [0, 1].
 
     Returns:
-      `OperatingPoint`, of the curve's shape without thresholds; NaN if there is no positive.
+      `OperatingPoint` ``[...]``; NaN without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -89,15 +87,14 @@ def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
 def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
 
-    Use it when false alarms have a budget per negative, as in monitoring. Nothing is interpolated:
-    the point can be had by thresholding.
+    Use it when a given share of negatives may raise an alarm, as in monitoring.
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
-      fpr: in [0, 1]. Traced.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      fpr: in [0, 1].
 
     Returns:
-      `OperatingPoint`, of the curve's shape without thresholds; NaN if a class is absent.
+      `OperatingPoint` ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -114,18 +111,17 @@ def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
 
 @doors.compiled()
 def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
-    r"""The largest F-beta over all thresholds, and the threshold that has it.
+    r"""The largest F-beta over all thresholds, and its threshold.
 
-    Use it to choose the threshold on *validation* data; on the data that it was chosen on its value
-    is optimistic. `fit_threshold` does the same for any score.
+    Use it to choose a threshold on *validation* data, where the value is then optimistic.
+    `fit_threshold` takes any score.
 
     Args:
-      curve: of `curve`, for all thresholds, or of `threshold_counts`.
-      beta: how many times recall matters more than precision. Traced.
+      curve: ``[..., K]``, of `curve`, for all thresholds, or `threshold_counts`.
+      beta: how many times recall matters more than precision.
 
     Returns:
-      `OperatingPoint`, of the curve's shape without thresholds. Without a positive the value is 0,
-      as `fbeta` is, at threshold inf.
+      `OperatingPoint` ``[...]``; value 0 at threshold inf without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -139,7 +135,7 @@ def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
 
 
 def _best(curve: Curve, value: jax.Array, allowed: jax.Array) -> OperatingPoint:
-    """The largest `value` where it is allowed; of equals, that of the largest threshold."""
+    """The largest allowed `value`; ties go to the largest threshold."""
     undefined = jnp.all(jnp.isnan(value), -1)
     place = jnp.argmax(jnp.where(allowed & ~jnp.isnan(value), value, -jnp.inf), -1)
     thresholds = jnp.broadcast_to(jnp.asarray(curve.thresholds), value.shape)
@@ -160,24 +156,22 @@ def min_detection_cost(
     false_alarm_cost: ArrayLike = 1.0,
     normalized: bool = True,
 ) -> OperatingPoint:
-    r"""The least expected cost of misses and false alarms over all thresholds, and where it is.
+    r"""The least expected cost of misses and false alarms over all thresholds, and its threshold.
 
-    Use it to compare detectors of speakers, faces or intrusions at the prior and the costs of the
-    application, which need not be those of the test set.
+    Use it to compare detectors of speakers, faces or intrusions at the application's costs and
+    frequency of targets, which need not be those of the test set.
 
     .. math:: \min_t\; C_{miss}\, \pi\, \mathrm{FNR}(t) + C_{fa} (1 - \pi)\, \mathrm{FPR}(t)
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
-      target_prior: π, how often the target is there in use, in (0, 1). NIST's evaluations used
-        0.01 and 0.005, VoxSRC 0.05. Traced.
-      miss_cost: of not finding a target. Traced.
-      false_alarm_cost: of finding what is none. Traced.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      target_prior: π in (0, 1), frequency of targets in use: NIST took 0.01 and 0.005, VoxSRC 0.05.
+      miss_cost: cost of missing a target.
+      false_alarm_cost: cost of an alarm without a target.
       normalized: divide by the cost of the better of "always" and "never". Static.
 
     Returns:
-      `OperatingPoint`, of the curve's shape without thresholds: the cost, normalised in [0, 1], and
-      its threshold. NaN if a class is absent.
+      `OperatingPoint` ``[...]``; cost in [0, 1] if normalised, NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -205,20 +199,19 @@ EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
 def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
     r"""The rate at which false alarms and misses are equally frequent.
 
-    Use it to compare detectors whatever the prior, as is usual for speakers. With few trials no
-    threshold has exactly equal rates, and the methods differ by up to a step of the rarer class:
+    Use it to compare detectors at any frequency of targets, as is usual for speakers. Few trials
+    have no threshold of equal rates; methods differ by up to a step of the rarer class:
 
     * "interpolate": on the straight line between the two neighbouring points of the ROC curve.
     * "nearest": the mean of both rates where they differ least.
-    * "convex_hull": on the convex hull of the ROC curve, which does not move with how ties and
-      noise dent it, and is never larger than the first.
+    * "convex_hull": on its convex hull, which ties and noise do not dent; never above the first.
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
       method: one of the three. Static.
 
     Returns:
-      In [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
+      Rate in [0, 1], ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -273,8 +266,7 @@ def _crossing(s: _Segment) -> jax.Array:
 def _on_hull(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
     """Pull a chord towards the curve until nothing lies below it.
 
-    The two ends of the chord that crosses the diagonal end as neighbours on the hull, after some
-    ten passes over the curve, with neither a sort nor a stack.
+    It crosses the diagonal. After some ten passes, without a sort, its ends are hull neighbours.
     """
 
     def pull(state: tuple[_Segment, jax.Array]) -> tuple[_Segment, jax.Array]:

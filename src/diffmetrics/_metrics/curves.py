@@ -1,16 +1,14 @@
-r"""Curves: counts with a thresholds axis, and what is read off them.
+r"""Curves: counts with an axis of thresholds, and what is computed from them.
 
-A threshold turns scores into decisions, so a row of thresholds turns them into a row of `Counts`;
-and every number that people read off a ROC or a precision-recall curve is a function of that row:
+Thresholds turn scores into `Counts`. All numbers of ROC and PR curves are functions of these:
 
     roc_auc(curve(scores, labels))                          # exact: every score is a threshold
     roc_auc(threshold_counts(scores, labels, thresholds))   # adds up over batches and hosts
 
-**A curve** has its thresholds on the last axis, falling. An element is predicted positive where its
-score is at least the threshold. The first threshold is inf, at which nothing is predicted.
+The thresholds of a curve lie on the last axis and fall; the first is inf, where nothing is
+predicted. An element is predicted positive if its score is at least the threshold.
 
-What needs a class that is not there is NaN: areas, and rates of it. So is a mean over labels of
-which one has no positives; take `jnp.nanmean` if that is what you want.
+Areas and rates of an absent class are NaN; `jnp.nanmean` over labels leaves them out.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class Curve:
     A frozen pytree. Curves at the same given thresholds add up, over batches and hosts.
 
     Attributes:
-      counts: `Counts` of shape ``[..., K]``.
+      counts: `Counts` ``[..., K]``.
       thresholds: ``[..., K]``, falling; the first is inf.
       fixed: whether the thresholds were given, so that curves add up. Static.
 
@@ -64,7 +62,7 @@ class Curve:
         return dataclasses.replace(self, counts=self.counts + other.counts)
 
     def to_host(self) -> Curve:
-        """The same curve with counts in float64 NumPy, for totals over many batches.
+        """The curve with counts in float64 NumPy, for totals over many batches.
 
         Example:
           >>> import diffmetrics as dm, numpy as np
@@ -84,21 +82,20 @@ def curve(
     labels: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> Curve:
-    r"""Counts at every threshold that there is: the exact curve of a set of scores.
+    r"""Counts at every threshold: the exact curve of a set of scores.
 
-    One sort and two cumulative sums, O(n log n) in time and O(n) in memory, of static shape.
-    Scores that are equal are decided together: each of them holds the counts of all.
+    One sort and two cumulative sums: O(n log n) in time, O(n) in memory, of static shape. Tied
+    scores are decided together: each holds the counts of all.
 
     Args:
-      scores: ``[...]``, larger for the positive class; logits, probabilities or distances with a
-        minus. NaN counts as less than any other.
-      labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
-      **options: `axis`, `where`, `weights`: see docs/arguments.md; ``axis=0`` of ``[n, L]`` is a
-        curve for every label.
+      scores: ``[...]``, larger for the positive class, such as negated distances. NaN is the least.
+      labels: 0/1 or soft in [0, 1], of the shape of `scores`.
+      **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
+        docs/arguments.md.
 
     Returns:
-      `Curve` of the shape of `scores` without `axis`, and n + 1 thresholds. Its counts are int32,
-      exact to 2³¹, for labels that are not floating and without weights; else float32.
+      `Curve` of the shape of `scores` without `axis`, with n + 1 thresholds. Counts are int32,
+      exact to 2³¹, if labels are not floating and there are no weights; else float32.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -119,7 +116,7 @@ def curve(
 
 
 def _shared_by_ties(total: jax.Array, last: jax.Array) -> jax.Array:
-    """A running total, which at equal scores is that of the last of them."""
+    """A running total; tied scores share that of their last."""
     integer = jnp.issubdtype(total.dtype, jnp.integer)
     most = jnp.iinfo(total.dtype).max if integer else jnp.inf
     axis = total.ndim - 1
@@ -145,25 +142,22 @@ def threshold_counts(
 ) -> Curve:
     r"""Counts at given thresholds, which add up over batches, devices and hosts.
 
-    Use it where the scores of a whole data set never lie in one place. What is read off is exact at
-    the thresholds; areas take every interval between two of them for a tie. So thresholds must lie
-    where the *positives* are. For probabilities of a rare class that is not an even grid on [0, 1]:
-    take logits and ``jnp.linspace(-12, 12, 1000)``, or the quantiles of the positives in a sample,
-    ``jnp.quantile(sample, jnp.linspace(0, 1, 1000))``.
-
-    One binary search per score and a histogram: O(n log K).
+    Use it where the scores of a data set never lie in one place. Values at the thresholds are
+    exact; areas take scores between two thresholds for ties. So thresholds must lie where the
+    *positives* are. For a rare class take no even grid of probabilities but logits and
+    ``jnp.linspace(-12, 12, 1000)``, or quantiles of some positives,
+    ``jnp.quantile(sample, jnp.linspace(0, 1, 1000))``. A binary search per score: O(n log K).
 
     Args:
       scores: ``[...]``, larger for the positive class.
-      labels: the shape of `scores`; 0/1 as boolean or integer, or soft in [0, 1].
+      labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       thresholds: ``[K]``, in any order; the same in every batch. inf and -inf are added.
-      **options: `axis`, `where`, `weights`: see docs/arguments.md; ``axis=0`` of ``[n, L]`` is a
-        curve for every label.
+      **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
+        docs/arguments.md.
 
     Returns:
-      `Curve` of the shape of `scores` without `axis`, and K + 2 thresholds. Its counts are int32
-      for labels that are not floating and without weights; for totals beyond 2³¹ add them on the
-      host (`Curve.to_host`).
+      `Curve` of the shape of `scores` without `axis`, with K + 2 thresholds. Counts are int32 if
+      labels are not floating and have no weights; `Curve.to_host` adds beyond 2³¹.
 
     Raises:
       ValueError: if `thresholds` are not a vector.
@@ -221,8 +215,8 @@ def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
 def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""Precision and recall to draw, from recall 0 to recall 1.
 
-    Where nothing is predicted, precision is taken as 1. Do not join the points by straight lines
-    to take an area, which is too large: use `average_precision`.
+    If nothing is predicted, precision is 1. Do not take the area under straight lines, which is too
+    large; use `average_precision`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -266,7 +260,7 @@ def counts_of(curve: Curve) -> Counts:
 
 
 def ratio(part: ArrayLike, rest: ArrayLike) -> jax.Array:
-    """`part` of both; NaN where there is neither."""
+    """The share of `part` in both; NaN if there is neither."""
     part, rest = numbers.as_float(part), numbers.as_float(rest)
     return part / (part + rest)
 
@@ -284,14 +278,14 @@ def precision_of(c: Counts) -> jax.Array:
 def roc_auc(curve: Curve) -> jax.Array:
     r"""Area under the ROC curve: how often a positive scores higher than a negative.
 
-    Ties count one half. It does not depend on the prevalence, and so says little about precision
-    where positives are rare: look at `average_precision` too.
+    Ties count one half. It does not depend on the prevalence, so it says little about precision if
+    positives are rare: look at `average_precision`, too.
 
     Args:
-      curve: of `curve`, for the exact area, or of `threshold_counts`.
+      curve: ``[..., K]``, of `curve`, for the exact area, or `threshold_counts`.
 
     Returns:
-      The area in [0, 1], of the curve's shape without thresholds; NaN if a class is absent.
+      Area in [0, 1], ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -308,21 +302,20 @@ def roc_auc(curve: Curve) -> jax.Array:
 
 @doors.compiled()
 def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
-    r"""Area under the part of the ROC curve with few false alarms, standardised by McClish.
+    r"""Area under the ROC curve up to a false positive rate, standardised by McClish.
 
-    Use it when nobody will run the detector at more than `max_fpr`. Standardised, ½ is chance and 1
-    is perfect, whatever `max_fpr` is. The area A itself is
-    ``(2 * s - 1) * (max_fpr - max_fpr ** 2 / 2) + max_fpr ** 2 / 2``.
+    Use it if the detector never runs at more than `max_fpr`. ½ is chance, 1 is perfect. The area is
+    A = ``(2 * s - 1) * (max_fpr - max_fpr ** 2 / 2) + max_fpr ** 2 / 2``.
 
     .. math:: s = \tfrac12 \Bigl( 1 + \frac{A - m^2/2}{m - m^2/2} \Bigr), \quad
        A = \int_0^m \mathrm{TPR}\; d\,\mathrm{FPR}
 
     Args:
-      curve: of `curve` or of `threshold_counts`.
-      max_fpr: m, in (0, 1]. Traced.
+      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      max_fpr: m, in (0, 1].
 
     Returns:
-      The standardised area in [0, 1]; NaN if a class is absent.
+      Standardised area in [0, 1], ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -337,7 +330,7 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     fpr, recall = ratio(c.fp, c.tn), ratio(c.tp, c.fn)
     width = _steps(c.fp) / _all(c.fp, c.tn)[..., None]
     taken = jnp.clip(numbers.as_float(max_fpr) - fpr[..., :-1], 0.0, width)
-    # Along the straight line between two points, as far as it is taken.
+    # Up to where the straight line between two points is cut.
     rise = jnp.diff(recall, axis=-1) * numbers.divide(taken, width)
     area = _total(taken * (recall[..., :-1] + 0.5 * rise))
     least = 0.5 * max_fpr**2
@@ -348,17 +341,16 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
 def average_precision(curve: Curve) -> jax.Array:
     r"""Mean over the positives of the precision at which each is found: area under the PR curve.
 
-    Use it where positives are rare. Its chance level is the prevalence, so values of different data
-    sets do not compare. The sum is a step function, as in scikit-learn: straight lines between
-    points of a precision-recall curve would promise too much.
+    Use it if positives are rare. Its chance level is the prevalence, so values of different data
+    sets do not compare. It takes steps, as in scikit-learn; straight lines are too optimistic.
 
     .. math:: \sum_k (R_k - R_{k-1}) P_k
 
     Args:
-      curve: of `curve`, for the exact value, or of `threshold_counts`.
+      curve: ``[..., K]``, of `curve`, for the exact value, or `threshold_counts`.
 
     Returns:
-      In [0, 1], of the curve's shape without thresholds; NaN if there is no positive.
+      Value in [0, 1], ``[...]``; NaN without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -374,7 +366,7 @@ def average_precision(curve: Curve) -> jax.Array:
 
 
 def _steps(cell: ArrayLike) -> jax.Array:
-    """By how much it grows: exact for integers, of which a float total would not be."""
+    """By how much it grows; exact for integers, which a float total is not."""
     return numbers.as_float(jnp.diff(jnp.asarray(cell), axis=-1))
 
 

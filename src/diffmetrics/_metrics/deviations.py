@@ -1,8 +1,7 @@
 """Whether predicted deviations are right on average: coverage, calibration, sharpness.
 
-The metrics reduce over `axis`, by default all; ``axis=0`` of ``[n, D]`` judges every output by
-itself. A metric of a finite test set is never perfect: `attainable` says what it would be if the
-deviations were right.
+``axis=0`` of ``[n, D]`` judges each output separately. Even the true deviations do not score
+perfectly on a finite test set: `attainable` computes what they score.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from diffmetrics._core.predictions import errors, positive, prediction
 def normal_interval(
     mean: ArrayLike, scale: ArrayLike, *, coverage: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    r"""The central interval of a normal distribution that holds a given probability.
+    r"""The central interval of a normal distribution that has a given probability.
 
     Use it for the error bars of a plot, and for `interval_coverage` and `interval_score`.
 
@@ -32,10 +31,10 @@ def normal_interval(
     Args:
       mean: ``[...]``.
       scale: standard deviation; broadcasts to `mean`.
-      coverage: probability in (0, 1). Broadcasts to `mean`. Traced.
+      coverage: probability in (0, 1); broadcasts to `mean`.
 
     Returns:
-      Lower and upper end ``[...]``.
+      Lower and upper ends ``[...]``.
 
     Example:
       >>> import diffmetrics as dm
@@ -54,18 +53,17 @@ def normal_interval(
 def interval_coverage(
     lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Share of the targets that lie in their interval, and the mean width of the intervals.
+    r"""Share of the targets inside their intervals, and the mean width of the intervals.
 
-    Use it for any interval: that of a distribution, of two quantiles, a conformal one. A share
-    above the nominal coverage is as wrong as one below, and a width says something only beside the
-    share; `interval_score` is both in one number. Of n targets the share has a standard error of
-    √(c (1 - c) / n).
+    Use it for any interval: of a distribution, of quantiles, conformal. A share above the nominal
+    coverage c is as wrong as one below, and a width says nothing without it; `interval_score` is
+    both in one number. For n targets the share's standard error is √(c (1 - c) / n).
 
     Args:
       lower: lower ends ``[...]``.
       upper: upper ends ``[...]``.
-      target: what happened ``[...]``; on an end is inside.
-      axis: axes to reduce. Default: all. Static.
+      target: ``[...]``; one on an end is inside.
+      axis: axes to reduce.
 
     Returns:
       Share in [0, 1] and mean width, of the shape without `axis`.
@@ -86,18 +84,18 @@ def interval_coverage(
 def probability_integral_transform(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike
 ) -> jax.Array:
-    r"""Predicted probability of less than what happened, for every target.
+    r"""The predicted distribution function at each target (PIT).
 
-    Use it to look at: its histogram is flat if the distributions are right, ∪-shaped if they are
-    too narrow, ∩-shaped if too wide, and slopes if they are biased. Of a mixture it is the mean of
-    those of its members. `regression_calibration_error` is a number for it.
+    Use its histogram: flat if the distributions are right, ∪-shaped if too narrow, ∩-shaped if too
+    wide, sloped if biased. For a mixture take the mean over members. In one number:
+    `regression_calibration_error`.
 
     .. math:: \Phi\big((y - \mu) / \sigma\big)
 
     Args:
-      mean: predicted mean ``[...]``.
-      scale: predicted standard deviation; broadcasts to `mean`.
-      target: what happened ``[...]``.
+      mean: ``[...]``.
+      scale: standard deviation; broadcasts to `mean`.
+      target: ``[...]``.
 
     Returns:
       Probabilities ``[...]``.
@@ -119,25 +117,23 @@ def probability_integral_transform(
 def regression_calibration_error(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
 ) -> jax.Array:
-    r"""How far, on average over all levels, central intervals are from covering what they claim.
+    r"""Mean absolute gap between nominal and actual coverage of central intervals, over all levels.
 
-    Use it to say in one number whether deviations are right on average: 0.05 means that the
-    intervals of level p hold, on average over p, five per cent too many or too few. It says nothing
-    about *which* predictions are uncertain; a constant deviation can be perfect here, see `ause`.
-    The integral over levels is exact, by one sort, where others try a hundred levels.
+    Use it to say whether deviations are right on average: at 0.05, intervals of level p are off by
+    five percentage points on average over p. It does not say *which* predictions are uncertain; a
+    constant deviation can be perfect (see `ause`). One sort gives the exact integral over p.
 
     .. math:: \int_0^1 \Big| \frac1n \#\{i : \mathrm{erf}(|z_i| / \sqrt2) \le p\} - p \Big|\, dp,
               \quad z = (y - \mu) / \sigma
 
     Args:
-      mean: predicted mean ``[...]``.
-      scale: predicted standard deviation; broadcasts to `mean`.
-      target: what happened ``[...]``.
-      axis: axes to reduce. Default: all. Static.
+      mean: ``[...]``.
+      scale: standard deviation; broadcasts to `mean`.
+      target: ``[...]``.
+      axis: axes to reduce.
 
     Returns:
-      Error in [0, 0.5], of the shape without `axis`. With the true deviations it is about
-      0.31 / √n, and not 0.
+      Error in [0, 0.5], of the shape without `axis`; about 0.31 / √n for the true deviations.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -159,11 +155,11 @@ def regression_calibration_error(
 
 
 def _from_uniform(u: jax.Array) -> jax.Array:
-    """The area between the distribution function of sorted `u` and that of even numbers."""
+    """The area between the distribution function of sorted `u` and the uniform one."""
     n = u.shape[-1]
     a, b = jnp.arange(n, dtype=u.dtype) / n, jnp.arange(1, n + 1, dtype=u.dtype) / n
     inside = jnp.clip(u, a, b)
-    # What the strip of each number has below and above it, and the rest of the way to it.
+    # In the strip of each number: the area below and above it, and its distance from the strip.
     area = 0.5 * ((inside - a) ** 2 + (b - inside) ** 2) + jnp.abs(u - inside) / n
     return jnp.sum(area, -1)
 
@@ -172,24 +168,22 @@ def _from_uniform(u: jax.Array) -> jax.Array:
 def normalized_calibration_error(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, bins: int = 10, axis: Axis = None
 ) -> jax.Array:
-    r"""How far predicted deviations are from the errors that they came with, relatively (ENCE).
+    r"""Mean relative gap between predicted deviations and errors, in bins of deviation (ENCE).
 
-    Use it to see whether deviations are right *where* they are small and where they are large. The
-    predictions are sorted by deviation and cut into bins of equal size; in each the root mean
-    square of the deviations is compared with that of the errors.
+    Use it to see whether small *and* large deviations are right. Predictions are sorted by
+    deviation into bins of equal size; each compares the root mean squares of deviations and errors.
 
     .. math:: \frac1B \sum_{b=1}^B \frac{|\mathrm{RMV}_b - \mathrm{RMSE}_b|}{\mathrm{RMV}_b}
 
     Args:
-      mean: predicted mean ``[...]``.
-      scale: predicted standard deviation; broadcasts to `mean`. Equal ones share their errors, so
-        that the order of the data does not matter.
-      target: what happened ``[...]``.
-      bins: B, at most as many as there are predictions. Static.
-      axis: axes to reduce. Default: all. Static.
+      mean: ``[...]``.
+      scale: standard deviation; broadcasts to `mean`. Ties share their errors.
+      target: ``[...]``.
+      bins: B, at most the number of predictions. Static.
+      axis: axes to reduce.
 
     Returns:
-      Error ≥ 0, of the shape without `axis`. Not 0 with the true deviations: about 0.6 √(B / n).
+      Error ≥ 0, of the shape without `axis`; about 0.6 √(B / n) for the true deviations.
 
     Raises:
       ValueError: if there are fewer predictions than bins.
@@ -211,7 +205,7 @@ def normalized_calibration_error(
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
     unit = positive(jnp.max(jnp.abs(e), -1, keepdims=True))
     squares, s = sort_by(s, (e / unit) ** 2)
-    # In units of the largest of each bin, because squares may be beyond all numbers or vanish.
+    # In units of the largest of each bin, because squares may overflow or vanish.
     number = jnp.arange(n) * bins // n
     largest = positive(s[..., jnp.searchsorted(number, jnp.arange(bins), side="right") - 1])
     members = (number == jnp.arange(bins)[:, None]) / jnp.bincount(number, length=bins)[:, None]
@@ -225,27 +219,25 @@ def normalized_calibration_error(
 def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
     r"""Root mean square of the predicted deviations, in the units of the target.
 
-    Use it to compare predictions that are equally calibrated: the sharper one, with less, knows
-    more. By itself it is no merit; a network may be sharp and wrong. With calibrated deviations it
-    equals the root mean squared error.
+    Use it to compare equally calibrated predictions: the sharper (smaller) knows more. A network
+    may be sharp and wrong. For calibrated deviations it equals the root mean squared error.
 
     .. math:: \sqrt{\tfrac1n \textstyle\sum_i \sigma_i^2}
 
     Args:
-      scale: predicted standard deviations ``[...]``.
-      axis: axes to reduce. Default: all. Static.
+      scale: standard deviations ``[...]``.
+      axis: axes to reduce.
 
     Returns:
       Deviation ≥ 0, of the shape without `axis`.
+
+    References:
+      Gneiting et al., Probabilistic forecasts, calibration and sharpness, JRSS B 69, 2007.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.sharpness(jnp.array([3.0, 4.0])).round(4))
       3.5355
-
-    References:
-      Gneiting, Balabdaoui and Raftery, Probabilistic forecasts, calibration and sharpness, JRSS B
-      69, 2007.
     """
     (s,) = doors.rows(axis, scale=scale)
     return numbers.root_mean_square(s)

@@ -18,21 +18,19 @@ from diffmetrics._core.predictions import gaussian, members, positive, require_m
 def mixture_log_likelihood(
     means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Log-density of a mixture of normal distributions, for every target; larger is better.
+    r"""Log-density of a mixture of normal distributions at each target; larger is better.
 
     Use it to report ensembles and draws of the weights, as papers on dropout do, or, negated, to
-    train a mixture density network. It is the logarithm of the mean *density*; the one of the mean
-    and total variance is `moment_matched_log_likelihood`, and the two can differ by a hundred
-    nats, so say which one is reported.
+    train a mixture density network. It is the logarithm of the mean *density*;
+    `moment_matched_log_likelihood` can differ by a hundred nats, so say which one you report.
 
     .. math:: \log \sum_k w_k \mathcal N(y \mid \mu_k, \sigma_k)
 
     Args:
-      means: predicted means ``[K, ...]``, members first.
-      scales: predicted standard deviations, > 0; broadcast to `means`.
-      target: what happened ``[...]``.
-      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
-        Default: equal.
+      means: ``[K, ...]``, members first.
+      scales: standard deviations; broadcast to `means`.
+      target: ``[...]``.
+      weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
       Log-density ``[...]``.
@@ -60,18 +58,17 @@ def moment_matched_log_likelihood(
 ) -> jax.Array:
     r"""Log-density of the normal distribution with a mixture's mean and variance; larger is better.
 
-    Use it to report ensembles as papers on deep ensembles do, or where a mean and a deviation are
-    all that is handed on. See `mixture_log_likelihood` for the other one.
+    Use it to report ensembles as papers on deep ensembles do, or if only a mean and a deviation are
+    passed on. `mixture_log_likelihood` is that of the mixture itself.
 
     .. math:: \log \mathcal N\Big(y \,\Big|\, \bar\mu, \sqrt{\overline{\sigma^2}
               + \overline{(\mu - \bar\mu)^2}}\Big)
 
     Args:
-      means: predicted means ``[K, ...]``, members first.
-      scales: predicted standard deviations, > 0; broadcast to `means`.
-      target: what happened ``[...]``.
-      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
-        Default: equal.
+      means: ``[K, ...]``, members first.
+      scales: standard deviations; broadcast to `means`.
+      target: ``[...]``.
+      weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
       Log-density ``[...]``.
@@ -90,7 +87,7 @@ def moment_matched_log_likelihood(
     w = shares(weights, m.shape)
     mean = jnp.sum(w * m, 0)
     apart, s = numbers.held(m - mean), positive(s)
-    # In units of the largest, because the squares may be beyond all numbers or vanish.
+    # In units of the largest, because squares may overflow or vanish.
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(apart), 0), jnp.max(s, 0)))
     total = jnp.sum(w * ((apart / unit) ** 2 + (s / unit) ** 2), 0)
     return -gaussian(mean, unit * numbers.sqrt(total), y, top)
@@ -100,25 +97,23 @@ def moment_matched_log_likelihood(
 def decompose_variance(
     means: ArrayLike, scales: ArrayLike, *, weights: ArrayLike | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    r"""The variance of a mixture as what its members expect, and what they disagree about.
+    r"""A mixture's variance as the mean variance of its members plus the variance of their means.
 
     Use it to tell noise that no data would remove (aleatoric) from ignorance that more data would
     (epistemic). Their sum is the variance of the prediction, whose mean is ``means.mean(0)``. Both
-    are those of the model: an ensemble that agrees outside of its data is sure there, and wrong.
+    are the model's view: an ensemble that agrees outside its data is sure there, and wrong.
 
     .. math:: \sum_k w_k \sigma_k^2 \quad\text{and}\quad
               \sum_k w_k (\mu_k - \bar\mu)^2, \quad \bar\mu = \sum_k w_k \mu_k
 
-    The second is a mean of squares about the mean and not a difference of means of squares, which
-    in float32 is noise, and negative half of the time, for members that agree on 1000 ± 0.01. It
-    divides by K, as the variance of the mixture does; for members that are draws from a posterior,
-    K / (K - 1) times as much is the unbiased variance of the latter.
+    Differences of mean squares would be float32 noise, negative half of the time, for members that
+    agree on 1000 ± 0.01; squares about the mean are not. They are divided by K, as the mixture's
+    variance is; for draws from a posterior, K / (K - 1) times as much is the unbiased variance.
 
     Args:
-      means: predicted means ``[K, ...]``, members first.
-      scales: predicted standard deviations, ≥ 0; broadcast to `means`.
-      weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
-        Default: equal.
+      means: ``[K, ...]``, members first.
+      scales: standard deviations, ≥ 0; broadcast to `means`.
+      weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
       Aleatoric and epistemic variance ``[...]``, both ≥ 0.

@@ -1,9 +1,9 @@
-r"""Whether the probabilities of a classifier are right: bins of alike ones, and what happened.
+r"""Whether the probabilities of a classifier are right: bins of similar ones, and what happened.
 
-`probabilities` are those of label 1, ``[...]`` with `labels` 0/1 of the same shape; or of each
-class ``[..., C]`` with class ids ``[...]``, and then it is the most probable class whose
-probability is compared with how often it is the true one. An id outside 0 … C-1 is left out.
-Everything is reduced; `jax.vmap` judges groups. From logits: ``jax.nn.sigmoid(logits)``,
+`probabilities` are those of label 1, ``[...]`` with 0/1 `labels` of the same shape, or of each
+class ``[..., C]`` with class ids ``[...]``. Then the probability of the most probable class, the
+confidence, is compared with how often that class is the true one. Void ids are left out. Everything
+is reduced; `jax.vmap` judges groups. From logits: ``jax.nn.sigmoid(logits)``,
 ``jax.nn.softmax(logits)``.
 """
 
@@ -21,12 +21,12 @@ from diffmetrics._core.softmax import is_class
 
 
 class Reliability(NamedTuple):
-    """What was predicted and what happened, in bins: what `reliability_bins` makes.
+    """Predicted probability and observed frequency in bins: what `reliability_bins` makes.
 
     Attributes:
       confidence: mean probability ``[bins]``; 0 in an empty bin.
-      accuracy: share of what was predicted that happened ``[bins]``; 0 in an empty bin.
-      examples: how many there are ``[bins]``, as floats.
+      accuracy: observed frequency ``[bins]``; 0 in an empty bin.
+      examples: their number ``[bins]``, as floats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -44,10 +44,10 @@ class BrierDecomposition(NamedTuple):
     """The parts of a Brier score: what `brier_decomposition` makes.
 
     Attributes:
-      reliability: squared distance of the bins from the diagonal, less is better.
-      resolution: variance of what happens between the bins, more is better.
-      uncertainty: variance of the labels, which is not the forecaster's.
-      within: what the bins do not see, 0 if all probabilities in a bin are equal.
+      reliability: squared distance of the bins from the diagonal; less is better.
+      resolution: variance of the observed frequency between the bins; more is better.
+      uncertainty: variance of the labels, which no forecaster changes.
+      within: variation within the bins; 0 if all probabilities in a bin are equal.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -64,15 +64,15 @@ class BrierDecomposition(NamedTuple):
 
 @doors.compiled("bins")
 def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> Reliability:
-    r"""Mean probability and share of what happened in bins of equal width.
+    r"""Mean probability and observed frequency in bins of equal width.
 
-    Use it to draw a reliability diagram: `accuracy` against `confidence`, with `examples` beside
-    it, because a bin of three examples lies anywhere.
+    Use it to draw `accuracy` against `confidence`, a reliability diagram, with `examples` beside
+    it: a bin of three may lie anywhere.
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: how many; a probability on an edge is in the lower one. Static.
+      bins: their number; a probability on an edge is in the lower one. Static.
 
     Returns:
       `Reliability` (confidence, accuracy, examples).
@@ -94,18 +94,18 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int =
 def expected_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
-    r"""Mean distance of probabilities from what happened, in bins of equal width (ECE).
+    r"""Mean gap between probability and observed frequency, in bins of equal width (ECE).
 
-    Use it because it is what others report, with the same number of bins. It is too large for a
-    calibrated classifier, the more so the fewer examples a bin has, and knows nothing of errors
-    that cancel within a bin. `debiased_calibration_error` corrects the former.
+    Use it because others report it, with the same number of bins. It is too large for a calibrated
+    classifier, the more so the fewer examples a bin has (see `debiased_calibration_error`), and
+    blind to errors that cancel within a bin.
 
     .. math:: \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: how many. Static.
+      bins: their number. Static.
 
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples.
@@ -127,18 +127,16 @@ def expected_calibration_error(
 def adaptive_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
-    r"""Mean distance of probabilities from what happened, in bins of equal size.
+    r"""Mean gap between probability and observed frequency, in bins of equal size.
 
-    Use it where most probabilities are alike, near 1 or, of a rare class, near 0: bins of equal
-    width would put nearly all of them into one.
+    Use it if most probabilities are near 1 or 0: bins of equal width put nearly all into one.
 
     .. math:: \frac1B \sum_b |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
     Args:
-      probabilities: of label 1 ``[...]``, or of each class ``[..., C]``. Equal ones share what
-        happened to them, so that their order does not matter.
+      probabilities: of label 1 ``[...]``, or of each class ``[..., C]``. Ties share their labels.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: how many. Static.
+      bins: their number. Static.
 
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples.
@@ -167,21 +165,18 @@ def adaptive_calibration_error(
 def debiased_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
 ) -> jax.Array:
-    r"""Root mean squared distance of probabilities from what happened, less that of chance.
+    r"""Root mean squared gap between probability and observed frequency, less what chance adds.
 
-    Use it to compare classifiers on test sets of different size. In a bin of n examples the share
-    of what happens varies by chance, which adds to a squared distance; that variance is estimated
-    and taken off.
+    Use it to compare classifiers on test sets of different size. Chance adds to the squared gap of
+    a bin; that variance is estimated and subtracted. For accuracy a and confidence c it is
 
     .. math:: \sqrt{\max\Big(0, \sum_b \frac{n_b}{n} \Big[(a_b - c_b)^2
               - \frac{a_b (1 - a_b)}{n_b - 1}\Big]\Big)}
 
-    with accuracy a and confidence c.
-
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: how many, of equal width. A bin of one example tells nothing and is left out. Static.
+      bins: their number, of equal width. A bin of one example is left out. Static.
 
     Returns:
       Error in [0, 1], a scalar; 0 if there are no examples, or chance explains all.
@@ -210,8 +205,7 @@ def brier_decomposition(
 ) -> BrierDecomposition:
     r"""The Brier score as reliability, resolution and uncertainty.
 
-    Use it to see whether a score is bad because the probabilities are wrong (recalibrate) or
-    because they tell little (another model).
+    Use it to see whether probabilities are wrong (recalibrate) or say little (try another model).
 
     .. math:: \mathrm{Brier} = \mathrm{reliability} - \mathrm{resolution} + \mathrm{uncertainty}
               + \mathrm{within}
@@ -219,7 +213,7 @@ def brier_decomposition(
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``, then of its confidence.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: how many, of equal width. Static.
+      bins: their number, of equal width. Static.
 
     Returns:
       `BrierDecomposition` of scalars, all 0 if there are no examples.
@@ -253,7 +247,7 @@ def brier_decomposition(
 def _forecasts(
     probabilities: ArrayLike, labels: ArrayLike
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Flat probabilities of something, whether it happened, and which of them count."""
+    """Flat probabilities of an event, whether it happened, and which of them count."""
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
     doors.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
     p = numbers.as_float(p)
@@ -276,7 +270,7 @@ def _require_bins(bins: int) -> None:
 def _equal_width(
     p: jax.Array, y: jax.Array, kept: jax.Array, bins: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, int]:
-    """Adds the number of the bin of each probability."""
+    """Add the number of the bin of each probability."""
     _require_bins(bins)
     edges = jnp.linspace(0.0, 1.0, bins + 1, dtype=p.dtype)[1:-1]
     return p, y, kept, jnp.searchsorted(edges, p), bins

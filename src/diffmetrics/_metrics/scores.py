@@ -1,9 +1,8 @@
-"""Scores of counts: larger is better, hard or soft alike.
+"""Scores of counts, hard or soft: larger is better.
 
-Each maps `Counts` of any shape to an array of that shape, so `score(counts(...)).mean()` is a macro
-average, a score of counts over all axes a micro average, and a score of a running total the
-score of the whole data set. An empty ratio is 0 with zero gradient throughout (scikit-learn's
-`zero_division=0`).
+Each keeps the shape of its `Counts`: `score(counts(...)).mean()` is a macro average, a score of the
+counts over all axes a micro average, and a score of a running total that of the whole data set. An
+empty ratio is 0 with zero gradient (scikit-learn's `zero_division=0`).
 """
 
 from __future__ import annotations
@@ -43,27 +42,24 @@ def _shares(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 @doors.compiled()
 def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.Array:
-    r"""Tversky index: overlap with a price for a false alarm and another for a miss.
-
-    The one engine behind precision (1, 0), recall (0, 1), Jaccard (1, 1), Dice (½, ½) and F-beta.
+    r"""Tversky index: overlap with one price for false alarms and another for misses.
 
     .. math:: \frac{TP}{TP + a\,FP + b\,FN}
 
     Args:
       counts: cells of any shape.
-      fp_weight: a, price of a false alarm. Libraries disagree on which of alpha and beta it is.
-      fn_weight: b, price of a miss.
+      fp_weight: a, price of a false alarm. Libraries disagree on whether this is alpha or beta.
+      fn_weight: b, price of a miss. Precision is a, b = 1, 0; recall 0, 1; Jaccard 1, 1; Dice ½, ½.
 
     Returns:
-      The index in [0, 1], of the shape of the counts; 0 where the denominator is 0.
+      The index in [0, 1], of the shape of the counts; 0 if the denominator is 0.
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.tversky(dm.Counts(tp=6, fp=4, fn=1), fp_weight=0.3, fn_weight=0.7))
       0.75949
 
-    References:
-      Tversky, Features of similarity, Psychological Review 84, 1977.
+    References: Tversky, Features of similarity, Psychological Review 84, 1977.
     """
     tp, fp, fn, _ = _cells(counts)
     return numbers.divide(tp, tp + fp_weight * fp + fn_weight * fn)
@@ -71,9 +67,7 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
 
 @doors.compiled()
 def precision(counts: Counts) -> jax.Array:
-    r"""Share of the predicted positives that are right, :math:`TP / (TP + FP)`.
-
-    0 where nothing is predicted.
+    r"""Share of predicted positives that are right, :math:`TP / (TP + FP)`; 0 if there are none.
 
     Example:
       >>> import diffmetrics as dm
@@ -85,9 +79,7 @@ def precision(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def recall(counts: Counts) -> jax.Array:
-    r"""Share of the true positives that are found, :math:`TP / (TP + FN)`; sensitivity.
-
-    0 where no label is positive.
+    r"""Sensitivity, the share of positives found, :math:`TP / (TP + FN)`; 0 if there are none.
 
     Example:
       >>> import diffmetrics as dm
@@ -99,9 +91,7 @@ def recall(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def specificity(counts: Counts) -> jax.Array:
-    r"""Share of the true negatives that are left alone, :math:`TN / (TN + FP)`.
-
-    0 where no label is negative.
+    r"""Share of negatives that raise no alarm, :math:`TN / (TN + FP)`; 0 if there are none.
 
     Example:
       >>> import diffmetrics as dm
@@ -113,9 +103,7 @@ def specificity(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def negative_predictive_value(counts: Counts) -> jax.Array:
-    r"""Share of the predicted negatives that are right, :math:`TN / (TN + FN)`.
-
-    0 where everything is predicted positive.
+    r"""Share of predicted negatives that are right, :math:`TN / (TN + FN)`; 0 if there are none.
 
     Example:
       >>> import diffmetrics as dm
@@ -126,7 +114,6 @@ def negative_predictive_value(counts: Counts) -> jax.Array:
 
 
 def _negated(c: Counts) -> Counts:
-    """The counts of the question asked the other way round."""
     return Counts(tp=c.tn, fp=c.fn, fn=c.fp, tn=c.tp)
 
 
@@ -134,24 +121,21 @@ def _negated(c: Counts) -> Counts:
 def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
     r"""F-beta: the weighted harmonic mean of precision and recall.
 
-    Recall counts `beta` times as much as precision: a miss weighs beta² false alarms.
-
     .. math:: \frac{(1 + \beta^2)\,TP}{(1 + \beta^2)\,TP + FP + \beta^2 FN}
 
     Args:
       counts: cells of any shape.
-      beta: positive; 1 is F1, the Dice coefficient. Traced.
+      beta: positive; how much more recall counts than precision. 1 is F1, the Dice coefficient.
 
     Returns:
-      The score in [0, 1]; 0 where nothing is positive and nothing is predicted.
+      The score in [0, 1]; 0 if nothing is positive and nothing is predicted.
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.fbeta(dm.Counts(tp=6, fp=4, fn=1), beta=2.0))
       0.78947
 
-    References:
-      van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
+    References: van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
     """
     squared = numbers.as_float(beta) ** 2
     return tversky(counts, 1.0 / (1.0 + squared), squared / (1.0 + squared))
@@ -161,8 +145,7 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
 def dice(counts: Counts) -> jax.Array:
     r"""Dice coefficient :math:`2TP / (2TP + FP + FN)`, which is F1.
 
-    0 where nothing is positive and nothing is predicted: add a pseudo-count,
-    `dice(c + Counts(tp=1))`, where an empty image must score 1 for an empty prediction.
+    0 for an empty prediction of an empty image; `dice(c + Counts(tp=1))` makes that case 1.
 
     Example:
       >>> import diffmetrics as dm
@@ -177,27 +160,23 @@ def dice(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def jaccard(counts: Counts) -> jax.Array:
-    r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`.
+    r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`; 0 if both are empty.
 
-    A monotone function of Dice, J = D / (2 - D): the two rank models alike on one data set, but
-    their means over images do not. 0 where nothing is positive and nothing is predicted.
+    With Dice D it is D / (2 - D): the same ranking on one data set, but not of means over images.
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.jaccard(dm.Counts(tp=3, fp=1, fn=2)))
       0.5
 
-    References:
-      Jaccard, Étude comparative de la distribution florale, 1901.
+    References: Jaccard, Étude comparative de la distribution florale, 1901.
     """
     return tversky(counts, 1.0, 1.0)
 
 
 @doors.compiled()
 def accuracy(counts: Counts) -> jax.Array:
-    r"""Share of all examples that are right, :math:`(TP + TN) / N`.
-
-    On rare positives it rewards predicting nothing: 0.999 on the ship images.
+    r"""Share of examples that are right, :math:`(TP + TN) / N`; nearly blind to rare positives.
 
     Example:
       >>> import diffmetrics as dm
@@ -210,35 +189,30 @@ def accuracy(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def balanced_accuracy(counts: Counts) -> jax.Array:
-    r"""Mean of recall and specificity; 0.5 for any constant prediction.
+    r"""Mean of recall and specificity, the accuracy with both classes weighted alike.
 
-    Equal to the accuracy on classes that were reweighted to be equally frequent. A class without
-    examples contributes 0 (scikit-learn drops it from the mean).
+    0.5 for any constant prediction. A class without examples counts as 0 (scikit-learn drops it).
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.balanced_accuracy(dm.Counts(tp=1, fn=1, tn=998)))
       0.75
 
-    References:
-      Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
+    References: Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
     return 0.5 * (recall(counts) + specificity(counts))
 
 
 @doors.compiled()
 def informedness(counts: Counts) -> jax.Array:
-    r"""Recall plus specificity minus 1: Youden's J, 0 for any constant or random prediction.
-
-    Unlike `2 * balanced_accuracy - 1` it is 0, not negative, where one class has no examples.
+    r"""Youden's J, recall + specificity - 1; 0 for constant or random decisions and absent classes.
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.informedness(dm.Counts(tp=3, fp=1, fn=1, tn=4)))
       0.55
 
-    References:
-      Youden, Index for rating diagnostic tests, Cancer 3, 1950.
+    References: Youden, Index for rating diagnostic tests, Cancer 3, 1950.
     """
     tp, fp, fn, tn = _shares(counts)
     return numbers.divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
@@ -246,27 +220,21 @@ def informedness(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def geometric_mean(counts: Counts) -> jax.Array:
-    r"""Geometric mean of recall and specificity, :math:`\sqrt{TPR \cdot TNR}`.
-
-    0 as soon as one class is missed altogether, and its gradient is taken as 0 there.
+    r"""Geometric mean of recall and specificity, √(TPR · TNR); 0 with zero gradient if either is 0.
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.geometric_mean(dm.Counts(tp=1, fn=3, fp=0, tn=5)))
       0.5
 
-    References:
-      Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
+    References: Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
     """
     return numbers.sqrt(recall(counts) * specificity(counts))
 
 
 @doors.compiled()
 def fowlkes_mallows(counts: Counts) -> jax.Array:
-    r"""Geometric mean of precision and recall, :math:`TP / \sqrt{(TP + FP)(TP + FN)}`.
-
-    Written as the cosine of the two sets, whose gradient is finite at TP = 0 too. 0 where either
-    set is empty.
+    r"""Geometric mean of precision and recall, TP / √((TP + FP) (TP + FN)); 0 where TP is 0.
 
     Example:
       >>> import diffmetrics as dm
@@ -277,27 +245,22 @@ def fowlkes_mallows(counts: Counts) -> jax.Array:
       Fowlkes and Mallows, A method for comparing two hierarchical clusterings, JASA 78, 1983.
     """
     tp, fp, fn, _ = _cells(counts)
+    # The cosine of the two sets: unlike √(precision · recall) its gradient is finite at TP = 0.
     return numbers.divide(tp, numbers.sqrt(tp + fp) * numbers.sqrt(tp + fn))
 
 
 @doors.compiled()
 def mcc(counts: Counts) -> jax.Array:
-    r"""Matthews correlation of predictions and labels, in [-1, 1].
+    r"""Matthews correlation, high only if all four cells are good; 0 if a row or column is empty.
 
-    High only when all four cells are good; 0 for any constant prediction, and 0 where it is
-    undefined (a class or a prediction is missing altogether).
-
-    .. math:: \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}
-
-    Computed from shares: the textbook product overflows float32 at 1e10 examples.
+    .. math:: \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}} \in [-1, 1]
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.mcc(dm.Counts(tp=6e9, fp=1e9, fn=1e9, tn=2e9)))
       0.52381
 
-    References:
-      Matthews, Biochimica et Biophysica Acta 405, 1975.
+    References: Matthews, Biochimica et Biophysica Acta 405, 1975.
     """
     tp, fp, fn, tn = _shares(counts)
     scale = (
@@ -311,19 +274,16 @@ def mcc(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def cohen_kappa(counts: Counts) -> jax.Array:
-    r"""Cohen's kappa: agreement of predictions and labels beyond chance, at most 1.
+    r"""Cohen's kappa: agreement of predictions and labels beyond chance; 0 if both are constant.
 
-    .. math:: \frac{2 (TP\,TN - FP\,FN)}{(TP + FP)(FP + TN) + (TP + FN)(FN + TN)}
-
-    0 where both are constant.
+    .. math:: \frac{2 (TP\,TN - FP\,FN)}{(TP + FP)(FP + TN) + (TP + FN)(FN + TN)} \le 1
 
     Example:
       >>> import diffmetrics as dm
       >>> print(dm.cohen_kappa(dm.Counts(tp=20, fp=5, fn=10, tn=15)))
       0.4
 
-    References:
-      Cohen, A coefficient of agreement for nominal scales, 1960.
+    References: Cohen, A coefficient of agreement for nominal scales, 1960.
     """
     tp, fp, fn, tn = _shares(counts)
     return numbers.divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
@@ -331,7 +291,7 @@ def cohen_kappa(counts: Counts) -> jax.Array:
 
 @doors.compiled()
 def prevalence(counts: Counts) -> jax.Array:
-    r"""Share of the examples whose label is positive, :math:`(TP + FN) / N`.
+    r"""Share of examples whose label is positive, :math:`(TP + FN) / N`.
 
     Example:
       >>> import diffmetrics as dm
@@ -343,27 +303,22 @@ def prevalence(counts: Counts) -> jax.Array:
 
 
 def _joint(matrix: ArrayLike) -> jax.Array:
-    """A confusion matrix as shares of its total; NumPy integers of 64 bits keep their value."""
+    """A confusion matrix as shares of its total; 64-bit NumPy integers keep their value."""
     m = numbers.as_float(matrix)
     require_square(m)
     return numbers.divide(m, m.sum((-2, -1), keepdims=True))
 
 
 def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
-    r"""Matthews correlation of a confusion matrix, the R_K statistic.
+    r"""Matthews correlation of a `confusion` matrix, the R_K statistic; `mcc` for two classes.
 
-    Equal to `mcc` for two classes. 0 where predictions or labels are constant.
-
-    .. math:: \frac{\sum_k (p_{kk} - t_k s_k)}
-       {\sqrt{1 - \sum_k s_k^2}\sqrt{1 - \sum_k t_k^2}}
-
-    with shares p, their row sums t (true) and column sums s (predicted).
+    .. math:: \frac{\sum_k (p_{kk} - t_k s_k)}{\sqrt{1 - \sum_k s_k^2}\sqrt{1 - \sum_k t_k^2}}
 
     Args:
-      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
+      matrix: ``[..., C, C]``, true classes in rows. Its shares p have row sums t, column sums s.
 
     Returns:
-      The correlation in [-1, 1], shape ``[...]``.
+      The correlation in [-1, 1], ``[...]``; 0 if predictions or labels are constant.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -378,8 +333,8 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
 
 @doors.compiled()
 def _multiclass_mcc(joint: jax.Array) -> jax.Array:
-    # Σ_k (p_kk - t_k s_k) is Σ_k (tp_k tn_k - fp_k fn_k). Summing what is *not* class k, instead of
-    # subtracting class k from 1, keeps the digits when one class holds nearly everything.
+    # Σ_k (p_kk - t_k s_k) is Σ_k (tp_k tn_k - fp_k fn_k). Sums over `rest` keep the digits that
+    # 1 - (class k) loses if one class holds nearly everything.
     rest = 1.0 - jnp.eye(joint.shape[-1], dtype=joint.dtype)
     exact = jax.lax.Precision.HIGHEST
     tp = jnp.diagonal(joint, axis1=-2, axis2=-1)
@@ -403,11 +358,11 @@ def multiclass_kappa(
        d_{ij} = [i \ne j],\ |i - j| \text{ or } (i - j)^2
 
     Args:
-      matrix: shape ``[..., C, C]``, true classes in rows (see `confusion`).
-      weighting: what a disagreement costs: the same always, its distance, or its square. Static.
+      matrix: ``[..., C, C]``, true classes in rows (see `confusion`).
+      weighting: cost of a disagreement: always the same, its distance, or its square. Static.
 
     Returns:
-      Agreement beyond chance, at most 1, shape ``[...]``. 0 where chance alone never disagrees.
+      Agreement beyond chance, at most 1, ``[...]``; 0 if chance never disagrees.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -415,8 +370,7 @@ def multiclass_kappa(
       >>> print(dm.multiclass_kappa(m), dm.multiclass_kappa(m, weighting="quadratic"))
       0.75 0.8718
 
-    References:
-      Cohen, Weighted kappa, Psychological Bulletin 70, 1968.
+    References: Cohen, Weighted kappa, Psychological Bulletin 70, 1968.
     """
     distances = {"unweighted": np.sign, "linear": np.abs, "quadratic": np.square}
     if weighting not in distances:

@@ -1,9 +1,7 @@
-r"""Whether it is the wrong predictions that are uncertain: what filtering by uncertainty gains.
+r"""Whether the uncertain predictions are the wrong ones: what filtering by uncertainty gains.
 
-All take an `uncertainty`, in any unit, of which only the order counts, and the `error` of the same
-predictions, whose size counts: ``target - mean``, its square, or whether a class was wrong. Where
-predictions are equally uncertain their order is not that of the data set, but the average over all
-orders. They reduce over `axis`, by default all.
+An `uncertainty` counts by its order, an `error` by its size: ``target - mean``, its square, or
+whether a class was wrong. Tied uncertainties are averaged over all orders.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ from diffmetrics._core.order import ranks, sort_by
 
 
 class Sparsification(NamedTuple):
-    """Error of what is kept as more and more is filtered out: what `sparsification_curve` makes.
+    """Error of what is kept as more and more is left out: what `sparsification_curve` makes.
 
     Attributes:
       kept: share of the predictions that are kept, falling from 1 to 1 / n ``[n]``.
-      error: mean error of those, the most uncertain left out first ``[..., n]``.
+      error: their mean error, with the most uncertain left out first ``[..., n]``.
       oracle: the same with the largest errors left out first: no filter does better.
 
     Example:
@@ -46,19 +44,18 @@ def sparsification_curve(
 ) -> Sparsification:
     r"""Mean error of the predictions that are kept as the most uncertain ones are left out.
 
-    Use it to see what share may be kept for a given error. A curve that falls along its oracle
-    knows where it is wrong; a flat one does not. For a root mean squared error pass the squared
-    errors and take the root of both curves.
+    Use it to see what share may be kept at a given error. A curve that falls along its oracle knows
+    where it is wrong; a flat one does not. For root mean squares pass squares and take both roots.
 
     .. math:: \mathrm{error}_k = \frac{1}{n - k} \sum_{i \le n - k} |e_{(i)}|,
               \quad k = 0, \ldots, n - 1
 
-    where (i) is the order of rising uncertainty, or, in the oracle, of rising error.
+    where (i) is the order of rising uncertainty, or, for the oracle, of rising error.
 
     Args:
       uncertainty: ``[...]``, larger where less is known.
       error: of the same predictions ``[...]``; its size counts.
-      axis: axes that form one set. Default: all. Static.
+      axis: axes that form one set.
 
     Returns:
       `Sparsification` (kept, error, oracle), with n places on a last axis.
@@ -87,21 +84,20 @@ def _curve(u: jax.Array, e: jax.Array) -> Sparsification:
 
 @doors.compiled("axis")
 def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.Array:
-    r"""Area between a sparsification curve and its oracle, of that of a random filter.
+    r"""Area between a sparsification curve and its oracle, relative to that of a random filter.
 
     Use it to say in one number whether the uncertain predictions are the wrong ones: 0 is an
-    oracle, 1 an uncertainty that tells nothing, a constant one too, and more is worse than nothing.
-    No honest deviation comes near 0, because errors are the deviation times chance: see
-    `attainable`. It depends on the order alone; `regression_calibration_error` is about the size.
+    oracle, 1 an uncertainty that says nothing, such as a constant, and more is worse than nothing.
+    Even the true deviation is far from 0, because errors are the deviation times chance: see
+    `attainable`. Only the order counts; `regression_calibration_error` judges the size.
 
     .. math:: \frac{\sum_k (\mathrm{error}_k - \mathrm{oracle}_k)}
                    {\sum_k (\mathrm{error}_0 - \mathrm{oracle}_k)}
 
     Args:
       uncertainty: ``[...]``, larger where less is known.
-      error: of the same predictions ``[...]``; its size counts. With squared errors the largest
-        ones decide.
-      axis: axes that form one set. Default: all. Static.
+      error: of the same predictions ``[...]``; its size counts. Among squares the largest decide.
+      axis: axes that form one set.
 
     Returns:
       Relative area ≥ 0, of the shape without `axis`; 0 if all errors are equal.
@@ -128,10 +124,10 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
 def risk_at_coverage(
     uncertainty: ArrayLike, error: ArrayLike, *, coverage: ArrayLike, axis: Axis = None
 ) -> jax.Array:
-    r"""Mean error of the most certain predictions, of which a given share is kept.
+    r"""Mean error of the given share of predictions that is most certain.
 
-    Use it where some predictions may be handed to somebody else: the error of what the network
-    does itself. Divide by the mean of all errors to see what the filter gains.
+    Use it if some predictions may be left to somebody else: it is the error of the rest. Divided by
+    the mean of all errors it shows what the filter gains.
 
     .. math:: \frac{1}{c n} \sum_{i \le c n} |e_{(i)}|
 
@@ -140,8 +136,8 @@ def risk_at_coverage(
     Args:
       uncertainty: ``[...]``, larger where less is known.
       error: of the same predictions ``[...]``; its size counts.
-      coverage: share that is kept, in (0, 1]; at least one prediction is. A scalar. Traced.
-      axis: axes that form one set. Default: all. Static.
+      coverage: c, the share that is kept, in (0, 1]; at least one prediction. A scalar.
+      axis: axes that form one set.
 
     Returns:
       Mean error, of the shape without `axis`.
@@ -159,23 +155,23 @@ def risk_at_coverage(
     u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
     n = e.shape[-1]
     kept = jnp.clip(doors.parameter("coverage", coverage, (), "a scalar") * n, 1.0, n)
-    # A prediction counts as far as it is among the kept.
+    # The last one that is kept may count in part.
     part = jnp.clip(kept - jnp.arange(n, dtype=e.dtype), 0.0, 1.0)
     return jnp.sum(part * sort_by(u, jnp.abs(e))[0], -1) / kept
 
 
 @doors.compiled("axis")
 def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Array:
-    r"""Spearman's rank correlation, with equal numbers sharing their rank.
+    r"""Spearman's rank correlation; ties share their mean rank.
 
-    Use it to compare an uncertainty with the size of errors, or with the true deviation where that
-    is known. With errors even the true deviation is far from 1, because they are the deviation
-    times chance: 0.46 if deviations differ by a factor of e^½ or so (lognormal). See `attainable`.
+    Use it to compare an uncertainty with the size of errors, or with the true deviation if that is
+    known. With errors even the true deviation is far from 1, because they are the deviation times
+    chance: 0.46 if deviations differ by a factor of e^½ or so (lognormal). See `attainable`.
 
     Args:
       a: ``[...]``.
       b: ``[...]``.
-      axis: axes that form one set. Default: all. Static.
+      axis: axes that form one set.
 
     Returns:
       Correlation in [-1, 1], of the shape without `axis`; 0 if either is constant.
@@ -205,21 +201,20 @@ def attainable(
     metric: Callable[[jax.Array, jax.Array], Any],
     draws: int = 100,
 ) -> Any:
-    r"""What a metric would be if the predicted deviations were exactly right.
+    r"""Values of a metric if the predicted deviations were exactly right.
 
-    Use it beside every metric of uncertainty: a perfect one is not 0 or 1. Errors are drawn from
-    normal distributions of the predicted deviations, and the metric taken of them, `draws` times.
-    A measured value among them is as good as it gets for these deviations; their spread is the
-    noise of a test set of this size.
+    Use it beside every metric of uncertainty, because a perfect one is not 0 or 1. It draws errors
+    from normal distributions with the predicted deviations and computes their metric, `draws`
+    times. A measured value among them is as good as it gets; their spread is the test set's noise.
 
     Args:
       key: a random key.
-      scale: predicted standard deviations ``[...]``.
-      metric: ``f(scale, error)``, where error is a target less its mean, of either sign: `ause`, or
-        ``lambda s, e: dm.rank_correlation(s, abs(e))``, or of a prediction
+      scale: standard deviations ``[...]``.
+      metric: ``f(scale, error)`` of signed errors, target less mean: `ause`, or
+        ``lambda s, e: dm.rank_correlation(s, abs(e))``, or, if it takes a prediction,
         ``lambda s, e: dm.regression_calibration_error(0 * e, s, e)``. Define it once at module
         level: a new lambda is a new compilation. Static.
-      draws: how many sets of errors. Static.
+      draws: number of sets of errors. Static.
 
     Returns:
       The values of the metric, with `draws` on a leading axis.

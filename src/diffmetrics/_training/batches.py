@@ -1,11 +1,11 @@
-"""Batches of indices in which the classes have a given share, for `grain` or a plain loop.
+"""Batches of indices with given shares of the classes, for `grain` or a plain loop.
 
-A batch is a pure function of the seed and its step, whatever was drawn before: training resumes
-with the number of the step alone, and workers may read in any order. Plain NumPy, on the host.
+A batch is a function of the seed and its step alone: training resumes with the step's number, and
+workers may read in any order. Plain NumPy, on the host.
 
-The order of *classes* is fixed: every class is spread as evenly as can be over all draws. The order
-of a class's *examples* is not: it passes through them in a new random order each time, and begins
-the next pass when all were drawn, so no two of its examples' counts ever differ by more than 1.
+The order of *classes* is fixed: each class is spread as evenly as possible over all draws. The
+order of a class's *examples* is random: each pass takes all of them, in a new order, before the
+next begins. So the counts of two of its examples never differ by more than 1.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Batches:
       batch_size: indices in each.
       seed: of the order of examples.
       examples: indices of all examples ``[n]``, class after class.
-      sizes: examples of each class ``[C]``.
-      pattern: the class of every draw ``[P]``, over and over.
-      turns: how many draws of its class precede each in `pattern` ``[P]``.
-      per_round: how many there are of each class in all of it ``[C]``.
+      sizes: number of examples of each class ``[C]``.
+      pattern: class of every draw ``[P]``, repeated.
+      turns: number of earlier draws of the same class in `pattern` ``[P]``.
+      per_round: number of draws of each class in `pattern` ``[C]``.
     """
 
     steps: int
@@ -65,26 +65,24 @@ class Batches:
 def balanced_batches(
     labels: ArrayLike, batch_size: int, *, steps: int | None = None, seed: int = 0
 ) -> Batches:
-    """Batches with as many examples of every class, the rare ones repeated.
+    """Batches with equally many examples of every class, the rare ones repeated.
 
-    Use them where a batch of the data as they are has no example of a class, or too few for a loss
-    that compares examples (contrastive, triplet, AUC, soft F-beta). It is oversampling: a model
-    learns the rare class's few examples by heart sooner, and its probabilities are those of equally
-    frequent classes. Undo that with `correct_prior` (``trained_prior=0.5``) or
-    `correct_class_priors`. For a decision alone, `fit_threshold` mostly does as well.
+    Use them if a batch of the data as they are has no example of a class, or too few for a loss
+    that compares examples (contrastive, triplet, AUC, soft F-beta). It is oversampling: the model
+    learns the few rare examples by heart sooner, and its probabilities are those of equally
+    frequent classes. `correct_prior` (``trained_prior=0.5``) or `correct_class_priors` undo that.
+    For a decision alone `fit_threshold` mostly does as well.
 
     Args:
-      labels: integer or boolean class of every example ``[n]``. Examples with a negative label are
-        never drawn.
-      batch_size: a multiple of the number of classes makes every batch exactly balanced; otherwise
-        counts differ by at most 1, and take turns.
-      steps: number of batches, the whole training's: a source that is repeated begins anew.
+      labels: integer or boolean class of every example ``[n]``. Negative ones are never drawn.
+      batch_size: if no multiple of the number of classes, their counts differ by 1, in turns.
+      steps: number of batches of the whole training, because a repeated source begins anew.
         Default: ceil(n / batch_size).
       seed: of the order of examples.
 
     Returns:
       A sequence of `steps` integer arrays ``[batch_size]``, a `grain` data source. Batch i depends
-      on labels, batch size, seed and i alone.
+      only on the labels, batch size, seed and i.
 
     Raises:
       ValueError: if the labels name no class.
@@ -105,25 +103,24 @@ def balanced_batches(
 def stratified_batches(
     labels: ArrayLike, batch_size: int, *, steps: int | None = None, seed: int = 0
 ) -> Batches:
-    """Batches in which the classes have the proportions of the data, every example once an epoch.
+    """Batches with the class frequencies of the data; every example is drawn once an epoch.
 
-    Use them in place of a random order, in which a batch of 64 has none of a class of 1 % every
-    other time: the gradient varies less, and no probability needs correcting. Every n draws are
-    every example once. A last batch that n does not fill goes on with the next epoch, so no example
-    is dropped, and every batch has the same shape.
+    Use them in place of a random order, in which every other batch of 64 has no example of a class
+    of 1 %: the gradient varies less, and no probability needs correcting. Every n draws contain
+    every example once. If n does not fill the last batch, it continues into the next epoch: no
+    example is dropped, and all batches have one shape.
 
     Args:
-      labels: integer or boolean class of every example ``[n]``. Examples with a negative label are
-        never drawn.
-      batch_size: of two classes each has its share of it, rounded up or down; of many, each has
-        it within about 2. A class of fewer examples than there are batches is spread over them.
-      steps: number of batches, the whole training's: a source that is repeated begins anew.
+      labels: integer or boolean class of every example ``[n]``. Negative ones are never drawn.
+      batch_size: each of two classes has its share of it, rounded up or down; each of many within
+        about 2. A class with fewer examples than batches is spread over them.
+      steps: number of batches of the whole training, because a repeated source begins anew.
         Default: ceil(n / batch_size).
       seed: of the order of examples.
 
     Returns:
       A sequence of `steps` integer arrays ``[batch_size]``, a `grain` data source. Batch i depends
-      on labels, batch size, seed and i alone.
+      only on the labels, batch size, seed and i.
 
     Raises:
       ValueError: if the labels name no class.
@@ -170,7 +167,7 @@ def _batches(
 
 
 def _interleaved(sizes: np.ndarray) -> np.ndarray:
-    """Every class as often as its size, evenly spread: each in turn, among the smaller ones."""
+    """Every class as often as its size, evenly spread among the smaller ones, one after another."""
     pattern = np.empty(0, np.int64)
     for c in np.argsort(sizes, kind="stable"):
         size, total = int(sizes[c]), len(pattern) + int(sizes[c])
@@ -187,10 +184,10 @@ def _interleaved(sizes: np.ndarray) -> np.ndarray:
 
 
 def _shuffled(turn: np.ndarray, size: np.ndarray, keys: tuple[int | np.ndarray, ...]) -> np.ndarray:
-    """Where a permutation of range(size), one for all `keys`, sends `turn`; elementwise.
+    """Where the permutation of range(size) that `keys` choose sends `turn`; elementwise.
 
-    A Feistel network permutes the numbers of an even number of bits. What it sends beyond `size` is
-    sent on until it comes back, which leaves a permutation of the rest.
+    A Feistel network permutes numbers with an even number of bits. Results beyond `size` are
+    permuted again until they fall below it, which leaves a permutation of range(size).
     """
     key = np.zeros(turn.shape, np.uint64)
     for k in keys:
@@ -212,7 +209,7 @@ def _feistel(x: np.ndarray, half: np.ndarray, key: np.ndarray) -> np.ndarray:
 
 
 def _mixed(x: np.ndarray) -> np.ndarray:
-    """Every bit of 64 made to depend on all: the finaliser of SplitMix64 (Steele et al., 2014)."""
+    """Make each of 64 bits depend on all: the finaliser of SplitMix64 (Steele et al., 2014)."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,7 @@
-"""Weights of classes by how often they occur.
+"""Class weights from class frequencies.
 
-Before any of this, try the threshold (`fit_threshold`): on tabular data it usually does as much for
-a decision, and leaves the probabilities alone.
+Try the threshold first (`fit_threshold`): on tabular data it usually does as much for a decision,
+and leaves the probabilities alone.
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
 
-# --- weights --------------------------------------------------------------------------------------
-
 
 @doors.compiled()
 def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
     r"""Class weights with which every class counts alike, however many examples it has.
 
     Use them in `weighted_softmax_cross_entropy`. They are scikit-learn's `class_weight="balanced"`:
-    the mean weight of an example is 1, so the learning rate need not change. The weight of ten
-    examples in a million makes the gradient noisy; `effective_number_weights` stop earlier.
+    an example's mean weight is 1, so the learning rate can stay. The weight of ten examples in a
+    million makes the gradient noisy; `effective_number_weights` limit it.
 
     .. math:: w_c = \frac{n}{C\, n_c}
 
     Args:
-      class_counts: examples of each class ``[..., C]``, for instance
-        ``jnp.bincount(labels, length=C)``.
+      class_counts: examples of each class ``[..., C]``, such as ``jnp.bincount(labels, length=C)``.
 
     Returns:
-      Weights ``[..., C]``. A class without examples gets 0 and is none of the C.
+      Weights ``[..., C]``. A class without examples gets 0 and is not counted in C.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -46,20 +43,20 @@ def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
 
 @doors.compiled()
 def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
-    r"""Class weights by the effective number of examples, which grows ever more slowly.
+    r"""Class weights from the effective number of examples, which saturates as the number grows.
 
-    Use them where weights of one over the count are too large: `beta` leads from equal weights at
-    0 to those of `balanced_class_weights`, up to a factor, at 1. The weight falls with the count
-    up to about 1 / (1 - beta) examples, and is level beyond.
+    Use them if weights of one over the count are too large: `beta` leads from equal weights at 0 to
+    `balanced_class_weights`, up to a factor, at 1. The weight falls with the count up to about
+    1 / (1 - beta) examples, and is level beyond.
 
     .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C
 
     Args:
       class_counts: examples of each class ``[..., C]``.
-      beta: in [0, 1]. Traced. float32 cannot tell 1 - 1e-8 from 1, where the limit 1 / n holds.
+      beta: in [0, 1]. float32 cannot tell 1 - 1e-8 from 1, where the limit 1 / n holds.
 
     Returns:
-      Weights ``[..., C]`` whose mean is 1. A class without examples gets 0 and is none of the C.
+      Weights ``[..., C]`` with mean 1. A class without examples gets 0 and is not counted in C.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -84,13 +81,13 @@ def _class_counts(class_counts: ArrayLike) -> jax.Array:
 
 
 def _mean_one(weight: jax.Array, frequency: jax.Array) -> jax.Array:
-    """`weight` times what makes its mean 1 where classes occur as often as `frequency` says."""
+    """`weight`, scaled to mean 1 over classes of the given `frequency`."""
     mean = numbers.divide(jnp.sum(weight * frequency, -1), jnp.sum(frequency, -1))
     return numbers.divide(weight, mean[..., None])
 
 
 def _over_saturation(x: jax.Array) -> jax.Array:
-    """X / (1 - exp(-x)) for x ≥ 0, by its series where both are nearly 0."""
+    """X / (1 - exp(-x)) for x ≥ 0, by its series if both are nearly 0."""
     small = x < 1e-2
     large = jnp.where(small, 1.0, x)
     return jnp.where(small, 1.0 + x / 2 + x**2 / 12, large / -jnp.expm1(-large))

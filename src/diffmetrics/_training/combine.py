@@ -1,4 +1,4 @@
-r"""Several losses on one output: their weighted sum, and weights that find themselves.
+r"""Several losses on one output: their weighted sum, and adaptive weights.
 
     def loss(parameters, x, y, alpha):
         output = model(parameters, x)
@@ -8,14 +8,13 @@ r"""Several losses on one output: their weighted sum, and weights that find them
 
     (total, parts), gradient = jax.value_and_grad(loss, has_aux=True)(parameters, x, y, alpha)
 
-Losses and weights are dictionaries with the same names, so that no loss is left out by mistake, and
-the parts come back unweighted, for the log.
+Losses and weights have the same names, so none is left out by mistake. Parts are unweighted.
 
-**Adaptive weights** are functions ``(state, parts) -> (weights, state)`` of losses that differ in
-unit or difficulty. They have no memory and no gradient: keep the state, one number by name, beside
-that of the optimiser, and start it with ``dict.fromkeys(names, 0.0)``. Two losses of the *same*
-error, such as its square and Huber's, are one robust loss with a parameter, which is yours to
-choose: adaptive weights only change the size of the step there.
+**Adaptive weights** are functions ``(state, parts) -> (weights, state)`` for losses of different
+units or difficulty. They have no memory and no gradient: keep the state, one number per name,
+beside the optimiser's, and start it with ``dict.fromkeys(names, 0.0)``. Two losses of the *same*
+error, such as its square and Huber's, are one robust loss with a parameter, which you must choose:
+adaptive weights would only change the step size.
 """
 
 from __future__ import annotations
@@ -41,24 +40,21 @@ def combine(
     r"""The weighted sum of several losses, and each of them for the log.
 
     Use it to train one output, or several, on several losses. Weights are traced: a schedule does
-    not compile again, and a sweep is one `jax.vmap`. All losses get their gradient, each times its
-    weight, and a name without a weight, or a weight without a loss, raises. (Keras trains on the
-    first of a list of losses for one output, and does not say so.)
+    not compile again, and a sweep is one `jax.vmap`. Every loss gets its gradient times its weight,
+    and names without a weight or a loss raise. (Keras silently trains on the first loss of a list.)
 
-    **A weight of the number 0** drops its term: not a gradient of 0, which times an infinite loss
-    is NaN, but none. Of a loss that is given as a function without arguments nothing is computed
-    then. A *traced* 0 is a number like others.
+    **The number 0 as weight** drops a term, where 0 times an infinite loss would be NaN, and does
+    not compute a loss given as a function. A *traced* 0 only multiplies.
 
     .. math:: \sum_k w_k L_k
 
     Args:
-      losses: a loss, or a function without arguments that computes it, by name. All losses have the
-        same shape: scalars, or one value per example ``[...]``.
+      losses: by name, each a loss or a function without arguments that computes it. All have one
+        shape: scalars, or one value per example ``[...]``.
       weights: a number, or an array that broadcasts to the losses, for each of the same names.
 
     Returns:
-      The sum ``[...]``, and the losses by name, *unweighted*, without the gradient; of those that
-      were dropped, the ones that the caller had computed anyway.
+      The sum ``[...]``, and the losses by name, *unweighted*, without dropped functions.
 
     Raises:
       ValueError: if the names differ, or a loss has another shape than the first.
@@ -99,7 +95,7 @@ def combine(
 
 
 def _is_zero(weight: ArrayLike) -> bool:
-    """Whether it is 0 already while the program is written, and not only when it runs."""
+    """Whether it is 0 while the program is traced, not only when it runs."""
     return isinstance(weight, int | float | np.number) and weight == 0
 
 
@@ -120,23 +116,23 @@ def uncertainty_weights(
     rate: ArrayLike = 0.01,
     bound: ArrayLike = 10.0,
 ) -> tuple[Parts, Parts]:
-    r"""Weights of losses by the noise that each is found to have: large losses weigh less.
+    r"""Weights of losses by their estimated noise: large losses weigh less.
 
-    Use it for positive losses that differ in unit: in the end every one of them counts about ½. It
-    is the weighting by homoscedastic uncertainty, whose log-variances s have, for given losses, a
-    best value in closed form, the logarithm of the loss. The state moves there by `rate`.
+    Use it for positive losses of different units: in the end each contributes about ½. It is
+    weighting by homoscedastic uncertainty. For given losses the best log-variance s has a closed
+    form, the logarithm of the loss; the state moves there by `rate`.
 
     .. math:: \min_s \sum_k \tfrac12 e^{-s_k} L_k + \tfrac12 s_k
               \;\Rightarrow\; s_k \to \log L_k, \quad w_k = \tfrac12 e^{-s_k}
 
-    To train s with the network instead, add ``0.5 * sum(s.values())`` to the combined loss, which
-    is then negative as soon as losses are small, and that is no mistake.
+    To train s with the network instead, add ``0.5 * sum(s.values())`` to the combined loss. Small
+    losses then make it negative, which is right.
 
     Args:
       state: s of each loss; 0 at first, or the logarithm of its first value.
       parts: each loss, a scalar > 0. One of 0 or less counts as nearly 0.
-      rate: share of the way that s goes, in (0, 1]. Traced.
-      bound: s stays within ± `bound`, so that a loss that reaches 0 does not take over. Traced.
+      rate: share of the way that s moves, in (0, 1].
+      bound: s stays within ± `bound`, so that a loss of 0 does not take over.
 
     Returns:
       Weights, for `combine`, and the new state, both without gradient.
@@ -168,18 +164,18 @@ def uncertainty_weights(
 def dynamic_average_weights(
     state: Mapping[str, ArrayLike], parts: Mapping[str, ArrayLike], *, temperature: ArrayLike = 2.0
 ) -> tuple[Parts, Parts]:
-    r"""Weights of losses by how fast each falls: those that have stopped falling weigh more.
+    r"""Weights of losses by how fast they fall: those that have stopped falling weigh more.
 
     Use it once an epoch, with the epoch's mean losses; from step to step the ratio is noise. The
-    weights add up to the number of losses, and do not depend on the units.
+    weights add up to the number of losses and do not depend on the units.
 
     .. math:: w_k = K \,\mathrm{softmax}_k \Big( \frac{1}{T}
               \frac{L_k^{(t)}}{L_k^{(t-1)}} \Big)
 
     Args:
-      state: each loss one epoch ago; 0 where there was none.
+      state: each loss one epoch ago; 0 if there is none.
       parts: each loss, a scalar > 0.
-      temperature: T > 0; large for equal weights. Traced.
+      temperature: T > 0; large for equal weights.
 
     Returns:
       Weights for the next epoch, for `combine`, and the new state, both without gradient.
@@ -197,8 +193,7 @@ def dynamic_average_weights(
       0.81 1.19
 
     References:
-      Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019,
-      arXiv:1803.10704.
+      Liu et al., End-to-end multi-task learning with attention, CVPR 2019, arXiv:1803.10704.
     """
     losses, before = _scalars(parts, state)
     ratios = jnp.stack([jnp.where(before[n] > 0.0, numbers.divide(x, before[n]), 1.0)
@@ -214,26 +209,23 @@ def gradient_norm_weights(
     *,
     decay: ArrayLike = 0.9,
 ) -> tuple[Parts, Parts]:
-    r"""Weights of losses of one output that give all of them gradients of equal length.
+    r"""Weights that give all losses of one output gradients of equal length.
 
-    Use it where losses pull on the same output with forces of different orders. The lengths are
-    those of the gradients *at the output*, which cost nothing beside the network: its backward pass
-    runs once, for the combined loss, and not once a loss, as lengths over all parameters would
-    take. The weighted gradients all have the mean length.
+    Use it if the losses' gradients differ by orders of magnitude. Lengths at the *output* are
+    cheap: the network's backward pass runs once, for the combined loss, not once per loss, as
+    lengths over all parameters would need. All get the mean length; a bar is a running mean.
 
     .. math:: G_k = \Big\lVert \frac{\partial L_k}{\partial o} \Big\rVert, \quad
               w_k = \frac{\tfrac1K \sum_j \bar G_j}{\bar G_k}
-
-    where the bar is a running mean.
 
     Args:
       state: running mean of each length; 0 at first.
       losses: functions of the output that return a scalar, by name.
       output: what the network returned, an array or a pytree of floating ones.
-      decay: share of the running mean that is kept, in [0, 1). Traced.
+      decay: share of the running mean that is kept, in [0, 1).
 
     Returns:
-      Weights, for `combine`, and the new state, both without gradient. A loss that has never had a
+      Weights, for `combine`, and the new state, both without gradient. A loss that never had a
       gradient has weight 1.
 
     Raises:
@@ -256,9 +248,8 @@ def gradient_norm_weights(
       True
 
     References:
-      Chen, Badrinarayanan, Lee and Rabinovich, GradNorm: gradient normalization for adaptive loss
-      balancing in deep multitask networks, ICML 2018, arXiv:1711.02257 (which trains the weights,
-      with a rate for each task).
+      Chen et al., GradNorm: gradient normalization for adaptive loss balancing in deep multitask
+      networks, ICML 2018, arXiv:1711.02257 (which trains the weights, with a rate for each task).
     """
     _require_names("state", state, losses, "entry")
     held_output = jax.lax.stop_gradient(output)
