@@ -59,7 +59,8 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
       >>> print(dm.tversky(dm.Counts(tp=6, fp=4, fn=1), fp_weight=0.3, fn_weight=0.7))
       0.75949
 
-    References: Tversky, Features of similarity, Psychological Review 84, 1977.
+    References:
+      Tversky, Features of similarity, Psychological Review 84, 1977.
     """
     tp, fp, fn, _ = _cells(counts)
     return numbers.divide(tp, tp + fp_weight * fp + fn_weight * fn)
@@ -125,7 +126,7 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
 
     Args:
       counts: cells of any shape.
-      beta: positive; how much more recall counts than precision. 1 is F1, the Dice coefficient.
+      beta: positive; a miss weighs beta² false alarms. 1 is F1, the Dice coefficient.
 
     Returns:
       The score in [0, 1]; 0 if nothing is positive and nothing is predicted.
@@ -135,7 +136,8 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
       >>> print(dm.fbeta(dm.Counts(tp=6, fp=4, fn=1), beta=2.0))
       0.78947
 
-    References: van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
+    References:
+      van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
     """
     squared = numbers.as_float(beta) ** 2
     return tversky(counts, 1.0 / (1.0 + squared), squared / (1.0 + squared))
@@ -169,7 +171,8 @@ def jaccard(counts: Counts) -> jax.Array:
       >>> print(dm.jaccard(dm.Counts(tp=3, fp=1, fn=2)))
       0.5
 
-    References: Jaccard, Étude comparative de la distribution florale, 1901.
+    References:
+      Jaccard, Étude comparative de la distribution florale, 1901.
     """
     return tversky(counts, 1.0, 1.0)
 
@@ -198,7 +201,8 @@ def balanced_accuracy(counts: Counts) -> jax.Array:
       >>> print(dm.balanced_accuracy(dm.Counts(tp=1, fn=1, tn=998)))
       0.75
 
-    References: Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
+    References:
+      Brodersen et al., The balanced accuracy and its posterior distribution, ICPR 2010.
     """
     return 0.5 * (recall(counts) + specificity(counts))
 
@@ -212,7 +216,8 @@ def informedness(counts: Counts) -> jax.Array:
       >>> print(dm.informedness(dm.Counts(tp=3, fp=1, fn=1, tn=4)))
       0.55
 
-    References: Youden, Index for rating diagnostic tests, Cancer 3, 1950.
+    References:
+      Youden, Index for rating diagnostic tests, Cancer 3, 1950.
     """
     tp, fp, fn, tn = _shares(counts)
     return numbers.divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
@@ -227,7 +232,8 @@ def geometric_mean(counts: Counts) -> jax.Array:
       >>> print(dm.geometric_mean(dm.Counts(tp=1, fn=3, fp=0, tn=5)))
       0.5
 
-    References: Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
+    References:
+      Kubat and Matwin, Addressing the curse of imbalanced training sets, ICML 1997.
     """
     return numbers.sqrt(recall(counts) * specificity(counts))
 
@@ -260,7 +266,8 @@ def mcc(counts: Counts) -> jax.Array:
       >>> print(dm.mcc(dm.Counts(tp=6e9, fp=1e9, fn=1e9, tn=2e9)))
       0.52381
 
-    References: Matthews, Biochimica et Biophysica Acta 405, 1975.
+    References:
+      Matthews, Biochimica et Biophysica Acta 405, 1975.
     """
     tp, fp, fn, tn = _shares(counts)
     scale = (
@@ -283,7 +290,8 @@ def cohen_kappa(counts: Counts) -> jax.Array:
       >>> print(dm.cohen_kappa(dm.Counts(tp=20, fp=5, fn=10, tn=15)))
       0.4
 
-    References: Cohen, A coefficient of agreement for nominal scales, 1960.
+    References:
+      Cohen, A coefficient of agreement for nominal scales, 1960.
     """
     tp, fp, fn, tn = _shares(counts)
     return numbers.divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
@@ -370,7 +378,8 @@ def multiclass_kappa(
       >>> print(dm.multiclass_kappa(m), dm.multiclass_kappa(m, weighting="quadratic"))
       0.75 0.8718
 
-    References: Cohen, Weighted kappa, Psychological Bulletin 70, 1968.
+    References:
+      Cohen, Weighted kappa, Psychological Bulletin 70, 1968.
     """
     distances = {"unweighted": np.sign, "linear": np.abs, "quadratic": np.square}
     if weighting not in distances:
