@@ -91,10 +91,9 @@ _gaussian = from_error(_value, _in_error, _in_scale)
 def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) -> jax.Array:
     r"""Continuous ranked probability score of draws from a distribution, for every target.
 
-    Use it if there is no density, only draws: dropout masks, a generator, a weather ensemble. One
-    sort replaces the comparison of all pairs. To *train* on few draws pass ``fair=True``, whose
-    expectation does not depend on their number; otherwise the best distribution for five draws is
-    narrower than the truth.
+    Use it if there is no density, only draws: dropout masks, a generator, a weather ensemble. It
+    sorts instead of comparing all pairs. To *train* on few draws pass ``fair=True``, whose mean
+    does not depend on their number; otherwise the best distribution for five draws is too narrow.
 
     .. math:: \frac1n \sum_i |x_i - y| - \frac{1}{2 n m} \sum_{i,j} |x_i - x_j|, \quad
               m = n, \text{ fair: } n - 1
@@ -164,8 +163,7 @@ def crps_mixture(
       [0.3678]
 
     References:
-      Grimit et al., The continuous ranked probability score for circular variables and its
-      application to mesoscale forecast ensemble verification, QJRMS 132, 2006.
+      Grimit et al., The continuous ranked probability score for circular variables, QJRMS 2006.
     """
     m, s, y, _ = members(means, scales, target)
     w = jnp.broadcast_to(shares(weights, m.shape), m.shape)

@@ -77,10 +77,9 @@ def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
     that fits badly at first gets a large deviation, hence a small gradient, and may stay that way.
     There `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust to the few
     points that dominate this loss. Long training without early stopping makes it over-confident.
+    For a target that was divided by s, add log s to get the value in the original units.
 
     .. math:: \tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi, \quad z = (y - \mu) / \sigma
-
-    For a target that was divided by s, add log s to get the value in the original units.
 
     Args:
       mean: predicted mean ``[...]``.
@@ -111,12 +110,10 @@ def beta_nll(
 
     Use it where `gaussian_nll` explains a badly fitted region by a large deviation and stops
     fitting the mean. With `beta` 0 it is that loss; with 1 the mean is fitted as by the squared
-    error. Its value is not a likelihood: report `gaussian_nll`.
+    error. Its value is not a likelihood: report `gaussian_nll`. In the formula ⌊·⌋ has no gradient.
 
     .. math:: \lfloor \sigma^{2\beta} \rfloor \,
               \big(\tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi\big)
-
-    where ⌊·⌋ has no gradient.
 
     Args:
       mean: predicted mean ``[...]``.
@@ -134,8 +131,7 @@ def beta_nll(
       2.0
 
     References:
-      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, 2022,
-      arXiv:2203.09168.
+      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
     return _beta(*given, doors.parameter("beta", beta, given.mean.shape, "mean"))
@@ -178,9 +174,8 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
     r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
 
     Use it to add a deviation to a mean that must not get worse: the gradient of the mean is exactly
-    that of half the squared error. So that shared layers do not disturb it either, feed the
-    deviation's head with ``jax.lax.stop_gradient(features)``. The value is not a likelihood: report
-    `gaussian_nll`.
+    that of half the squared error. So that shared layers do not disturb it, feed the deviation's
+    head ``jax.lax.stop_gradient(features)``. Its value is not a likelihood: report `gaussian_nll`.
 
     .. math:: \tfrac12 (y - \mu)^2 + \tfrac12 \big((y - \lfloor\mu\rfloor) / \sigma\big)^2
               + \log \sigma + \tfrac12 \log 2\pi

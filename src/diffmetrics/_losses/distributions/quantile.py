@@ -69,11 +69,10 @@ def interval_score(
 
     Use it to compare intervals of the same nominal coverage from any source, or to train their
     ends: on average it is least at the central interval. It penalises both width and missed
-    targets, so neither coverage nor width has to be judged alone.
+    targets, so neither coverage nor width has to be judged alone. It is 2 / (1 - c) times the sum
+    of the `pinball_loss` of both ends.
 
     .. math:: u - l + \frac{2}{1 - c} \big((l - y)_+ + (y - u)_+\big)
-
-    which is 2 / (1 - c) times the sum of the `pinball_loss` of both ends.
 
     Args:
       lower: lower end ``[...]``.

@@ -25,8 +25,7 @@ def kl_normal(
 
     Use it for the weights of a variational layer. The bound needs the **sum** over all weights of
     all layers, which `elbo_loss` takes; with a mean over weights or layers the model changes with
-    width and depth. Keep the prior fixed: a trainable prior mean for each weight follows the weight
-    and regularises nothing.
+    width and depth. Keep the prior fixed: a trainable mean for each weight regularises nothing.
 
     .. math:: \log\frac{\sigma_p}{\sigma_q}
               + \frac{\sigma_q^2 + (\mu_q - \mu_p)^2}{2 \sigma_p^2} - \frac12
@@ -110,10 +109,8 @@ def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike =
     .. math:: \frac1B \sum_{i=1}^B \mathrm{nll}_i + \frac{\beta}{N} \sum_w \mathrm{KL}_w
 
     Args:
-      nll: minus the log-likelihood of each example ``[B]``, a *sum* over its outputs and a mean
-        over draws of the weights.
-      kl: divergences of the weights from the prior, as from `kl_normal`: a pytree of arrays, whose
-        entries are all summed.
+      nll: minus the log-likelihood ``[B]``: a *sum* over outputs, and a mean over draws of weights.
+      kl: divergences from the prior, as from `kl_normal`; all entries of the pytree are summed.
       num_data: N, the number of training examples; a scalar.
       beta: factor of the divergence, a scalar: 1 is the bound, less is a tempered posterior, and an
         increase from 0 to 1 over the first epochs is a warm-up.

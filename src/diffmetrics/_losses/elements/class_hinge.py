@@ -1,7 +1,6 @@
 """Hinges between classes of which one is right.
 
-At a kink the slope is the one below the margin. Several wrong classes at the maximum share its
-slope evenly.
+At a kink the slope is the one below the margin. Wrong classes at the maximum share it evenly.
 """
 
 from __future__ import annotations
@@ -37,8 +36,7 @@ def crammer_singer_loss(
         diagonal is ignored. None, the default, is 1 for every mistake.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. Wrong classes at the maximum share its slope evenly; a wrong
-      class exactly at its margin has a slope.
+      Loss ≥ 0 ``[...]``, in logits. A class exactly at its margin has a slope; tied ones share it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -62,9 +60,8 @@ def weston_watkins_loss(
 ) -> jax.Array:
     r"""Hinges of every example against all wrong classes, summed.
 
-    Use it like `crammer_singer_loss`, when all wrong classes within their margins should have a
-    gradient at once. It is not consistent with three or more classes. PyTorch's
-    ``MultiMarginLoss`` is this divided by C.
+    Use it like `crammer_singer_loss`, if all wrong classes within their margins need a gradient. It
+    is not consistent for C ≥ 3. PyTorch's ``MultiMarginLoss`` is this divided by C.
 
     .. math:: \sum_{j \ne y} \max(0, C_{yj} + z_j - z_y)
 

@@ -1,7 +1,6 @@
 """Losses of a cost matrix, for when it matters what is mistaken for what.
 
-With calibrated probabilities neither is needed: predict the class of the least expected cost,
-``jnp.argmin(p @ cost, -1)``.
+With calibrated probabilities p neither is needed: predict ``jnp.argmin(p @ cost, -1)``.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike)
 
     Use it when you are judged by the mean cost, which it becomes as the logits grow. It is bounded,
     so a confidently wrong example hardly has a gradient: train with cross-entropy first, or with
-    the sum of both throughout. Its minimiser puts all probability on the cheapest class, so the
-    probabilities are not calibrated.
+    the sum of both. Its minimiser puts all probability on the cheapest class: it is not calibrated.
 
     With two classes and a zero diagonal it is ``cost[y, 1 - y]`` times the missing probability.
 

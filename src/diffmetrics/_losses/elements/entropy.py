@@ -82,9 +82,8 @@ def sigmoid_focal_loss(
 ) -> jax.Array:
     r"""Cross-entropy of every element, weighted down where the prediction is already right.
 
-    Use it where easy negatives far outnumber the rest, as anchors do in object detection. It is
-    not a proper scoring rule: it draws probabilities towards ½, so they are not calibrated. Tune
-    the threshold.
+    Use it where easy negatives dominate, as anchors do in object detection. It is not a proper
+    scoring rule: it draws probabilities towards ½. Do not read them as risks; tune the threshold.
 
     .. math:: \alpha_t (1 - p_t)^\gamma (-\log p_t), \quad p_t = \sigma((2y - 1) z)
 
@@ -149,7 +148,7 @@ def softmax_focal_loss(
     Args:
       logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      gamma: focusing, ≥ 0; 0 is cross-entropy. A number, or one per example ``[...]``.
+      gamma: focusing, ≥ 0, a number or ``[...]``; 0 is cross-entropy.
       alpha: weight of each class, ≥ 0; a number or ``[C]``. None, the default, weighs all by 1.
 
     Returns:
@@ -251,8 +250,7 @@ def softmax_poly_loss(
     Args:
       logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      epsilon: weight of the first polynomial term, ≥ -1; 0 is cross-entropy. A number, or one per
-        example ``[...]``.
+      epsilon: weight of the first polynomial term, ≥ -1, a number or ``[...]``; 0 is cross-entropy.
 
     Returns:
       Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.

@@ -1,7 +1,6 @@
 """Binary hinges: losses that ask a logit to be right by a margin.
 
-The margin of an element is m = (2y - 1) z: z for label 1, -z for label 0. At a kink the slope is
-the one below the margin.
+The margin of an element is m = (2y - 1) z. At a kink the slope is the one below the margin.
 
 A slope is clamped at the largest number of the logits' type, so that float16 gradients are finite,
 too. Subnormal float32 logits count as 0, as in XLA.
@@ -126,8 +125,7 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
-      width: w ≥ 0 of the parabola, in logits; 1 is Rennie and Srebro's smooth hinge, 0 the hinge,
-        2 a quarter of `modified_huber_loss`.
+      width: w ≥ 0 of the parabola, in logits; 0 is the hinge, 2 a quarter of `modified_huber_loss`.
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits.
@@ -138,8 +136,8 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
       [0.    1.5   0.125]
 
     References:
-      Rennie and Srebro, Loss functions for preference levels, 2005; Shalev-Shwartz and Zhang,
-      Stochastic dual coordinate ascent methods, 2013, arXiv:1209.1873.
+      Width 1: Rennie and Srebro, Loss functions for preference levels, 2005. Any width:
+      Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods, 2013, arXiv:1209.1873.
     """
     z, y = doors.binary(logits, labels)
     return _smooth_hinge(z, y, doors.parameter("width", width, z.shape))
@@ -307,9 +305,8 @@ _ramp = slopes.with_slope(_ramp_value, _ramp_slope)
 def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Exponential loss of every element, which AdaBoost minimises.
 
-    Use it for comparison with boosting; for networks `sigmoid_cross_entropy` is almost always
-    better. Its minimiser is half the log-odds. A mislabelled element at m = -10 weighs as much as
-    22,000 at m = 0.
+    Use it to compare with boosting; for networks `sigmoid_cross_entropy` is almost always better.
+    Its minimiser is half the log-odds. One element at m = -10 weighs as much as 22,000 at m = 0.
 
     .. math:: e^{-m}, \qquad m = (2y - 1) z
 
@@ -352,8 +349,7 @@ _exponential = slopes.with_slope(_exponential_value, _exponential_slope)
 def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Distance of every misclassified element from the decision: a hinge without a margin.
 
-    Use it for comparison. It asks for no margin, so shrinking all logits to 0 minimises it;
-    `hinge_loss` usually does better.
+    Use it for comparison; `hinge_loss` usually does better. Shrinking all logits to 0 minimises it.
 
     .. math:: \max(0, -m), \qquad m = (2y - 1) z
 

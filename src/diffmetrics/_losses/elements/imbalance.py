@@ -1,7 +1,6 @@
 """Cross-entropy for classes of unequal size: by weights, focus, class frequencies or a margin.
 
-All of them move the decision, and most distort the probabilities. Before training anew, tune the
-threshold.
+All of them move the decision, and most distort the probabilities. Tune the threshold first.
 """
 
 from __future__ import annotations
@@ -133,11 +132,9 @@ def asymmetric_loss(
 
     Use it for many labels of which an example has few, so that the many absent ones do not outweigh
     the present ones. A negative of probability below `shift` has no gradient by design: such
-    probabilities are not ranked, and those above are not calibrated.
-
-    A confidently wrong positive keeps its gradient; where the logarithm is clipped at 1e-8, as in
-    some implementations, it has none below logit -18.4. A confidently wrong negative loses it: its
-    loss is at most -log(`shift`), as in the paper.
+    probabilities are not ranked, and those above are not calibrated. A confidently wrong positive
+    keeps its gradient; implementations that clip the logarithm at 1e-8 have none below logit -18.4.
+    A confidently wrong negative loses it: its loss is at most -log(`shift`), as in the paper.
 
     .. math::
         -y (1-p)^{\gamma_+} \log p - (1-y) p_m^{\gamma_-} \log(1 - p_m), \quad
@@ -277,8 +274,7 @@ def logit_adjusted_softmax_loss(
 
     Use it for a long tail of classes that are judged by the mean of their accuracies: predict the
     largest of `logits`, without the adjustment. For a network that fits the data it equals
-    cross-entropy and the largest of ``logits - tau * log(prevalence)``, which needs no training:
-    try that first.
+    cross-entropy and the largest of ``logits - tau * log(prevalence)``; try that first.
 
     .. math:: -\sum_k y_k \log \mathrm{softmax}(z + \tau \log \pi)_k
 

@@ -1,7 +1,6 @@
 """Proper scoring rules besides cross-entropy: least, on average, at the true probability.
 
-All are calibrated if the network can fit the data. If it cannot, they differ in the probabilities
-at which errors matter most.
+All are calibrated if the network can fit the data. If not, they differ in where errors matter most.
 """
 
 from __future__ import annotations
@@ -21,12 +20,10 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Use it if you are judged by the Brier score, or where a few wrong labels must not dominate: no
     element costs more than 1. The gradient of a confidently wrong element vanishes, so a badly
-    initialised network starts more slowly than with cross-entropy.
+    initialised network starts more slowly than with cross-entropy. A soft label y costs y (1 - y)
+    less than the mixture of the losses of 0 and 1, so 0 at probability y; the gradient is the same.
 
     .. math:: (\sigma(z) - y)^2
-
-    The loss of a soft label is 0 where the probability equals it. That is less by y (1 - y) than
-    the mixture of the losses of 0 and 1, and has the same gradient.
 
     Args:
       logits: ``[...]``.
@@ -64,11 +61,10 @@ _brier_loss = slopes.with_slope(_brier, _brier_slope)
 def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> jax.Array:
     r"""Brier score relative to a constant forecast, scaled on each side of it, for every element.
 
-    Use it for rare events, whose Brier score is small for every forecast. With the base rate as
-    `center` a perfect forecast costs 0, the base rate 1, and a worse one more than 1 on average. It
-    is the Brier score times 1/c² for forecasts below c and 1/(1-c)² above, shifted to be 1 at c; if
-    c is small a missed event weighs most. It is proper. The slope in the probability jumps at c,
-    where the one from above is taken.
+    Use it for rare events, whose Brier score is small for every forecast. With the base rate as c a
+    perfect forecast costs 0, the base rate 1, and a worse one more than 1 on average. It is the
+    Brier score times 1/c² for forecasts below c and 1/(1-c)² above, shifted to 1 at c; a small c
+    makes a missed event weigh most. It is proper. Its slope jumps at c, to the one from above.
 
     .. math:: 1 - \frac{(y - c)^2 - (y - q)^2}{T}, \quad q = \sigma(z), \quad
               T = (1-c)^2 \text{ if } q \ge c \text{ else } c^2
@@ -138,8 +134,7 @@ def beta_family_loss(
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
-      alpha: exponent at 0, > -1. Beyond about 5 the value loses digits in float32; its gradient
-        does not.
+      alpha: exponent at 0, > -1. Beyond about 5 the value, not the slope, loses digits in float32.
       beta: exponent at 1, > -1, with the same limits.
 
     Returns:

@@ -1,7 +1,6 @@
 """Divergences between distributions on the last axis, one per pair.
 
-Pass logits if you have them: their log-probabilities are exact and finite, so they need no epsilon.
-A divergence is at most 3e38.
+Pass logits if you have them: they need no epsilon. A divergence is at most 3e38.
 """
 
 from __future__ import annotations
@@ -27,12 +26,10 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, for every pair of softmax distributions.
 
     Use it if P is the truth or the teacher, and Q the student: Q pays for being small where P is
-    large, and hardly for the reverse. If both are trained, use a symmetric divergence.
+    large, and hardly for the reverse. If both are trained, use a symmetric divergence. In float32
+    the absolute error is about 1e-7; what it makes negative becomes 0 and keeps its gradient.
 
     .. math:: \mathrm{KL}(P \| Q) = \sum_k p_k \log \frac{p_k}{q_k}
-
-    A value that rounding makes negative becomes 0 and keeps its gradient. In float32 the absolute
-    error is about 1e-7, so smaller values carry no information.
 
     Args:
       logits_p: logits of P ``[..., C]``.
@@ -118,8 +115,7 @@ def kl_divergence_from_probabilities(
 
     Use `kl_divergence` if you have logits. `epsilon` is added to both, not a bound to clip at: a
     clipped probability has no gradient, so a class at 0 could never come back; here its slope is
-    :math:`-p_k / \epsilon`. Nothing is normalised again: if `p` and `q` differ in their sums, the
-    value can be negative.
+    :math:`-p_k / \epsilon`. Nothing is normalised: if sums differ, the value can be negative.
 
     .. math:: \sum_k (p_k + \epsilon) \log \frac{p_k + \epsilon}{q_k + \epsilon}
 
@@ -149,8 +145,7 @@ def symmetric_kl_divergence_from_probabilities(
 ) -> jax.Array:
     r"""Jeffreys divergence of every pair given by probabilities: KL in both directions, added.
 
-    Use `symmetric_kl_divergence` if you have logits. `epsilon` is added to both, not a bound to
-    clip at, so every probability keeps its gradient.
+    Use `symmetric_kl_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
 
     .. math:: \sum_k (p_k - q_k) \log \frac{p_k + \epsilon}{q_k + \epsilon}
 
@@ -180,8 +175,7 @@ def js_divergence_from_probabilities(
 ) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair given by probabilities.
 
-    Use `js_divergence` if you have logits. `epsilon` is added to both, not a bound to clip at, so
-    every probability keeps its gradient.
+    Use `js_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
 
     .. math:: \tfrac12 \sum_k p'_k \log \frac{p'_k}{m_k} + \tfrac12 \sum_k q'_k \log
        \frac{q'_k}{m_k}, \quad p' = p + \epsilon,\ q' = q + \epsilon,\ m = \tfrac12 (p' + q')

@@ -33,8 +33,7 @@ def contrastive_loss(
       a: embeddings ``[..., D]``.
       b: embeddings ``[..., D]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: distance > 0 that different pairs should have, in the units of the embeddings.
-        Broadcasts to the pairs.
+      margin: distance > 0 of different pairs, in the embeddings' units. Broadcasts to the pairs.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -78,9 +77,8 @@ def triplet_loss(
 ) -> jax.Array:
     r"""Asks the negative to be further from the anchor than the positive, by `margin`.
 
-    Use it for triplets that you choose yourself. Most random triplets soon cost nothing, so
-    `batch_hard_triplet_loss` picks hard ones. If the loss stays at `margin`, all embeddings have
-    collapsed into one point.
+    Use it for triplets of your own choice. Most random ones soon cost nothing: see
+    `batch_hard_triplet_loss`. A loss that stays at `margin` means that the embeddings collapsed.
 
     .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + \mathrm{margin})
 
@@ -128,8 +126,8 @@ def batch_hard_triplet_loss(
     r"""`triplet_loss` of every example with its farthest positive and its closest negative.
 
     Use it with batches of several examples of each of many identities (the paper: 4 of 18). Only
-    the hardest count, so wrong labels hurt, and a large learning rate collapses the embedding: then
-    the loss stays at `margin`.
+    the hardest count, so wrong labels hurt, and at a high learning rate the embeddings collapse:
+    then the loss stays at `margin`.
 
     .. math:: \max\bigl(0, \max_{j \ne i,\, y_j = y_i} d_{ij} - \min_{y_j \ne y_i} d_{ij} +
        \mathrm{margin}\bigr)
@@ -141,15 +139,13 @@ def batch_hard_triplet_loss(
     Args:
       embeddings: ``[n, D]``.
       identities: integer ids ``[n]``.
-      margin: how much further negatives should be, ≥ 0, in the units of the embeddings. Broadcasts
-        to ``[n]``.
+      margin: how much further negatives should be, ≥ 0, in units of distance; a number or ``[n]``.
       where: boolean ``[n]``; False leaves an example out, as anchor, positive and negative.
       sharpness: b > 0 of a softplus instead of the hinge, as in `triplet_loss`; the paper's soft
         margin is 1, with `margin` 0. Broadcasts to ``[n]``.
 
     Returns:
-      Loss ≥ 0 ``[n]``; 0 with zero gradient for an anchor that is left out, or has no positive or
-      no negative.
+      Loss ≥ 0 ``[n]``; 0 with zero gradient if left out, or without a positive or a negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -24,24 +24,21 @@ def kl_hinge_loss(
     Use it to learn from "same or not" alone, for given pairs; `pairwise_kl_hinge_loss` takes all
     pairs of a batch, which learns more from each. If identities are known, cross-entropy over them
     is hard to beat. Two equal distributions have no gradient even if they should differ, so the
-    loss cannot leave a network with one output for all inputs: it stays at 2 · `margin` for
-    different pairs.
+    loss cannot leave a network with constant output, where different pairs cost 2 · `margin`.
 
     .. math:: L = \ell(P \| Q) + \ell(Q \| P), \quad \ell(P \| Q) = \begin{cases}
        \mathrm{KL}(P \| Q) & \text{same} \\ \max(0, \mathrm{margin} - \mathrm{KL}(P \| Q)) &
        \text{different} \end{cases}
 
-    Each direction has its own hinge. At the kink, KL = margin, the slope is the one below it.
+    Each direction has its own hinge, whose slope at KL = margin is the one below it.
 
     Args:
       logits_p: logits of P ``[..., C]``.
       logits_q: logits of Q ``[..., C]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: nats per direction that different pairs should be apart, ≥ 0; published with 2 and 3.
-        Broadcasts to the pairs.
-      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b`, which replaces
-        :math:`\max(0, x)` and always has a gradient; None, the default, is the hinge. Broadcasts
-        to the pairs.
+      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to the pairs.
+      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b`, which replaces the hinge and
+        always has a gradient; None, the default, is the hinge. Broadcasts to the pairs.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -85,28 +82,23 @@ def pairwise_kl_hinge_loss(
     Use it to learn an embedding for clustering, with batches that hold several examples of each
     identity. The classes need no meaning. Expect a slow start: at first all outputs are alike, and
     the gradient is small (see `kl_hinge_loss`). If the identities are few enough to be classes,
-    cross-entropy over them is faster and hard to beat.
+    cross-entropy over them is faster and hard to beat. One matrix product gives all divergences; no
+    array is larger than ``[n, n]`` or ``[n, C]``. The error is about 1e-6 times the largest
+    −log-probability that counts; what rounding makes negative becomes 0 and keeps its gradient.
 
     .. math:: \frac{2}{n (n-1)} \sum_{i<j} \ell_{ij}(P_i \| P_j) + \ell_{ij}(P_j \| P_i)
-
-    All divergences come from one matrix product, :math:`p \log p^\top`, and no array is larger
-    than ``[n, n]`` or ``[n, C]``. Its error is about 1e-6 times the largest −log-probability that
-    counts; a divergence that rounding makes negative becomes 0 and keeps its gradient.
 
     Args:
       logits: ``[n, C]``.
       identities: integer ids ``[n]``.
-      margin: nats per direction that different pairs should be apart, ≥ 0; published with 2 and 3.
-        Broadcasts to ``[n, n]``.
+      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to ``[n, n]``.
       where: boolean, broadcasts to ``[n, n]``: which pairs count. ``where[i, j]`` selects the
         direction :math:`\ell(P_i \| P_j)`, so an asymmetric mask selects single directions; the sum
-        is divided by half their number. The diagonal never counts. To leave out examples, even a
-        NaN, pass ``m[:, None] & m``.
-      sharpness: b > 0 of a softplus instead of the hinge, as in `kl_hinge_loss`. Broadcasts to
-        ``[n, n]``.
-      detach_target: whether the first distribution of every KL, its target, gets no gradient, as in
-        the code of Hsu and Kira. False, the default, is the loss of Lukic et al. The value is the
-        same. Static.
+        is divided by half their number. The diagonal never counts. To leave out examples pass
+        ``m[:, None] & m``.
+      sharpness: as in `kl_hinge_loss`. Broadcasts to ``[n, n]``.
+      detach_target: whether the first distribution of every KL gets no gradient, as in the code of
+        Hsu and Kira, or does, as in Lukic et al. The value is the same. Static.
 
     Returns:
       Loss ≥ 0, a scalar; 0 with zero gradient without any pair.

@@ -38,9 +38,8 @@ def roc_auc_loss(
 ) -> jax.Array:
     r"""Mean over all pairs of how far the positive fails to score above the negative.
 
-    Use it beside cross-entropy when you are judged by ROC AUC. It is an upper bound of 1 - AUC with
-    "exponential", with both hinges and "square" at a margin of 1, and with "logistic" if divided by
-    log 2.
+    Use it beside cross-entropy when you are judged by ROC AUC. It bounds 1 - AUC from above with
+    "exponential", with the hinges and "square" at margin 1, and with "logistic" divided by log 2.
 
     .. math:: \frac{1}{n_+ n_-} \sum_{i \in P} \sum_{j \in N} \ell(z_i - z_j)
 
@@ -67,8 +66,7 @@ def roc_auc_loss(
 
     References:
       Rust and Hocking, A log-linear gradient descent algorithm, 2023, arXiv:2302.11062. Logistic:
-      Burges et al., Learning to rank using gradient descent, ICML 2005. Exponential: Freund et al.,
-      RankBoost, JMLR 2003.
+      Burges et al., RankNet, ICML 2005. Exponential: Freund et al., RankBoost, JMLR 2003.
     """
     z, one, other = doors.two_classes(logits, labels, **options)
     return pair_loss(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
@@ -89,7 +87,6 @@ def partial_roc_auc_loss(
 
     Use it when only one corner of the ROC curve counts: FPR up to `max_fpr` and, perhaps, TPR from
     `min_tpr`. Fewer pairs make a noisier gradient, and wrong labels are among the hard negatives.
-
     The mean goes over the share `max_fpr` of the negatives and the share ``1 - min_tpr`` of the
     positives; an element at the border counts in part. This is the CVaR form of the loss at its
     optimum, without state. ``max_fpr=1, min_tpr=0`` is `roc_auc_loss`.
@@ -277,8 +274,7 @@ def aum_loss(
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss ≥ 0, in logits, the shape of `logits` without `axis`; 0 with zero gradient if a class is
-      absent.
+      Loss ≥ 0 in logits, their shape without `axis`; 0 with zero gradient if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

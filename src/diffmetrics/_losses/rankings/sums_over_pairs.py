@@ -162,8 +162,8 @@ def _logistic(
 ) -> tuple[jax.Array, jax.Array]:
     """log(1 + exp(x)) is max(0, x) plus a polynomial in exp(-|x|), summed with decay over the gaps.
 
-    x is how far a negative lies above a positive. With u = exp(-|x|) its sigmoid is 1 - u / (1 + u)
-    or u / (1 + u).
+    x is how far a negative lies above a positive; with u = exp(-|x|) its sigmoid is u / (1 + u) or
+    1 minus that.
     """
     gaps = _gaps(z, one, other)
     masses = jnp.stack([one, other])

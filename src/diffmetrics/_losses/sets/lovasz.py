@@ -44,9 +44,8 @@ def lovasz_hinge_loss(
       prior: pseudo-counts in the Jaccard index.
 
     Returns:
-      Loss ≥ 0, the shape of `logits` without `axis`. With a positive label it is an upper bound of
-      the exact Jaccard loss; without one it is the hinge of the largest error. The gradient at the
-      kink is 0.
+      Loss ≥ 0, the shape of `logits` without `axis`: an upper bound of the exact Jaccard loss, or,
+      without a positive label, the hinge of the largest error. The gradient at the kink is 0.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -54,8 +53,7 @@ def lovasz_hinge_loss(
       0.25
 
     References:
-      Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790; Yu and Blaschko, The
-      Lovász hinge, 2015, arXiv:1512.07797.
+      Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
     """
     z, y, _, _ = doors.admit(logits, labels, where, weights, ids=False)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
@@ -82,8 +80,7 @@ def lovasz_softmax_loss(
     Args:
       logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      axis: axes that form one set; ``(1, 2)`` of ``[B, H, W, C]`` is per image. Default: all but
-        the last. Static.
+      axis: axes that form one set; ``(1, 2)`` is per image. Default: all but the last. Static.
       where: boolean; to leave out pixels pass ``mask[..., None]``.
       weights: factors ≥ 0.
       activation: logits to probabilities. Static.

@@ -22,9 +22,8 @@ def fbeta_loss(
     r"""One minus soft F-beta.
 
     Use it when you are judged by F-beta at a fixed threshold, or by macro-F of rare labels
-    (``axis=0`` of ``[examples, labels]``, then the mean). It is not a proper scoring rule: it
-    pushes probabilities to 0 and 1. Cross-entropy with a threshold tuned on validation data often
-    does as well; measure both.
+    (``axis=0`` of ``[examples, labels]``, then the mean). It is not proper: it pushes probabilities
+    to 0 and 1. Cross-entropy with a tuned threshold often does as well; measure both.
 
     .. math:: 1 - \frac{(1+\beta^2) TP}{(1+\beta^2) TP + FP + \beta^2 FN}
 
@@ -73,8 +72,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
       0.2030
 
     References:
-      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
-      arXiv:1707.03237. With squares in the denominator: `squared_dice_loss`.
+      Sudre et al., Generalised Dice overlap, 2017, arXiv:1707.03237. See also `squared_dice_loss`.
     """
     return score_loss(scores.dice)(logits, labels, **options)
 
@@ -140,8 +138,7 @@ def tversky_loss(
       0.2218
 
     References:
-      Salehi et al., Tversky loss function for image segmentation, 2017, arXiv:1706.05721, eq. 3
-      (there alpha prices false alarms, beta misses).
+      Salehi et al., Tversky loss, 2017, arXiv:1706.05721, eq. 3; its alpha prices false alarms.
     """
     loss = score_loss(scores.tversky)
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, **options)
@@ -166,8 +163,7 @@ def focal_tversky_loss(
     r"""The Tversky loss to a power, which weighs easy against hard images or classes.
 
     Use it with an `axis` that keeps images or classes: gamma < 1 gives more weight to those with a
-    small loss, gamma > 1 to those with a large one. Over one pooled set it only rescales the
-    gradient.
+    small loss, gamma > 1 to those with a large one. For one pooled set it rescales the gradient.
 
     .. math:: \Big(1 - \frac{TP}{TP + a\,FP + b\,FN}\Big)^\gamma
 
@@ -215,8 +211,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
       0.5372
 
     References:
-      Abhishek and Hamarneh, Matthews correlation coefficient loss for deep convolutional
-      networks, 2020, arXiv:2010.13454.
+      Abhishek and Hamarneh, Matthews correlation coefficient loss, 2020, arXiv:2010.13454.
     """
     return score_loss(scores.mcc)(logits, labels, **options)
 
@@ -310,13 +305,11 @@ def generalized_dice_loss(
 ) -> jax.Array:
     r"""One Dice over all classes, each weighted by the inverse square of its volume.
 
-    Use it when classes differ in size by orders of magnitude and small ones must count as much.
+    Use it when classes differ in size by orders of magnitude and small ones must count as much. A
+    class without a label is left out; in other libraries its weight of 1e7 or infinity dominates.
 
     .. math:: 1 - \frac{2 \sum_c v_c TP_c}{\sum_c v_c (2 TP_c + FP_c + FN_c)}, \qquad
        v_c = \Big(\sum_i w_i y_{ic}\Big)^{-2}
-
-    A class without a label has no volume and is left out; in other libraries its weight of 1e7 or
-    infinity dominates the loss.
 
     Args:
       logits: ``[..., C]``.
@@ -338,8 +331,7 @@ def generalized_dice_loss(
       0.2659
 
     References:
-      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
-      arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
+      Sudre et al., 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
     """
     p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
     axes = doors.class_axes(axis, p.shape)
