@@ -122,7 +122,7 @@ def beta_family_loss(
     them by :math:`t^{\alpha-1} (1-t)^{\beta-1}`, which concentrates about α / (α + β), more so
     for larger α and β. It stays calibrated where cross-entropy with class weights does not.
 
-    (0, 0) is cross-entropy, (1, 1) half the Brier loss, (-½, -½) that of boosting, 2 exp(∓z/2).
+    (α, β) = (0, 0) is cross-entropy, (1, 1) half the Brier loss, (-½, -½) boosting's 2 exp(∓z/2).
     With larger α and β the loss is flatter far from its threshold, starts more slowly, and is
     smaller, because nothing is divided by the beta function. Below 0 it grows exponentially with z.
 

@@ -37,7 +37,7 @@ def kl_hinge_loss(
       logits_q: logits of Q ``[..., C]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
       margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to the pairs.
-      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b`, which replaces the hinge and
+      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b` with x = margin - KL, which
         always has a gradient; None, the default, is the hinge. Broadcasts to the pairs.
 
     Returns:
@@ -98,7 +98,7 @@ def pairwise_kl_hinge_loss(
         ``m[:, None] & m``.
       sharpness: as in `kl_hinge_loss`. Broadcasts to ``[n, n]``.
       detach_target: whether the first distribution of every KL gets no gradient, as in the code of
-        Hsu and Kira, or does, as in Lukic et al. The value is the same. Static.
+        Hsu and Kira, or, by default, does, as in Lukic et al. The value is the same. Static.
 
     Returns:
       Loss ≥ 0, a scalar; 0 with zero gradient without any pair.
