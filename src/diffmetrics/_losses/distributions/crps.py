@@ -1,8 +1,8 @@
-r"""The continuous ranked probability score: of a normal distribution, of draws, of a mixture.
+r"""The continuous ranked probability score of a normal distribution, of draws, and of a mixture.
 
-It is the squared difference between the predicted distribution function and the step of what
-happened, in the units of the target: of a prediction without spread it is the absolute error. It is
-proper, and an outlier costs its distance and not its square.
+It integrates the squared difference between the predicted distribution function and the step at the
+target, in the units of the target. For a prediction without spread it is the absolute error. It is
+proper, and an outlier costs its distance, not the square.
 
 .. math:: \mathrm{CRPS}(F, y) = \int (F(t) - 1[t \ge y])^2 dt = E|X - y| - \tfrac12 E|X - X'|
 """
@@ -28,12 +28,12 @@ from diffmetrics._core.predictions import (
 
 
 def _density(z: jax.Array) -> jax.Array:
-    """Of the standard normal distribution."""
+    """The density of the standard normal distribution."""
     return jnp.exp(-0.5 * z * z) * (1.0 / math.sqrt(2.0 * math.pi))
 
 
 def _erf(z: jax.Array) -> jax.Array:
-    """The probability of less than |z| deviations, with the sign of z."""
+    """The probability of less than |z| standard deviations, with the sign of z."""
     return jax.lax.erf(z * math.sqrt(0.5))
 
 
@@ -41,18 +41,17 @@ def _erf(z: jax.Array) -> jax.Array:
 def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Continuous ranked probability score of a normal distribution, for every target.
 
-    Use it in place of `gaussian_nll` where a few points with far too small a deviation must not
-    dominate, in training or in a report. Value and gradient are exact at every deviation; that in
-    the mean is at most 1, that in the deviation between -0.564 and 0.234.
+    Use it instead of `gaussian_nll` if a few points with far too small a deviation must not
+    dominate, in training or in a report. Value and gradient are exact at every deviation; the
+    gradient in the mean is at most 1, that in the deviation between -0.564 and 0.234.
 
     .. math:: \sigma \Big( z\, \mathrm{erf}\frac{z}{\sqrt2} + 2 \varphi(z)
               - \frac{1}{\sqrt\pi} \Big), \quad z = (y - \mu) / \sigma
 
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation; broadcasts to `mean`. At 0 or less the score is the
-        absolute error.
-      target: what happened ``[...]``.
+      scale: predicted standard deviation. At 0 or less the score is the absolute error.
+      target: observation ``[...]``.
 
     Returns:
       Score ≥ 0 ``[...]`` in the units of the target.
@@ -65,8 +64,8 @@ def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.A
       -0.5642
 
     References:
-      Gneiting, Raftery, Westveld and Goldman, Calibrated probabilistic forecasting using ensemble
-      model output statistics and minimum CRPS estimation, Monthly Weather Review 133, 2005.
+      Gneiting et al., Calibrated probabilistic forecasting using ensemble model output statistics
+      and minimum CRPS estimation, Monthly Weather Review 133, 2005.
     """
     return _gaussian(*prediction(mean, scale, target)[:3])
 
@@ -92,26 +91,22 @@ _gaussian = from_error(_value, _in_error, _in_scale)
 def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) -> jax.Array:
     r"""Continuous ranked probability score of draws from a distribution, for every target.
 
-    Use it where there is no density, only draws: dropout masks, a generator, weather. One sort
-    replaces the comparison of all pairs of draws. To *train* on few draws take ``fair=True``,
-    whose average does not depend on their number; without, the best distribution for five draws is
-    narrower than the truth.
+    Use it if there is no density, only draws: dropout masks, a generator, a weather ensemble. It
+    sorts instead of comparing all pairs. To *train* on few draws pass ``fair=True``, whose mean
+    does not depend on their number; otherwise the best distribution for five draws is too narrow.
 
     .. math:: \frac1n \sum_i |x_i - y| - \frac{1}{2 n m} \sum_{i,j} |x_i - x_j|, \quad
               m = n, \text{ fair: } n - 1
 
     Args:
-      samples: draws ``[n, ...]``.
-      target: what happened ``[...]``.
-      fair: whether it estimates the score of the distribution behind the draws without bias, and
-        may be negative; else it is the score of the draws themselves. Static.
+      samples: draws ``[n, ...]``, n ≥ 1; n ≥ 2 for a fair score.
+      target: observation ``[...]``.
+      fair: whether to estimate the score of the distribution behind the draws without bias, which
+        may be negative, or, by default, to score the draws themselves. Static.
 
     Returns:
-      Score ``[...]`` in the units of the target. A draw that equals the target has no pull towards
-      it, and equal draws part in the order in which they came.
-
-    Raises:
-      ValueError: if there is no draw or, of a fair score, only one.
+      Score ``[...]`` in the units of the target. A draw that equals the target has no gradient
+      towards it; the gradient separates equal draws in their order.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -120,7 +115,7 @@ def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) ->
       [0.3333] [0.]
 
     References:
-      Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 2007;
+      Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 2007.
       Ferro, Fair scores for ensemble forecasts, QJRMS 140, 2014.
     """
     x, y = jnp.asarray(samples), jnp.asarray(target)
@@ -129,7 +124,7 @@ def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) ->
     n = x.shape[0]
     if fair and n < 2:
         raise ValueError(f"samples must have two or more draws for a fair score, got {n}.")
-    # About the target, for a cluster of draws far from 0 has no digits left for its spread.
+    # Relative to the target, because draws far from 0 have no digits left for their spread.
     ordered = jnp.sort(numbers.held(numbers.as_float(x) - numbers.as_float(y)), 0)
     rank = jnp.arange(n, dtype=ordered.dtype).reshape(-1, *[1] * y.ndim)
     pairs = (2.0 * rank - (n - 1)) / (n * ((n - 1) if fair else n))
@@ -143,19 +138,18 @@ def crps_mixture(
     r"""Continuous ranked probability score of a mixture of normal distributions, for every target.
 
     Use it for ensembles and draws of a network's weights that each predict a mean and a deviation:
-    it is the score of what they predict together, exactly. All pairs of members meet, so beyond a
-    hundred of them draw from them and take `crps_sample`.
+    it is the exact score of their mixture. The work grows with the square of their number; beyond
+    about a hundred, draw from them and use `crps_sample`.
 
     .. math:: \sum_i w_i A(y - \mu_i, \sigma_i)
               - \tfrac12 \sum_{i,j} w_i w_j A\Big(\mu_i - \mu_j, \sqrt{\sigma_i^2+\sigma_j^2}\Big)
 
-    where A(m, s) = m erf(m / s√2) + 2 s φ(m / s) is the mean of the absolute value of a normal
-    number.
+    where A(m, s) = m erf(m / s√2) + 2 s φ(m / s) is the mean absolute value of a normal variable.
 
     Args:
-      means: predicted means ``[K, ...]``, members first.
-      scales: predicted standard deviations; broadcast to `means`. 0 is a step.
-      target: what happened ``[...]``.
+      means: predicted means ``[K, ...]``.
+      scales: predicted standard deviations; 0 is a step.
+      target: observation ``[...]``.
       weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
         Default: equal.
 
@@ -169,8 +163,7 @@ def crps_mixture(
       [0.3678]
 
     References:
-      Grimit, Gneiting, Berrocal and Johnson, The continuous ranked probability score for circular
-      variables and its application to mesoscale forecast ensemble verification, QJRMS 132, 2006.
+      Grimit et al., The continuous ranked probability score for circular variables, QJRMS 2006.
     """
     m, s, y, _ = members(means, scales, target)
     w = jnp.broadcast_to(shares(weights, m.shape), m.shape)

@@ -1,4 +1,4 @@
-"""Likelihoods of a network that predicts a mean and a deviation, and the head that makes them.
+"""Likelihoods of a network that predicts a mean and a standard deviation, and its output head.
 
 mean, raw = model(x)                       # two linear outputs, without activation
 scale = dm.scale_from_raw(raw)
@@ -28,28 +28,27 @@ from diffmetrics._core.predictions import (
 def scale_from_raw(
     raw: ArrayLike, *, min_scale: ArrayLike = 1e-3, init_scale: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""A positive deviation from the raw output of a *linear* layer.
+    r"""A positive standard deviation from the raw output of a *linear* layer.
 
-    Use it for every head that predicts a deviation. A network that starts with outputs about 0
-    starts with deviations of `init_scale`, which belongs near the spread of the targets, 1 if they
-    are standardised; too small a first deviation makes the first gradients enormous.
+    Use it for every head that predicts a deviation. A network whose first outputs are about 0
+    starts with deviations of `init_scale`. Set it near the spread of the targets, 1 if they are
+    standardised; if it is too small the first gradients are enormous.
 
-    **Put no activation before it.** After a ReLU the raw output is never negative, no deviation is
-    ever less than `init_scale`, and as soon as the data ask for less the gradient is 0 for good;
-    with a plain ``softplus(relu(x))`` that floor is log 2 = 0.6931.
+    **Put no activation before it.** After a ReLU the raw output is never negative, so no deviation
+    is less than `init_scale`, and once the data need less the gradient stays 0; with a plain
+    ``softplus(relu(x))`` that floor is log 2 = 0.6931.
 
     .. math:: \sigma = \sigma_{\min} + \mathrm{softplus}\big(r
               + \mathrm{softplus}^{-1}(\sigma_{\mathrm{init}} - \sigma_{\min})\big)
 
     Args:
       raw: output of a linear layer ``[...]``.
-      min_scale: the least deviation, ≥ 0, in the units of the target. A deviation below what the
-        target was rounded to makes likelihoods infinite. Broadcasts to `raw`. Traced.
-      init_scale: the deviation at 0, more than `min_scale`. Broadcasts to `raw`. Traced.
+      min_scale: the least deviation, ≥ 0, in the units of the target. Deviations below the rounding
+        of the targets let the likelihood diverge. Broadcasts to `raw`.
+      init_scale: the deviation at raw output 0, > `min_scale`. Broadcasts to `raw`.
 
     Returns:
-      Deviations ≥ `min_scale` ``[...]``, and > 0. Far below 0 the gradient vanishes, as that of the
-      exponential does.
+      Deviations ≥ `min_scale` ``[...]``, and > 0. Far below 0 the gradient vanishes, as for `exp`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -57,9 +56,8 @@ def scale_from_raw(
       [0.25 0.39 1.   2.48]
 
     References:
-      Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
-      estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168, whose code makes
-      the first variance a parameter.
+      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, 2022,
+      arXiv:2203.09168, whose code makes the first variance a parameter.
     """
     r = jnp.asarray(raw)
     doors.require_float("raw", r, "It is the output of a linear layer.")
@@ -74,21 +72,19 @@ def scale_from_raw(
 def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Minus the log-density of a normal distribution, for every target.
 
-    Use it to learn a mean and a deviation together. It is proper, and what published test
-    log-likelihoods are made of. Its gradient in the mean is divided by the variance: what fits
-    badly at first gets a large deviation, hence a small gradient, and may stay that way; then
-    `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust to the few
-    points that dominate it. Trained for long without early stopping it is over-confident.
+    Use it to learn a mean and a deviation together. It is proper, and published test
+    log-likelihoods are made of it. Its gradient in the mean is divided by the variance: a region
+    that fits badly at first gets a large deviation, hence a small gradient, and may stay that way.
+    There `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust to the few
+    points that dominate this loss. Long training without early stopping makes it over-confident.
+    For a target that was divided by s, add log s to get the value in the original units.
 
     .. math:: \tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi, \quad z = (y - \mu) / \sigma
 
-    In the original units of a standardised target it is larger by the logarithm of the deviation
-    by which the target was divided.
-
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation, > 0; broadcasts to `mean`.
-      target: what happened ``[...]``.
+      scale: predicted standard deviation.
+      target: observation ``[...]``.
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
@@ -110,23 +106,20 @@ def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
 def beta_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, beta: ArrayLike = 0.5
 ) -> jax.Array:
-    r"""Gaussian likelihood whose gradient is not divided by the variance, or less so.
+    r"""Gaussian likelihood whose gradient is divided by less than the variance.
 
-    Use it where `gaussian_nll` explains a badly fitted region by a large deviation and leaves the
-    mean there alone. With `beta` 0 it is that loss; with 1 the mean is fitted as by the squared
-    error. It trains well and means nothing: the factor is held constant in the gradient. Report
-    `gaussian_nll`.
+    Use it where `gaussian_nll` explains a badly fitted region by a large deviation and stops
+    fitting the mean. With `beta` 0 it is that loss; with 1 the mean is fitted as by the squared
+    error. Its value is not a likelihood: report `gaussian_nll`. In the formula ⌊·⌋ has no gradient.
 
     .. math:: \lfloor \sigma^{2\beta} \rfloor \,
               \big(\tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi\big)
 
-    where ⌊·⌋ has no gradient.
-
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation, > 0; broadcasts to `mean`.
-      target: what happened ``[...]``.
-      beta: in [0, 1]. Broadcasts to `mean`. Traced.
+      scale: predicted standard deviation.
+      target: observation ``[...]``.
+      beta: in [0, 1].
 
     Returns:
       Loss ``[...]``.
@@ -138,15 +131,14 @@ def beta_nll(
       2.0
 
     References:
-      Seitzer, Tavakoli, Antic and Martius, On the pitfalls of heteroscedastic uncertainty
-      estimation with probabilistic neural networks, ICLR 2022, arXiv:2203.09168.
+      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
     return _beta(*given, doors.parameter("beta", beta, given.mean.shape, "mean"))
 
 
 def _factor(scale: jax.Array, beta: jax.Array) -> jax.Array:
-    """The root of the factor, σ^β: its square may be beyond the largest number."""
+    """The root of the factor, σ^β, because its square may be beyond the largest number."""
     return jax.lax.stop_gradient(numbers.held(jnp.exp(beta * jnp.log(positive(scale)))))
 
 
@@ -163,7 +155,7 @@ def _beta_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array
 
 
 def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
-    """w² (1 - z²) / σ, in which z² is beyond all numbers long before the product is."""
+    """w² (1 - z²) / σ, in which z² overflows long before the product does."""
     z, w = standardized(e, s), _factor(s, beta)
     near, far = jnp.clip(z, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(z), 1.0)
     inner = numbers.held(w * (1.0 - near)) * numbers.held(w * ((1.0 + near) / positive(s)))
@@ -181,10 +173,9 @@ _beta = from_error(_beta_value, _beta_in_error, _beta_in_scale)
 def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
 
-    Use it when a mean is in use already and must not get worse for having a deviation beside it:
-    its gradient is exactly that of half the squared error. The deviation must not disturb it
-    through common layers either: feed the deviation's head with
-    ``jax.lax.stop_gradient(features)``. The value is no likelihood; report `gaussian_nll`.
+    Use it to add a deviation to a mean that must not get worse: the gradient of the mean is exactly
+    that of half the squared error. So that shared layers do not disturb it, feed the deviation's
+    head ``jax.lax.stop_gradient(features)``. Its value is not a likelihood: report `gaussian_nll`.
 
     .. math:: \tfrac12 (y - \mu)^2 + \tfrac12 \big((y - \lfloor\mu\rfloor) / \sigma\big)^2
               + \log \sigma + \tfrac12 \log 2\pi
@@ -193,8 +184,8 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
 
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation, > 0; broadcasts to `mean`.
-      target: what happened ``[...]``. Has the gradient of the first term only.
+      scale: predicted standard deviation.
+      target: observation ``[...]``. Its gradient is that of the first term only.
 
     Returns:
       Loss ``[...]``.
@@ -205,8 +196,7 @@ def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
       2.0
 
     References:
-      Stirn et al., Faithful heteroscedastic regression with neural networks, AISTATS 2023,
-      arXiv:2212.09184.
+      Stirn et al., Faithful heteroscedastic regression with neural networks, arXiv:2212.09184.
     """
     return _faithful(*prediction(mean, scale, target))
 
@@ -226,16 +216,15 @@ _faithful = from_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
     r"""Minus the log-density of a Laplace distribution, for every target.
 
-    Use it where some targets are far off: the median is predicted, and an outlier pulls at it no
-    more than any other point. The gradient in the mean does not get smaller as the error does.
+    Use it if targets have outliers: it predicts the median, for which an outlier has the same
+    gradient as any other point. The gradient in the mean does not shrink with the error.
 
     .. math:: |y - \mu| / b + \log 2b
 
     Args:
       mean: predicted median ``[...]``.
-      scale: b > 0, the mean absolute deviation; the standard deviation is √2 b. Broadcasts to
-        `mean`.
-      target: what happened ``[...]``. Where it equals `mean` the gradient in both is 0.
+      scale: b, the mean absolute deviation; the standard deviation is √2 b.
+      target: observation ``[...]``. Where it equals `mean` the gradient in both is 0.
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
@@ -272,9 +261,9 @@ def student_t_nll(
 ) -> jax.Array:
     r"""Minus the log-density of Student's t-distribution, for every target.
 
-    Use it where a few targets are far off for reasons that the deviation cannot know: beyond
-    √`df` deviations the pull of an outlier falls again. `df` may be learnt, as the output of
-    `scale_from_raw`, say; it is the Gaussian likelihood as `df` grows, and Cauchy's at 1.
+    Use it if targets have outliers that the predicted deviation cannot explain: beyond √`df`
+    deviations the gradient of an outlier falls again. It is the Cauchy likelihood at `df` 1 and
+    approaches the Gaussian one as `df` grows. `df` can be learnt, for example by `scale_from_raw`.
 
     .. math:: \frac{\nu+1}{2} \log\Big(1 + \frac{z^2}{\nu}\Big) + \log\sigma
               + \tfrac12 \log \nu\pi + \log\Gamma\big(\tfrac{\nu}{2}\big)
@@ -282,9 +271,9 @@ def student_t_nll(
 
     Args:
       mean: predicted location ``[...]``.
-      scale: σ > 0; the standard deviation is σ √(ν / (ν - 2)), for ν > 2. Broadcasts to `mean`.
-      target: what happened ``[...]``.
-      df: degrees of freedom ν > 0. Broadcasts to `mean`. Traced.
+      scale: σ; the standard deviation is σ √(ν / (ν - 2)), for ν > 2.
+      target: observation ``[...]``.
+      df: degrees of freedom ν > 0.
 
     Returns:
       Loss ``[...]``, negative where the density exceeds 1.
@@ -296,7 +285,7 @@ def student_t_nll(
       [ 1.0009  2.6955 17.2249]
 
     References:
-      Student, The probable error of a mean, Biometrika 6, 1908; Lange, Little and Taylor, Robust
+      Student, The probable error of a mean, Biometrika 6, 1908. Lange, Little and Taylor, Robust
       statistical modeling using the t distribution, JASA 1989.
     """
     given = prediction(mean, scale, target)
@@ -305,7 +294,7 @@ def student_t_nll(
 
 def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:
     near, far, outside = _parts(e, s, df)
-    # log(1 + t²), whose square, and even t itself, would overflow where t is more than 1.
+    # log(1 + t²), in which t², and even t itself, could overflow where t is more than 1.
     log_of_error = jnp.log(jnp.where(outside, jnp.abs(e), 1.0)) - jnp.log(positive(s))
     growth = jnp.where(outside, 2.0 * log_of_error - jnp.log(df), 0.0)
     log_of_t = growth + jnp.log1p(jnp.where(outside, far * far, near * near))
@@ -314,7 +303,7 @@ def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array)
 
 
 def _parts(e: jax.Array, s: jax.Array, df: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """T = z / √ν where |t| ≤ 1, the inverse of |t| where it is more, and where it is."""
+    """For t = z / √ν: t clipped to ±1, 1 / max(|t|, 1), and whether |t| > 1."""
     t = standardized(e, s) / jnp.sqrt(df)
     return jnp.clip(t, -1.0, 1.0), 1.0 / jnp.maximum(jnp.abs(t), 1.0), jnp.abs(t) > 1.0
 
@@ -322,7 +311,7 @@ def _parts(e: jax.Array, s: jax.Array, df: jax.Array) -> tuple[jax.Array, jax.Ar
 def _wider(a: jax.Array) -> jax.Array:
     """½ log a + log Γ(a) - log Γ(a + ½), which vanishes for large a.
 
-    There the difference of the two would have no digit left, and its series all of them.
+    There the difference of the two would lose all digits; a series keeps them.
     """
     large = a > 10.0
     r = 1.0 / jnp.where(large, a, 10.0)

@@ -1,4 +1,4 @@
-"""Losses of a quantile or an interval that is predicted, without a distribution."""
+"""Losses of a predicted quantile or interval, without a distribution."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from diffmetrics._core.predictions import located
 def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) -> jax.Array:
     r"""The loss that is least, on average, at a quantile of the target.
 
-    Use it for intervals without a distribution: two outputs, of level 0.05 and 0.95, are a 90 %
-    interval. Several levels learn together as the mean of their losses; that they do not cross
-    takes a head that cannot, ``lowest + jnp.cumsum(jax.nn.softplus(raw), -1)``. Twice the integral
-    over all levels is `crps_gaussian`.
+    Use it for intervals without a distribution: outputs of level 0.05 and 0.95 are a 90 % interval.
+    Train several levels on the mean of their losses. They cannot cross if the head returns
+    ``lowest + jnp.cumsum(jax.nn.softplus(raw), -1)``. The CRPS is twice the integral over levels.
 
     .. math:: \max\big(\tau (y - q),\; (\tau - 1) (y - q)\big)
 
     Args:
       quantile: prediction ``[...]``.
-      target: what happened ``[...]``. Where both are equal the gradient is 0.
-      level: τ in (0, 1), the probability of less than `quantile`. Broadcasts to `quantile`. Traced.
+      target: observation ``[...]``. Where it equals `quantile` the gradient is 0.
+      level: τ in (0, 1), the probability of less than `quantile`.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -66,22 +65,20 @@ _pinball = slopes.with_slope(_pinball_value, _pinball_in_quantile, _pinball_in_t
 def interval_score(
     lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, coverage: ArrayLike
 ) -> jax.Array:
-    r"""Width of an interval, and a fine for what it misses; smaller is better.
+    r"""Width of an interval plus a penalty for a target outside it; smaller is better.
 
-    Use it to compare intervals of the same nominal coverage, however they came about, or to train
-    their ends: on average it is least at the central interval. A wide interval and a missed target
-    are both paid for, so neither coverage nor width must be looked at alone.
+    Use it to compare intervals of the same nominal coverage from any source, or to train their
+    ends: on average it is least at the central interval. It penalises both width and missed
+    targets, so neither coverage nor width has to be judged alone. It is 2 / (1 - c) times the sum
+    of the `pinball_loss` of both ends.
 
     .. math:: u - l + \frac{2}{1 - c} \big((l - y)_+ + (y - u)_+\big)
 
-    which is 2 / (1 - c) times the sum of the `pinball_loss` of both ends.
-
     Args:
       lower: lower end ``[...]``.
-      upper: upper end ``[...]``. One below `lower` is fined, and not refused.
-      target: what happened ``[...]``.
-      coverage: probability c in (0, 1) with which the interval should hold the target. Broadcasts
-        to `lower`. Traced.
+      upper: upper end ``[...]``. One below `lower` is penalised, not an error.
+      target: observation ``[...]``.
+      coverage: probability c in (0, 1) with which the interval should contain the target.
 
     Returns:
       Score ``[...]`` in the units of the target, ≥ 0 if the ends are in order.
@@ -100,7 +97,7 @@ def interval_score(
     high, _ = located("upper", upper, target)
     c = doors.parameter("coverage", coverage, low.shape, "lower")
     low, high, y = map(numbers.as_float, (low, high, y))
-    # The difference to 1 is a multiple of the resolution, or nothing.
+    # 1 - c is a multiple of the resolution, or 0.
     fine = 2.0 / jnp.maximum(1.0 - c, jnp.finfo(c.dtype).eps)
     missed = slopes.hinge(low - y) + slopes.hinge(y - high)
     return numbers.held(numbers.held(high - low) + numbers.capped(fine * missed))

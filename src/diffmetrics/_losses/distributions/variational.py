@@ -21,21 +21,20 @@ def kl_normal(
     prior_mean: ArrayLike = 0.0,
     prior_scale: ArrayLike = 1.0,
 ) -> jax.Array:
-    r"""Kullback-Leibler divergence of normal distributions, for every number they are about.
+    r"""Kullback–Leibler divergence of a normal distribution from a normal prior, for every weight.
 
-    Use it for the weights of a variational layer. What the bound needs is the **sum** over all
-    weights of all layers, which `elbo_loss` takes; a mean over weights or layers is another model
-    for every width and depth. Keep the prior fixed: one with a mean of its own for each weight
-    follows the weights, and nothing draws them anywhere.
+    Use it for the weights of a variational layer. The bound needs the **sum** over all weights of
+    all layers, which `elbo_loss` takes; with a mean over weights or layers the model changes with
+    width and depth. Keep the prior fixed: a trainable mean for each weight regularises nothing.
 
     .. math:: \log\frac{\sigma_p}{\sigma_q}
               + \frac{\sigma_q^2 + (\mu_q - \mu_p)^2}{2 \sigma_p^2} - \frac12
 
     Args:
-      mean: of the weights ``[...]``.
-      scale: their standard deviation, > 0; broadcasts to `mean`.
-      prior_mean: broadcasts to `mean`. Traced.
-      prior_scale: > 0; broadcasts to `mean`. Traced.
+      mean: means of the weights ``[...]``.
+      scale: standard deviations of the weights.
+      prior_mean: mean of the prior.
+      prior_scale: standard deviation of the prior, > 0.
 
     Returns:
       Divergence ≥ 0 ``[...]``, in nats.
@@ -63,7 +62,7 @@ def _kl_value(d: jax.Array, s: jax.Array, p: jax.Array, _limit: jax.Array) -> ja
 
 
 def _width_divergence(s: jax.Array, p: jax.Array) -> jax.Array:
-    """½ (r² - 1) - log r of the ratio r = s / p.
+    """½ (r² - 1) - log r for the ratio r = s / p.
 
     Near 1 both terms are nearly the same. There, with r = 1 + u, the logarithm is the series of
     2 artanh(v), v = u / (2 + u), whose first term and ½ (r² - 1) differ by ½ u² + u v.
@@ -103,26 +102,21 @@ _kl = slopes.with_slope(_kl_value, _kl_in_mean, _kl_in_scale, _kl_in_prior)
 def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike = 1.0) -> jax.Array:
     r"""Minus the evidence lower bound, per training example: what a variational network minimises.
 
-    Use it on every batch, whatever its size: `num_data` is the number of examples in the whole
-    training set. **Not in the batch**, and not the number of batches: both weigh the prior many
-    times too much, and a network that predicts nothing but the mean is the usual sign.
+    Use it on batches of any size: `num_data` is the number of examples in the whole training set,
+    **not in the batch**, and not the number of batches. Both weigh the prior many times too much; a
+    network that predicts only the mean is the usual symptom.
 
     .. math:: \frac1B \sum_{i=1}^B \mathrm{nll}_i + \frac{\beta}{N} \sum_w \mathrm{KL}_w
 
     Args:
-      nll: minus the log-likelihood of each example of the batch ``[B]``: a *sum* over its outputs,
-        and a mean over draws of the weights.
-      kl: divergences of the weights from their prior, as `kl_normal` returns them: a pytree of
-        arrays of any shapes, all of whose entries are added up.
-      num_data: N, the number of training examples. Traced.
-      beta: factor of the divergence: 1 is the bound, less a tempered posterior, and growing from 0
-        to 1 over the first epochs a warm-up. Traced.
+      nll: minus the log-likelihood ``[B]``: a *sum* over outputs, and a mean over draws of weights.
+      kl: divergences from the prior, as from `kl_normal`; all entries of the pytree are summed.
+      num_data: N, the number of training examples; a scalar.
+      beta: factor of the divergence, a scalar: 1 is the bound, less is a tempered posterior, and an
+        increase from 0 to 1 over the first epochs is a warm-up.
 
     Returns:
       The loss, a scalar; NaN for an empty batch.
-
-    Raises:
-      ValueError: if `nll` has not one axis, or `num_data` or `beta` are not scalars.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -131,8 +125,8 @@ def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike =
       2.1
 
     References:
-      Graves, Practical variational inference for neural networks, NIPS 2011; Blundell et al.,
-      Weight uncertainty in neural networks, ICML 2015, arXiv:1505.05424.
+      Graves, Practical variational inference for neural networks, NIPS 2011. Blundell et al.,
+      Weight uncertainty in neural networks, 2015, arXiv:1505.05424.
     """
     losses = numbers.as_float(nll)
     if losses.ndim != 1:

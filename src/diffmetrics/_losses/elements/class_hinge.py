@@ -1,7 +1,6 @@
 """Hinges between classes of which one is right.
 
-At a kink the slope is that of the side that still pulls; where several wrong classes share the
-maximum, they share its slope evenly.
+At a kink the slope is the one below the margin. Wrong classes at the maximum share it evenly.
 """
 
 from __future__ import annotations
@@ -23,23 +22,21 @@ def crammer_singer_loss(
 ) -> jax.Array:
     r"""Hinge of every example against the wrong class that comes closest.
 
-    Use it when one class is right, only the decision counts, and some mistakes cost more: with
-    `cost` each wrong class must stay behind by what it costs (margin rescaling), and the loss
-    bounds the cost of the decision from above. Only one wrong class is taught at a time. It is not
-    consistent where no class has a probability above ½; cross-entropy is.
+    Use it when one class is right, only the decision counts, and some mistakes cost more: `cost` is
+    the margin of each wrong class (margin rescaling), and the loss is an upper bound of the
+    decision's cost. Only one wrong class has a gradient at a time. It is not consistent where no
+    class has a probability above ½; cross-entropy is.
 
     .. math:: \max_j (C_{yj} + z_j - z_y), \qquad C_{yy} = 0
 
     Args:
-      logits: real scores ``[..., C]``.
-      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
-        without a positive one there is none.
+      logits: ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``, whose largest positive entry counts.
       cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
-        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+        diagonal is ignored. None, the default, is 1 for every mistake.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. Wrong classes that share the maximum share its slope evenly; a
-      wrong class that is exactly at its margin still pulls.
+      Loss ≥ 0 ``[...]``, in logits. A class exactly at its margin has a slope; tied ones share it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -51,8 +48,8 @@ def crammer_singer_loss(
 
     References:
       Crammer and Singer, On the algorithmic implementation of multiclass kernel-based vector
-      machines, JMLR 2001; Tsochantaridis et al., Large margin methods for structured and
-      interdependent output variables, JMLR 2005 (margin rescaling).
+      machines, JMLR 2001. Margin rescaling: Tsochantaridis et al., Large margin methods for
+      structured and interdependent output variables, JMLR 2005.
     """
     return _crammer_singer(*_admit(logits, labels, cost))
 
@@ -63,21 +60,19 @@ def weston_watkins_loss(
 ) -> jax.Array:
     r"""Hinges of every example against all wrong classes, summed.
 
-    Use it like `crammer_singer_loss`, when all wrong classes within their margins should be taught
-    at once. It is not consistent with three or more classes either. PyTorch's ``MultiMarginLoss``
-    is this divided by C.
+    Use it like `crammer_singer_loss`, if all wrong classes within their margins need a gradient. It
+    is not consistent for C ≥ 3. PyTorch's ``MultiMarginLoss`` is this divided by C.
 
     .. math:: \sum_{j \ne y} \max(0, C_{yj} + z_j - z_y)
 
     Args:
-      logits: real scores ``[..., C]``.
-      labels: class ids ``[...]``, or one-hot ``[..., C]``; the largest entry is the class, and
-        without a positive one there is none.
+      logits: ``[..., C]``.
+      labels: class ids ``[...]``, or one-hot ``[..., C]``, whose largest positive entry counts.
       cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
-        diagonal is ignored. None, the default, is 1 for every mistake. Traced.
+        diagonal is ignored. None, the default, is 1 for every mistake.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. A wrong class that is exactly at its margin still pulls.
+      Loss ≥ 0 ``[...]``, in logits. A wrong class exactly at its margin has a slope.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -94,7 +89,7 @@ def weston_watkins_loss(
 def _admit(
     logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checked logits, class ids, and costs ``[C, C]`` with diagonal 0, or ``[]``: one for all."""
+    """Checked logits, class ids, and costs: ``[C, C]`` with diagonal 0, or ``[]`` for all pairs."""
     z, y = doors.classes(logits, labels)
     if jnp.issubdtype(y.dtype, jnp.floating):
         y = jnp.where(jnp.max(y, -1) > 0, jnp.argmax(y, -1), -1)
@@ -121,10 +116,10 @@ def _against(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Each class's violation and reach; the true logit; and which examples have a class.
 
-    The violation is by how much a class is within its margin of the true one, which itself has 0.
-    Subtracted first, because costs would lose their digits in large logits. The reach, to which
-    the true logit must be equal at least, is not subtracted, because a large true logit would make
-    different classes tie.
+    The violation is how far a class is inside its margin to the true class, whose own is 0. Logits
+    are subtracted before costs are added, because costs would lose their digits in large logits.
+    The reach is the least true logit that leaves no violation. The true logit is not subtracted
+    from it, because a large one would make different classes tie.
     """
     wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost)
     true = at_label(wide, ids)
@@ -132,8 +127,8 @@ def _against(
     return (wide - true[..., None]) + costs, wide + costs, true, known
 
 
-# What a pass over the logits leaves of each example: the loss; the reach from which on a class
-# pulls; the slope of each that does; and minus that of the true class.
+# What a pass over the logits returns for each example: the loss; the least reach at which a class
+# has a slope; that slope; and minus the slope of the true class.
 _Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
@@ -151,7 +146,7 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
 
 
 def _merged(one: Any, other: Any) -> Any:
-    """The larger violation, the larger reach, and how many share the latter."""
+    """The larger violation, the larger reach, and how many classes have that reach."""
     top = jnp.maximum(one[1], other[1])
     number = jnp.where(one[1] == top, one[2], 0.0) + jnp.where(other[1] == top, other[2], 0.0)
     return jnp.maximum(one[0], other[0]), top, number
@@ -163,14 +158,14 @@ def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
     loss, number = slopes.alone(both)
     share = known.astype(reach.dtype)
-    # The true class reaches itself, and is no wrong one.
+    # The true class reaches itself, but is not a wrong class.
     return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)
 
 
 def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Array]:
-    """The loss of `parts(z, ids, cost)`, and its derivative in logits and pair costs alike.
+    """The loss of `parts(z, ids, cost)`, with the same derivative in logits and in pair costs.
 
-    That is constant between kinks, so nothing differentiates it further.
+    It is constant between kinks, so it has no derivative of its own.
     """
 
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
@@ -188,7 +183,7 @@ def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Arra
 def _slope(
     z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
 ) -> jax.Array:
-    """In each logit, from what `parts` left; `slopes.apart` has put an axis before every one."""
+    """The slope in each logit, from `parts`; `slopes.apart` put an axis before every argument."""
     reach = numbers.as_float(z) + _pair_costs(z, ids, cost[0])
     wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
     return jnp.where(is_true(ids, z.shape), -own[..., None], wrong)

@@ -1,7 +1,6 @@
 """Losses of a cost matrix, for when it matters what is mistaken for what.
 
-Where the probabilities are good, no loss is needed: predict the class of the least expected cost,
-``jnp.argmin(p @ cost, -1)``.
+With calibrated probabilities p neither is needed: predict ``jnp.argmin(p @ cost, -1)``.
 """
 
 from __future__ import annotations
@@ -16,24 +15,21 @@ from diffmetrics._core.softmax import cross_entropy, is_class
 
 @doors.compiled()
 def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike) -> jax.Array:
-    r"""What an example costs on average, if its prediction is drawn from the softmax.
+    r"""Expected cost of every example, if its prediction is drawn from the softmax.
 
-    Use it when the costs themselves are what is judged: as the logits sharpen it is the mean cost
-    that the test set will report. It is bounded, so a confidently wrong example hardly moves it.
-    Train with cross-entropy first, or with the sum of both throughout. Its minimiser puts all
-    probability on the cheapest class, so the probabilities are decisions and not risks.
+    Use it when you are judged by the mean cost, which it becomes as the logits grow. It is bounded,
+    so a confidently wrong example hardly has a gradient: train with cross-entropy first, or with
+    the sum of both. Its minimiser puts all probability on the cheapest class: it is not calibrated.
 
-    With two classes and a zero diagonal it is a weight for each class: ``cost[y, 1 - y]`` times
-    the missing probability.
+    With two classes and a zero diagonal it is ``cost[y, 1 - y]`` times the missing probability.
 
     .. math:: \sum_t y_t \sum_j C_{tj} \mathrm{softmax}(z)_j
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
-      cost: what it costs to predict class j when class t is true, ``cost[t, j]``, ``[C, C]``, in
-        any unit; usually 0 on the diagonal. Adding a constant to a row adds it to the loss, and
-        changes no gradient. Traced.
+      cost: ``[C, C]``; ``cost[t, j]`` is that of predicting class j when t is true, in any unit,
+        usually 0 on the diagonal. A constant added to a row changes no gradient.
 
     Returns:
       Expected cost ``[...]``, in the unit of `cost`.
@@ -53,7 +49,7 @@ def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike)
 
 
 def _costs(cost: ArrayLike, z: jax.Array, y: jax.Array) -> jax.Array:
-    """What every prediction would cost each example, ``[..., C]``; 0 for no class. Raises."""
+    """What every prediction would cost each example, ``[..., C]``; 0 for void ids."""
     cost = numbers.as_float(cost)
     number = z.shape[-1]
     doors.require_shape("cost", cost, (number, number), "the pairs of classes")
@@ -71,30 +67,26 @@ def _expected(z: jax.Array, costs: jax.Array) -> jax.Array:
 def cost_sensitive_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike
 ) -> jax.Array:
-    r"""Cross-entropy times what the example costs on average at present.
+    r"""Cross-entropy times the expected cost of the example.
 
-    Use it where `expected_cost_loss` does not start, because a confidently wrong example has the
-    gradient of cross-entropy here. It is a heuristic: its minimiser is neither the probability
-    nor the cheapest decision. The sum of both losses is the sounder choice.
+    Use it where training with `expected_cost_loss` does not start: here a confidently wrong example
+    has the gradient of cross-entropy. It is a heuristic: its minimiser is neither the probability
+    nor the cheapest decision. The sum of cross-entropy and expected cost is sounder.
 
-    The usual form multiplies by ``cost[y, argmax(logits)]``. That weight jumps where the largest
-    logit changes, and its derivative is zero everywhere else: the gradient never learns that
-    crossing to a cheaper error would help, and on the right side of the boundary the weight falls
-    at once to the diagonal's, so nothing builds a margin. Here the weight is the softmax's mean of
-    the costs, which changes smoothly, and takes part in the gradient.
+    The usual weight, ``cost[y, argmax(logits)]``, is constant between jumps: no gradient leads to a
+    cheaper error, and beyond the boundary it falls at once to the diagonal's, so nothing builds a
+    margin. Here the weight is the softmax's mean of the costs, smooth and with a gradient.
 
-    The diagonal decides what is left for examples that are right. With ones on it, and more
-    elsewhere, the loss ends as cross-entropy. With zeros the weight shrinks with the missing
-    probability, as focal loss for gamma 1 does (it is that loss if all errors cost 1), and the
-    gradient vanishes faster than that of cross-entropy.
+    The diagonal weighs the examples that are right. With ones on it, and more elsewhere, the loss
+    approaches cross-entropy. With zeros its gradient vanishes faster than that of cross-entropy; if
+    all errors cost 1 it is focal loss for gamma 1.
 
     .. math:: -\log p_y \sum_j C_{yj} p_j, \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      cost: factor ≥ 0 when class j is predicted and class t is true, ``cost[t, j]``, ``[C, C]``.
-        Traced.
+      cost: factors ≥ 0 ``[C, C]``; ``cost[t, j]`` is that of predicting class j when t is true.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -114,8 +106,8 @@ def cost_sensitive_cross_entropy(
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
-    # The weight moves by what the loss is, held far enough below the largest number for a
-    # product with a matrix of costs; the value is held at it.
+    # The derivative in the weight is the loss, clamped far enough below the largest number for a
+    # product with a matrix of costs. The value is clamped at the largest number.
     moved = jnp.minimum(loss, 1e30) * (weight - jax.lax.stop_gradient(weight))
     return numbers.capped(jax.lax.stop_gradient(weight) * loss) + moved
 

@@ -14,14 +14,13 @@ from diffmetrics._core.softmax import at_label, cross_entropy
 def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Binary cross-entropy of every element.
 
-    Use it first, and judge everything else against it: its minimiser is the true probability, so
-    it is calibrated, and a threshold tuned on validation data often does as well as any loss that
-    is made for imbalance.
+    Use it first, and judge other losses against it: its minimiser is the true probability, and
+    with a threshold tuned on validation data it often does as well as any loss for imbalance.
 
     .. math:: -y \log \sigma(z) - (1-y) \log \sigma(-z)
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 or probabilities ``[...]``.
 
     Returns:
@@ -54,13 +53,12 @@ _sigmoid_cross_entropy = slopes.with_slope(_linear, _linear_slope)
 def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Cross-entropy of every example whose classes compete.
 
-    Use it first when exactly one class is right. An id outside 0 … C-1, such as -1 or 255 for "no
-    label", costs nothing and moves nothing.
+    Use it first when exactly one class is right.
 
     .. math:: -\sum_k y_k \log \mathrm{softmax}(z)_k
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
 
     Returns:
@@ -82,23 +80,19 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 def sigmoid_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Cross-entropy that forgets what is already right, for every element.
+    r"""Cross-entropy of every element, weighted down where the prediction is already right.
 
-    Use it where easy negatives outnumber everything, as anchors do in object detection. It is not
-    a proper scoring rule: its probabilities are drawn towards ½, so do not read them as risks, and
-    tune the threshold.
+    Use it where easy negatives dominate, as anchors do in object detection. It is not a proper
+    scoring rule: it draws probabilities towards ½. Do not read them as risks; tune the threshold.
 
-    .. math:: \alpha_t (1 - p_t)^\gamma (-\log p_t)
-
-    with :math:`p_t` the probability of the true label and :math:`\alpha_t` = `alpha` for label 1,
-    1 - `alpha` for label 0.
+    .. math:: \alpha_t (1 - p_t)^\gamma (-\log p_t), \quad p_t = \sigma((2y - 1) z)
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``.
-      gamma: focusing, real and ≥ 0; 0 is cross-entropy. Traced.
-      alpha: weight of the positive class, in [0, 1]; published with 0.25 for gamma 2. None, the
-        default, weighs both by 1, not by ½. Traced.
+      gamma: focusing, ≥ 0; 0 is cross-entropy.
+      alpha: weight of label 1, in [0, 1]; that of label 0 is 1 - `alpha`. Published: 0.25 for gamma
+        2. None, the default, weighs both by 1, not by ½.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -143,21 +137,19 @@ _sigmoid_focal = slopes.with_slope(_focal, _focal_slope)
 def softmax_focal_loss(
     logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
 ) -> jax.Array:
-    r"""Cross-entropy that forgets what is already right, for every example whose classes compete.
+    r"""Cross-entropy of every example, weighted down where the prediction is already right.
 
-    Use it where most examples are easy and it is the accuracy on the hard ones that is judged. It
-    does not know which class is rare: that is what `alpha` says. Like `sigmoid_focal_loss` it is
-    not a proper scoring rule, and its probabilities are too timid to be read as risks.
+    Use it where most examples are easy and you are judged by the accuracy on the hard ones. For
+    rare classes there is `alpha`. Like `sigmoid_focal_loss` it is not a proper scoring rule, and
+    its probabilities are too close to uniform.
 
     .. math:: \alpha_y (1 - p_y)^\gamma (-\log p_y), \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      gamma: focusing, real and ≥ 0; 0 is cross-entropy. A number, or one per example ``[...]``.
-        Traced.
+      gamma: focusing, ≥ 0, a number or ``[...]``; 0 is cross-entropy.
       alpha: weight of each class, ≥ 0; a number or ``[C]``. None, the default, weighs all by 1.
-        Traced.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -205,18 +197,16 @@ def sigmoid_poly_loss(
     r"""Cross-entropy plus a multiple of the missing probability, for every element.
 
     Use it as a cheap variation of cross-entropy with one number to tune: a positive `epsilon`
-    pushes on where the answer is half right, a negative one relents there. The published gains
-    are small, and the best `epsilon` differs from data set to data set. It is not a proper scoring
-    rule: for `epsilon` > 0 probabilities come out too close to 0 and 1.
+    raises the gradient most where the prediction is undecided, a negative one lowers it there. The
+    published gains are small, and the best `epsilon` differs between data sets. It is not a proper
+    scoring rule: for `epsilon` > 0 probabilities come out too close to 0 and 1.
 
-    .. math:: -\log p_t + \epsilon (1 - p_t)
-
-    with :math:`p_t` the probability of the true label.
+    .. math:: -\log p_t + \epsilon (1 - p_t), \quad p_t = \sigma((2y - 1) z)
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 or probabilities ``[...]``.
-      epsilon: weight of the first polynomial term, real and ≥ -1; 0 is cross-entropy. Traced.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
+      epsilon: weight of the first polynomial term, ≥ -1; 0 is cross-entropy.
 
     Returns:
       Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
@@ -227,8 +217,7 @@ def sigmoid_poly_loss(
       [0.2 0.6 1.2]
 
     References:
-      Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
-      2022, arXiv:2204.12511.
+      Leng et al., PolyLoss, 2022, arXiv:2204.12511.
     """
     z, y = doors.binary(logits, labels)
     return _sigmoid_poly(z, y, doors.parameter("epsilon", epsilon, z.shape))
@@ -253,16 +242,15 @@ def softmax_poly_loss(
 ) -> jax.Array:
     r"""Cross-entropy plus a multiple of the missing probability, for every example.
 
-    Use it as `sigmoid_poly_loss`, where the classes compete. Labels are hard here: with smoothed
-    ones the second term would take their geometric mean.
+    Use it like `sigmoid_poly_loss`, where classes compete. Labels must be hard: with smoothed ones
+    the second term would take the geometric mean of the probabilities.
 
     .. math:: -\log p_y + \epsilon (1 - p_y), \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      epsilon: weight of the first polynomial term, real and ≥ -1; 0 is cross-entropy. A number, or
-        one per example ``[...]``. Traced.
+      epsilon: weight of the first polynomial term, ≥ -1, a number or ``[...]``; 0 is cross-entropy.
 
     Returns:
       Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
@@ -274,8 +262,7 @@ def softmax_poly_loss(
       [0.3 2.3]
 
     References:
-      Leng et al., PolyLoss: a polynomial expansion perspective of classification loss functions,
-      2022, arXiv:2204.12511.
+      Leng et al., PolyLoss, 2022, arXiv:2204.12511.
     """
     z, y = doors.classes(logits, labels)
     loss = cross_entropy(z, y)
@@ -287,20 +274,20 @@ def softmax_poly_loss(
 def generalized_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7
 ) -> jax.Array:
-    r"""A bridge from cross-entropy to the absolute error, which bad labels cannot pull far.
+    r"""Interpolation between cross-entropy and the absolute error, robust to wrong labels.
 
-    Use it where labels are wrong and nobody knows which: an example costs at most 1/`q`, and one
-    that the network finds impossible is let go. That is also its price: hard examples that are
-    labelled correctly are let go too, so with clean labels, or many classes and a fresh network,
-    it trains more slowly and less far than cross-entropy.
+    Use it where some labels are wrong and nobody knows which: an example costs at most 1/`q`, and
+    its gradient vanishes where the network gives its label no probability. Hard examples with
+    correct labels are ignored, too: with clean labels, or with many classes and a fresh network, it
+    trains more slowly than cross-entropy and ends worse.
 
     .. math:: \frac{1 - p_y^q}{q}, \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      q: how robust, in [0, 1]; 0 is cross-entropy, 1 is half the absolute error of the
-        probabilities, 1 - p of the class. A number, or one per example ``[...]``. Traced.
+      q: robustness, in [0, 1]; 0 is cross-entropy, 1 is half the absolute error of the
+        probabilities, which is 1 - p of the class. A number, or one per example ``[...]``.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -312,8 +299,7 @@ def generalized_cross_entropy(
       [0.16 0.95]
 
     References:
-      Zhang and Sabuncu, Generalized cross entropy loss for training deep neural networks with
-      noisy labels, 2018, arXiv:1805.07836, eq. 6.
+      Zhang and Sabuncu, Generalized cross entropy loss, 2018, arXiv:1805.07836, eq. 6.
     """
     z, y = doors.classes(logits, labels)
     return _generalized(cross_entropy(z, y), doors.parameter("q", q, z.shape[:-1], "the examples"))
@@ -322,7 +308,7 @@ def generalized_cross_entropy(
 def _decayed(loss: jax.Array, q: jax.Array) -> jax.Array:
     """The integral of exp(-q t) over t from 0 to `loss`; a series where q · loss is small.
 
-    There the quotient has no derivative in q that survives rounding, and none at all at 0.
+    There rounding destroys the quotient's derivative in q, and at 0 it has none.
     """
     x = q * loss
     small = x < 1e-3

@@ -1,10 +1,9 @@
 """Binary hinges: losses that ask a logit to be right by a margin.
 
-The margin of an element is m = (2y - 1) z: the logit for label 1, minus the logit for label 0. At a
-kink the slope is that of the side that still pulls.
+The margin of an element is m = (2y - 1) z. At a kink the slope is the one below the margin.
 
-A slope beyond the largest number of the logits' type is that number, so that float16 gradients are
-finite, too. Subnormal float32 logits count as 0, which is what XLA makes of them.
+A slope is clamped at the largest number of the logits' type, so that float16 gradients are finite,
+too. Subnormal float32 logits count as 0, as in XLA.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ from diffmetrics._core import doors, numbers, slopes
 
 @doors.compiled()
 def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0) -> jax.Array:
-    r"""Hinge of every element: what is missing to the margin.
+    r"""Hinge of every element: how far it falls short of the margin.
 
-    Use it when only the decision counts and elements that are safely right should be left alone.
-    Its minimiser tells which label is likelier, not how likely: for probabilities, or where
-    positives are so rare that they are never the likelier label, use `sigmoid_cross_entropy` and
-    tune the threshold.
+    Use it when only the decision counts and elements beyond the margin should have no gradient. Its
+    minimiser tells which label is likelier, not how likely: for probabilities, or for positives so
+    rare that they are never likelier, use `sigmoid_cross_entropy` and tune the threshold.
 
     .. math:: \max(0, \rho - m), \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
-      margin: ρ ≥ 0, in logits; 0 is the perceptron loss. Traced.
+      margin: ρ ≥ 0, in logits; 0 is the perceptron loss.
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits. The slope at m = ρ is -1.
@@ -70,15 +68,15 @@ def squared_hinge_loss(
 ) -> jax.Array:
     r"""Square of the hinge of every element.
 
-    Use it for a hinge without a kink, when labels are clean: one badly wrong element outweighs many
-    that are slightly wrong. With doubtful labels prefer `modified_huber_loss`.
+    Use it for a hinge without a kink when labels are clean: one badly wrong element outweighs many
+    slightly wrong ones. With doubtful labels prefer `modified_huber_loss`.
 
     .. math:: \max(0, \rho - m)^2, \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
-      margin: ρ ≥ 0, in logits. Traced.
+      margin: ρ ≥ 0, in logits.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -89,8 +87,7 @@ def squared_hinge_loss(
       [0.   0.   0.25]
 
     References:
-      Chang, Hsieh and Lin, Coordinate descent method for large-scale L2-loss linear support vector
-      machines, JMLR 2008.
+      Chang, Hsieh and Lin, Coordinate descent method for large-scale L2-loss SVMs, JMLR 2008.
     """
     z, y = doors.binary(logits, labels)
     return _squared_hinge(z, y, doors.parameter("margin", margin, z.shape), numbers.largest(z))
@@ -100,7 +97,7 @@ def _squared_hinge_value(
     z: jax.Array, y: jax.Array, margin: jax.Array, largest: jax.Array
 ) -> jax.Array:
     del largest  # it bounds the slope
-    # Held before it is squared: a derivative in `margin` would multiply an infinite square by 0.
+    # Clamped before it is squared: a derivative in `margin` would multiply an infinite square by 0.
     root = float(np.sqrt(jnp.finfo(z.dtype).max))
     held = slopes.at_most(_hinge_value(z, y, margin), root)
     return held * held
@@ -117,19 +114,18 @@ _squared_hinge = slopes.with_slope(_squared_hinge_value, _squared_hinge_slope)
 
 @doors.compiled()
 def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0) -> jax.Array:
-    r"""Hinge of every element whose kink is a piece of a parabola.
+    r"""Hinge of every element with a parabola in place of the kink.
 
-    Use it instead of the hinge where the optimiser wants a continuous gradient, or second order.
+    Use it instead of the hinge if the optimiser needs a continuous gradient or second derivatives.
 
     .. math:: \begin{cases}
        0 & m \ge 1 \\ (1 - m)^2 / 2w & 1 - w < m < 1 \\ 1 - w/2 - m & m \le 1 - w
        \end{cases}, \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
-      width: w ≥ 0, of the parabola, in logits; 1 is Rennie and Srebro's smooth hinge, 0 the hinge,
-        and 2 a quarter of `modified_huber_loss`. Traced.
+      width: w ≥ 0 of the parabola, in logits; 0 is the hinge, 2 a quarter of `modified_huber_loss`.
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits.
@@ -140,9 +136,8 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
       [0.    1.5   0.125]
 
     References:
-      Rennie and Srebro, Loss functions for preference levels: regression with discrete ordered
-      labels, 2005; Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods for
-      regularized loss minimization, 2013, arXiv:1209.1873.
+      Width 1: Rennie and Srebro, Loss functions for preference levels, 2005. Any width:
+      Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods, 2013, arXiv:1209.1873.
     """
     z, y = doors.binary(logits, labels)
     return _smooth_hinge(z, y, doors.parameter("width", width, z.shape))
@@ -171,22 +166,22 @@ def softplus_hinge_loss(
     sharpness: ArrayLike = 1.0,
     margin: ArrayLike = 1.0,
 ) -> jax.Array:
-    r"""Softplus of what every element is missing to the margin.
+    r"""Softplus of how far every element falls short of the margin.
 
-    Use it for a hinge that never quite lets go: an element beyond the margin is still pulled,
-    exponentially less. With a large sharpness it is the hinge, and with sharpness 1 and margin 0
-    `sigmoid_cross_entropy`, the only one of these whose sigmoid is a probability.
+    Use it for a hinge whose gradient never reaches 0: beyond the margin it decays exponentially. It
+    approaches the hinge as sharpness grows. With sharpness 1 and margin 0 it is
+    `sigmoid_cross_entropy`, the only case in which the sigmoid of the logit is a probability.
 
     .. math:: \frac{1}{b} \log(1 + e^{b (\rho - m)}), \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
-      sharpness: b > 0, per logit. Traced.
-      margin: ρ ≥ 0, in logits. Traced.
+      sharpness: b > 0, per logit.
+      margin: ρ ≥ 0, in logits.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits; above the hinge by (log 2) / b at most.
+      Loss ≥ 0 ``[...]``, in logits; at most (log 2) / b above the hinge.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -195,8 +190,7 @@ def softplus_hinge_loss(
       [0.13 0.31 0.47]
 
     References:
-      Zhang, Jin, Yang and Hauptmann, Modified logistic regression: an approximation to SVM and its
-      applications in large-scale text categorization, ICML 2003.
+      Zhang et al., Modified logistic regression: an approximation to SVM, ICML 2003.
     """
     z, y = doors.binary(logits, labels)
     return _softplus_hinge(
@@ -211,7 +205,7 @@ def _softplus_hinge_value(
     z: jax.Array, y: jax.Array, sharpness: jax.Array, margin: jax.Array
 ) -> jax.Array:
     missing = _missing(z, y, margin)
-    # The hinge and what is above it, because `sharpness * missing` may overflow.
+    # The hinge plus the rest, because `sharpness * missing` may overflow.
     above = slopes.softpluses(-sharpness * jnp.abs(missing))[0] / sharpness
     return jnp.maximum(missing, 0.0) + above
 
@@ -227,16 +221,16 @@ _softplus_hinge = slopes.with_slope(_softplus_hinge_value, _softplus_hinge_slope
 
 @doors.compiled()
 def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    r"""Squared hinge of every element that grows linearly where it is badly wrong.
+    r"""Squared hinge of every element that grows linearly where the logit is badly wrong.
 
-    Use it for a squared hinge that survives wrong labels. Its minimiser gives a probability,
-    (1 + clip(z, -1, 1)) / 2, though one of exactly 0 or 1 outside the margin.
+    Use it for a squared hinge that is robust to wrong labels. Its minimiser gives a probability,
+    (1 + clip(z, -1, 1)) / 2, which is exactly 0 or 1 outside the margin.
 
     .. math:: \begin{cases} \max(0, 1 - m)^2 & m \ge -1 \\ -4 m & m < -1 \end{cases},
        \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
 
     Returns:
@@ -248,14 +242,13 @@ def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       [ 0.   12.    0.25]
 
     References:
-      Zhang, Solving large scale linear prediction problems using stochastic gradient descent
-      algorithms, ICML 2004.
+      Zhang, Solving large scale linear prediction problems using SGD algorithms, ICML 2004.
     """
     return _modified_huber(*doors.binary(logits, labels))
 
 
 def _modified_huber_value(z: jax.Array, y: jax.Array) -> jax.Array:
-    # Held where the loss is the largest number, so that nothing on the way is larger.
+    # Clamped where the loss is the largest number, so that no intermediate value is larger.
     m = jnp.maximum(slopes.margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
     missing = jnp.maximum(1.0 - m, 0.0)
     squared = slopes.at_most(missing, 2.0)
@@ -271,15 +264,15 @@ _modified_huber = slopes.with_slope(_modified_huber_value, _modified_huber_slope
 
 @doors.compiled()
 def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
-    r"""Hinge of every element that is held at 1: the error rate with a ramp for a step.
+    r"""Hinge of every element, clamped at 1: the error rate with a ramp in place of the step.
 
-    Use it to fine-tune a model on doubtful labels: what is wrong costs 1, however wrong. From
-    scratch it hardly learns, because an element on the wrong side has no slope.
+    Use it to fine-tune a model on doubtful labels: an error costs 1, however wrong it is. From
+    scratch it hardly learns, because an element on the wrong side has no gradient.
 
     .. math:: \min(1, \max(0, 1 - m)), \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
 
     Returns:
@@ -291,7 +284,7 @@ def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       [0.  1.  0.5]
 
     References:
-      Collobert, Sinz, Weston and Bottou, Trading convexity for scalability, ICML 2006.
+      Collobert et al., Trading convexity for scalability, ICML 2006.
     """
     return _ramp(*doors.binary(logits, labels))
 
@@ -312,18 +305,17 @@ _ramp = slopes.with_slope(_ramp_value, _ramp_slope)
 def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Exponential loss of every element, which AdaBoost minimises.
 
-    Use it for comparison with boosting; for networks `sigmoid_cross_entropy` is almost always
-    better. Its minimiser is half the log-odds, but one mislabelled element at m = -10 weighs as
-    much as 22,000 at m = 0.
+    Use it to compare with boosting; for networks `sigmoid_cross_entropy` is almost always better.
+    Its minimiser is half the log-odds. One element at m = -10 weighs as much as 22,000 at m = 0.
 
     .. math:: e^{-m}, \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
 
     Returns:
-      Loss ≥ 0 ``[...]``. Where it is held at the largest number, its slope is held too.
+      Loss ≥ 0 ``[...]``. Value and slope are clamped at the largest number.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -331,8 +323,7 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       [0.14 0.37 0.61]
 
     References:
-      Friedman, Hastie and Tibshirani, Additive logistic regression: a statistical view of boosting,
-      Annals of Statistics 2000.
+      Friedman et al., Additive logistic regression, Annals of Statistics 2000.
     """
     z, y = doors.binary(logits, labels)
     return _exponential(z, y, numbers.largest(z))
@@ -344,8 +335,8 @@ def _exponential_value(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Ar
 
 
 def _exponential_slope(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
-    # Held before the exponential, whose infinite derivative would be multiplied by 0; and lower
-    # than the logarithm, which may be rounded upwards.
+    # Clamped before the exponential, whose infinite derivative would be multiplied by 0; and below
+    # the logarithm, which may be rounded upwards.
     top = np.log(jnp.finfo(z.dtype).max)
     held = jnp.minimum(-slopes.margins(z, y), np.nextafter(top, np.zeros_like(top)))
     return (1.0 - 2.0 * y) * jnp.minimum(jnp.exp(held), largest)
@@ -358,17 +349,16 @@ _exponential = slopes.with_slope(_exponential_value, _exponential_slope)
 def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Distance of every misclassified element from the decision: a hinge without a margin.
 
-    Use it as the classic that it is. It asks for no margin, so logits that shrink to zero are as
-    good a minimum as any, and `hinge_loss` usually does better.
+    Use it for comparison; `hinge_loss` usually does better. Shrinking all logits to 0 minimises it.
 
     .. math:: \max(0, -m), \qquad m = (2y - 1) z
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``, never -1/1.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. The slope at logit 0 is -1 in m, so zero weights learn.
+      Loss ≥ 0 ``[...]``, in logits. The slope in m at logit 0 is -1, so zero weights learn.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -376,8 +366,7 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       [0.  1.  0.5]
 
     References:
-      Rosenblatt, The perceptron: a probabilistic model for information storage and organization in
-      the brain, 1958.
+      Rosenblatt, The perceptron: a probabilistic model for information storage, 1958.
     """
     return _perceptron(*doors.binary(logits, labels))
 

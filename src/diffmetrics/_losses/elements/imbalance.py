@@ -1,7 +1,6 @@
-"""Cross-entropy for classes of unequal size: by weights, by focus, by the prior, by a margin.
+"""Cross-entropy for classes of unequal size: by weights, focus, class frequencies or a margin.
 
-All of them move the decision, and most distort the probabilities; before training anew, try the
-threshold.
+All of them move the decision, and most distort the probabilities. Tune the threshold first.
 """
 
 from __future__ import annotations
@@ -22,20 +21,17 @@ def weighted_sigmoid_cross_entropy(
 ) -> jax.Array:
     r"""Binary cross-entropy in which a positive counts as `positive_weight` examples.
 
-    Use it when a missed positive costs that many times a false alarm and the threshold has to stay
-    at 0. With a network that can fit the data it does what a threshold of -log w does to plain
-    cross-entropy: the logits come out larger by log w, and are no longer those of the true
-    probability. Large weights make the few positives' gradients noisy.
-
-    Unlike a weighted mean, nothing is divided by the sum of the weights.
+    Use it when a miss costs that many times a false alarm and the threshold has to stay at 0. If
+    the network can fit the data it decides like cross-entropy with a threshold of -log w: logits
+    are larger by log w, so their sigmoid is not calibrated. Large weights make gradients noisy.
+    Nothing is divided by the sum of the weights.
 
     .. math:: -w y \log \sigma(z) - (1-y) \log \sigma(-z)
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 or probabilities ``[...]``.
-      positive_weight: weight w ≥ 0 of label 1; negatives over positives weighs both classes alike.
-        Traced.
+      positive_weight: w ≥ 0; negatives over positives gives both classes the same weight.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -71,21 +67,19 @@ _weighted_sigmoid = slopes.with_slope(_weighted, _weighted_slope)
 def weighted_softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, class_weights: ArrayLike
 ) -> jax.Array:
-    r"""Cross-entropy in which an example counts as the weight of its class says.
+    r"""Cross-entropy in which every example has the weight of its class.
 
-    Use it when the classes' errors matter unequally, whatever they are confused with; when it
-    matters with what, use `expected_cost_loss`. What is said of probabilities and noise at
-    `weighted_sigmoid_cross_entropy` holds here too.
-
-    Nothing is divided by the sum of the weights. PyTorch's mean is: for that, divide the sum of
-    this loss by the sum of ``class_weights[labels]``.
+    Use it when errors of some classes matter more, whatever they are confused with; if it matters
+    with what, use `expected_cost_loss`. Probabilities and noise are as in
+    `weighted_sigmoid_cross_entropy`. Nothing is divided by the sum of the weights; for PyTorch's
+    mean divide the sum of this loss by that of ``class_weights[labels]``.
 
     .. math:: -\sum_k y_k w_k \log \mathrm{softmax}(z)_k
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
-      class_weights: weight ≥ 0 of each class ``[C]``. Traced.
+      class_weights: ≥ 0 ``[C]``.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -118,7 +112,7 @@ def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
     return numbers.capped(weight * loss)
 
 
-# The cap holds the value alone: a loss beyond the largest number still has to come down.
+# Only the value is capped: a loss beyond the largest number still needs its gradient.
 _scaled = slopes.with_slope(_product, lambda loss, weight: weight)
 
 
@@ -134,28 +128,24 @@ def asymmetric_loss(
     gamma_negative: ArrayLike = 4.0,
     shift: ArrayLike = 0.05,
 ) -> jax.Array:
-    r"""Focal loss that forgets easy negatives sooner than easy positives, for every element.
+    r"""Focal loss that weighs easy negatives down further than easy positives, for every element.
 
-    Use it for many labels of which an example has few: the hundred absent ones would drown the
-    three present ones. A negative of probability below `shift` costs nothing at all, by design;
-    so probabilities below it are never sorted, and those above are not calibrated.
-
-    A confident error keeps its gradient. Implementations that hold the logarithm at 1e-8 have none
-    for a positive of logit below -18.4, which is the one that needs it most. Only a confidently
-    wrong negative relents, if `shift` > 0: its loss ends at -log(`shift`), in the paper too.
+    Use it for many labels of which an example has few, so that the many absent ones do not outweigh
+    the present ones. A negative of probability below `shift` has no gradient by design: such
+    probabilities are not ranked, and those above are not calibrated. A confidently wrong positive
+    keeps its gradient; implementations that clip the logarithm at 1e-8 have none below logit -18.4.
+    A confidently wrong negative loses it: its loss is at most -log(`shift`), as in the paper.
 
     .. math::
         -y (1-p)^{\gamma_+} \log p - (1-y) p_m^{\gamma_-} \log(1 - p_m), \quad
-        p_m = \max(p - m, 0)
-
-    with p the sigmoid of the logit and m = `shift`.
+        p = \sigma(z), \quad p_m = \max(p - m, 0)
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``; probabilities mix the two terms.
-      gamma_positive: focusing of the positives, real and ≥ 0. Traced.
-      gamma_negative: focusing of the negatives, real and ≥ 0. Traced.
-      shift: the probability that a negative has for free, in [0, 1). Traced.
+      gamma_positive: focusing of the positives, ≥ 0.
+      gamma_negative: focusing of the negatives, ≥ 0.
+      shift: m in [0, 1), the probability up to which a negative costs nothing.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -180,11 +170,11 @@ def asymmetric_loss(
 
 
 def _shifted(z: jax.Array, loss_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A negative's probability p_m less its free part, and -log(1 - p_m), which is at least that.
+    """A negative's shifted probability p_m, and -log(1 - p_m), which is at least p_m.
 
     exp(-80) is about the smallest probability whose logarithm can be taken. Beyond it the loss
-    grows on if there is no shift, and ends at -log(shift) if there is one. Nothing of the size of z
-    goes through a `where` in front of a sum (see `slopes`).
+    keeps growing without a shift, and is -log(shift) with one. Nothing of the size of z goes
+    through a `where` in front of a sum (see `slopes`).
     """
     excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
     has_end = shift > 0.0
@@ -222,33 +212,30 @@ def _asymmetric_slope(
 _asymmetric_loss = slopes.with_slope(_asymmetric, _asymmetric_slope)
 
 
-# --- the prior ------------------------------------------------------------------------------------
+# --- class frequencies ----------------------------------------------------------------------------
 
 
 @doors.compiled()
 def logit_adjusted_sigmoid_loss(
     logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""Binary cross-entropy of what the logits add to the log-odds of the prior.
+    r"""Binary cross-entropy of the logits plus the log-odds of the prevalence.
 
-    Use it to learn scores that do not contain the prevalence, so that a threshold of 0 balances
-    sensitivity and specificity: predict from `logits` as they are, without the adjustment. On a
-    network that fits the data it is the same as plain cross-entropy with the threshold moved to
-    the prior, ``logits > log(π / (1 - π))``, which needs no training; it differs where the network
-    is too small to fit both classes, or training stops early. ``sigmoid(logits + tau * log-odds)``
-    is the calibrated probability.
+    Use it to learn scores without the prevalence, so that a threshold of 0 balances sensitivity and
+    specificity: predict from `logits`, without the adjustment. For a network that fits the data it
+    equals cross-entropy with the threshold ``logits > log(π / (1 - π))``, which needs no training.
+    It differs if the network is too small to fit both classes, or training stops early.
+    ``sigmoid(logits + tau * log-odds)`` is the calibrated probability.
 
-    .. math:: \ell(z + \tau \log \frac{\pi}{1-\pi}, y)
-
-    with :math:`\ell` the binary cross-entropy.
+    .. math:: -y \log \sigma(z') - (1-y) \log \sigma(-z'), \quad
+       z' = z + \tau \log \frac{\pi}{1-\pi}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 or probabilities ``[...]``.
       prevalence: share π of positives in the training data, in (0, 1); a number, or one per label.
-        0 and 1 count as 1e-18 away: an output that is never positive is then satisfied from the
-        start, and is not trained. Traced.
-      tau: how much of the prior to take out, real; 0 is cross-entropy. Traced.
+        0 and 1 count as 1e-18 away; an output that is never positive then has no gradient.
+      tau: how much of the log-odds to take out; 0 is cross-entropy.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -283,23 +270,20 @@ _offset_sigmoid = slopes.with_slope(_offset, _offset_slope)
 def logit_adjusted_softmax_loss(
     logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""Cross-entropy of what the logits add to the logarithm of the prior.
+    r"""Cross-entropy of the logits plus the logarithm of the class frequencies.
 
     Use it for a long tail of classes that are judged by the mean of their accuracies: predict the
-    largest of `logits` as they are, without the adjustment. On a network that fits the data it is
-    the same as plain cross-entropy and the largest of ``logits - tau * log(prevalence)``, which
-    needs no training: try that first.
+    largest of `logits`, without the adjustment. For a network that fits the data it equals
+    cross-entropy and the largest of ``logits - tau * log(prevalence)``; try that first.
 
     .. math:: -\sum_k y_k \log \mathrm{softmax}(z + \tau \log \pi)_k
 
     Args:
-      logits: real scores ``[..., C]``.
+      logits: ``[..., C]``.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
-      prevalence: share of each class in the training data ``[C]``; counts do as well, because a
-        common factor cancels. A class of 0 counts as 1e-18: it hardly competes in training, so do
-        not let it in prediction. Traced.
-      tau: how much of the prior to take out, a real number or one per example ``[...]``; 0 is
-        cross-entropy. Traced.
+      prevalence: share π of each class in the training data, or its count ``[C]``. 0 counts as
+        1e-18: such a class hardly competes in training, so exclude it from prediction.
+      tau: how much of the class frequencies to take out, a number or ``[...]``; 0 is cross-entropy.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -332,23 +316,22 @@ def ldam_loss(
     max_margin: ArrayLike = 0.5,
     scale: ArrayLike = 30.0,
 ) -> jax.Array:
-    r"""Cross-entropy that asks of rare classes a larger margin: label-distribution-aware margin.
+    r"""Cross-entropy with a larger margin for rarer classes: label-distribution-aware margin.
 
     Use it for a long tail of classes, with logits that are cosines: features and the last layer's
-    weights of length 1. A margin of ½ means nothing to logits that can grow at will. Its authors
-    switch on class weights for the last epochs, and much of their gain comes from that.
+    weights have length 1. Logits that can grow freely make a margin of ½ meaningless. Its authors
+    switch on class weights for the last epochs, which brings much of their gain.
 
     .. math:: -\log \mathrm{softmax}(s (z - m_y e_y))_y, \quad
               m_j = m_{max} \left( \frac{\min_i n_i}{n_j} \right)^{1/4}
 
-    A class without examples neither sets the smallest count nor has a margin beyond the largest.
-
     Args:
       logits: cosines ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      class_counts: number of training examples of each class ``[C]``; shares do as well. Traced.
-      max_margin: margin of the rarest class, in units of the logits; a number. Traced.
-      scale: factor s > 0 on the logits; a number. Traced.
+      class_counts: number n of training examples of each class, or its share ``[C]``. A class with
+        0 does not set the smallest count; its margin is the largest.
+      max_margin: margin of the rarest class, in units of the logits; a number.
+      scale: factor s > 0 on the logits; a number.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -361,8 +344,7 @@ def ldam_loss(
       [ 0.   12.05]
 
     References:
-      Cao et al., Learning imbalanced datasets with label-distribution-aware margin loss, 2019,
-      arXiv:1906.07413, eq. 13.
+      Cao et al., Label-distribution-aware margin loss, 2019, arXiv:1906.07413, eq. 13.
     """
     z, y = doors.classes(logits, labels)
     counts = _per_class("class_counts", class_counts, z)
@@ -374,8 +356,8 @@ def ldam_loss(
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
     margins = largest * numbers.power(numbers.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
     z = numbers.as_float(z) - is_true(y, z.shape) * margins
-    # The softmax does not depend on where it is centred. Below the largest logit, scaling cannot
-    # overflow to infinities that cancel.
+    # A shift does not change the softmax. Relative to the largest logit, scaling cannot overflow to
+    # infinities that cancel.
     top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
     return cross_entropy(_stretched(z, top, scale), y)
 
@@ -384,5 +366,5 @@ def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:
     return -numbers.capped(scale * numbers.capped(top - z))
 
 
-# As for `_scaled`, the cap holds the value alone.
+# As for `_scaled`, only the value is capped.
 _stretched = slopes.with_slope(_below, lambda z, top, scale: scale)

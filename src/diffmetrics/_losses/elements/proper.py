@@ -1,7 +1,6 @@
 """Proper scoring rules besides cross-entropy: least, on average, at the true probability.
 
-They differ in the probabilities at which they want to be right. All are calibrated if the network
-can fit the data; where it cannot, the choice says where it may be wrong.
+All are calibrated if the network can fit the data. If not, they differ in where errors matter most.
 """
 
 from __future__ import annotations
@@ -19,17 +18,15 @@ from diffmetrics._core import doors, numbers, slopes
 def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Squared error of the probability, for every element.
 
-    Use it where the Brier score is judged, or where a few wrong labels must not dominate: no
-    element costs more than 1. The gradient of a confidently wrong one vanishes, so a badly
-    initialised network starts more slowly than with cross-entropy.
+    Use it if you are judged by the Brier score, or where a few wrong labels must not dominate: no
+    element costs more than 1. The gradient of a confidently wrong element vanishes, so a badly
+    initialised network starts more slowly than with cross-entropy. A soft label y costs y (1 - y)
+    less than the mixture of the losses of 0 and 1, so 0 at probability y; the gradient is the same.
 
     .. math:: (\sigma(z) - y)^2
 
-    A label in between is compared as it is, so that the loss is 0 where the probability equals it.
-    That is less by y (1 - y) than the mixture of the losses of 0 and 1, and has the same gradient.
-
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 or probabilities ``[...]``.
 
     Returns:
@@ -42,7 +39,7 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     References:
       Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review,
-      1950 (whose score sums over both classes and is twice this).
+      1950. That score sums over both classes and is twice this one.
     """
     return _brier_loss(*doors.binary(logits, labels))
 
@@ -62,24 +59,20 @@ _brier_loss = slopes.with_slope(_brier, _brier_slope)
 
 @doors.compiled()
 def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> jax.Array:
-    r"""Brier score measured against a constant forecast on either side of it, for every element.
+    r"""Brier score relative to a constant forecast, scaled on each side of it, for every element.
 
-    Use it for rare events, whose Brier score is small for every forecast: with the base rate as
-    `center`, forecasting the base rate costs 1, perfect forecasts cost 0, and those worse than the
-    base rate more than 1 on average. It is the Brier score times ``1 / center**2`` for forecasts
-    below `center` and ``1 / (1 - center)**2`` above, put together at 1, so that for a small
-    `center` a missed event weighs most. It stays proper. The slope in the probability jumps by the
-    ratio of the two factors at `center`, where the one from above is taken.
+    Use it for rare events, whose Brier score is small for every forecast. With the base rate as c a
+    perfect forecast costs 0, the base rate 1, and a worse one more than 1 on average. It is the
+    Brier score times 1/c² for forecasts below c and 1/(1-c)² above, shifted to 1 at c; a small c
+    makes a missed event weigh most. It is proper. Its slope jumps at c, to the one from above.
 
-    .. math:: 1 - \frac{(y - c)^2 - (y - q)^2}{T}, \quad
+    .. math:: 1 - \frac{(y - c)^2 - (y - q)^2}{T}, \quad q = \sigma(z), \quad
               T = (1-c)^2 \text{ if } q \ge c \text{ else } c^2
 
-    with q the sigmoid of the logit and c = `center`.
-
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
-      center: the forecast without skill, in (0, 1), usually the base rate. Traced.
+      center: c in (0, 1), the forecast without skill; usually the base rate.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -125,27 +118,24 @@ def beta_family_loss(
     r"""The proper scoring rule that weighs thresholds by a beta distribution, for every element.
 
     Use it when the decision will be made near one threshold and the network is too small to be
-    right everywhere. A proper loss is a mixture of the costs of all thresholds t; this one weighs
-    them by :math:`t^{\alpha-1} (1-t)^{\beta-1}`, which concentrates about α / (α + β), the more
-    the larger both are. It stays calibrated where cross-entropy with class weights does not.
+    right everywhere. A proper loss is a mixture of the costs at all thresholds t; this one weighs
+    them by :math:`t^{\alpha-1} (1-t)^{\beta-1}`, which concentrates about α / (α + β), more so
+    for larger α and β. It stays calibrated where cross-entropy with class weights does not.
 
-    (0, 0) is cross-entropy, (1, 1) half the Brier loss, (-½, -½) that of boosting, 2 exp(∓z/2).
-    The larger α and β, the flatter the loss far from its threshold, the slower the start,
-    and the smaller the numbers, because nothing is divided by the beta function. Below 0 the loss
-    grows exponentially with the logit.
+    (α, β) = (0, 0) is cross-entropy, (1, 1) half the Brier loss, (-½, -½) boosting's 2 exp(∓z/2).
+    With larger α and β the loss is flatter far from its threshold, starts more slowly, and is
+    smaller, because nothing is divided by the beta function. Below 0 it grows exponentially with z.
 
     .. math:: y \int_q^1 t^{\alpha-1} (1-t)^\beta dt + (1-y) \int_0^q t^\alpha (1-t)^{\beta-1} dt
 
-    with q the sigmoid of the logit. The derivative is closed; the value takes two power series per
-    element, a hundred multiplications or so, which is nothing beside a network and a lot beside
-    cross-entropy.
+    where :math:`q = \sigma(z)`. The value takes two power series, about a hundred multiplications
+    per element; the derivative has a closed form.
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
-      alpha: exponent at 0, real and > -1. Beyond 5 or so the value loses digits in float32; its
-        gradient does not. Traced.
-      beta: exponent at 1, alike. Traced.
+      alpha: exponent at 0, > -1. Beyond about 5 the value, not the slope, loses digits in float32.
+      beta: exponent at 1, > -1, with the same limits.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -157,8 +147,7 @@ def beta_family_loss(
       [0.01 0.09 0.08]
 
     References:
-      Buja, Stuetzle and Shen, Loss functions for binary class probability estimation and
-      classification: structure and applications, 2005.
+      Buja et al., Loss functions for binary class probability estimation, 2005.
     """
     z, y = doors.binary(logits, labels)
     alpha, beta = doors.parameter("alpha", alpha, z.shape), doors.parameter("beta", beta, z.shape)
@@ -172,8 +161,8 @@ def _beta(
 ) -> jax.Array:
     """Power series in twice the smaller probability, w = 2 min(q, 1 - q) ≤ 1.
 
-    The loss of 0 at q is that of 1 at 1 - q with α and β swapped. So the label that is the more
-    probable has an integral from 0 to w/2, and the other one that from w/2 to ½ and then to 1.
+    The loss of 0 at q is that of 1 at 1 - q with α and β swapped. So the more probable label has
+    an integral from 0 to w/2, and the other one an integral from w/2 to ½ and on to 1.
     """
     positive = jnp.asarray(z >= 0.0, z.dtype)
     decay = jnp.maximum(slopes.softpluses(jnp.abs(z))[0] - jnp.log(2.0), 0.0)
@@ -207,7 +196,7 @@ def _beta(
 def _terms(s: jax.Array, r: jax.Array, first: int, like: jax.Array) -> jax.Array:
     """The terms from the `first` on, at x = ½, of the integral of u^(s-1) (1-u)^r from 0 to x.
 
-    By the binomial series of the second factor; as many as the type of `like` can see.
+    They come from the binomial series of the second factor, as many as the type of `like` resolves.
     """
     s, r = jnp.broadcast_arrays(s, r)
     n = jnp.arange(jnp.finfo(like.dtype).nmant + 5, dtype=like.dtype)
@@ -218,7 +207,7 @@ def _terms(s: jax.Array, r: jax.Array, first: int, like: jax.Array) -> jax.Array
 
 
 def _decayed(decay: jax.Array, s: jax.Array) -> jax.Array:
-    """The integral of exp(-s t) over t from 0 to `decay`, for s of either sign and 0.
+    """The integral of exp(-s t) over t from 0 to `decay`, for any real s.
 
     With x = s · decay it is decay · (1 - exp(-x)) / x, and for -x that times exp(x). Numerator and
     denominator are kept small, because the inverse of a large x would underflow.
@@ -235,7 +224,7 @@ def _beta_slope(
     z: jax.Array, y: jax.Array, alpha: jax.Array, beta: jax.Array, limit: jax.Array
 ) -> jax.Array:
     loss_zero, loss_one = slopes.softpluses(z, True)
-    # The exponents are held, not the powers, whose derivative would be infinity times zero.
+    # The exponents are clamped, not the powers, whose derivative would be infinity times zero.
     if_positive = jnp.minimum(-alpha * loss_one - (beta + 1.0) * loss_zero, limit)
     if_negative = jnp.minimum(-(alpha + 1.0) * loss_one - beta * loss_zero, limit)
     return (1.0 - y) * jnp.exp(if_negative) - y * jnp.exp(if_positive)

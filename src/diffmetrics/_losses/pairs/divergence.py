@@ -1,7 +1,6 @@
 """Divergences between distributions on the last axis, one per pair.
 
-Pass logits where there are any: their log-probabilities are exact and finite, so no epsilon is
-needed. A divergence beyond 3e38 is held there.
+Pass logits if you have them: they need no epsilon. A divergence is at most 3e38.
 """
 
 from __future__ import annotations
@@ -24,22 +23,20 @@ from diffmetrics._losses.pairs.softmax_pairs import (
 
 @doors.compiled()
 def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
-    r"""Kullback–Leibler divergence of Q from P, of every pair of softmax distributions.
+    r"""Kullback–Leibler divergence of Q from P, for every pair of softmax distributions.
 
-    Use it where P is the truth or the teacher, and Q follows: Q pays for being small where P is
-    large, and hardly for the reverse. If both move, take a symmetric one.
+    Use it if P is the truth or the teacher, and Q the student: Q pays for being small where P is
+    large, and hardly for the reverse. If both are trained, use a symmetric divergence. In float32
+    the absolute error is about 1e-7; what it makes negative becomes 0 and keeps its gradient.
 
     .. math:: \mathrm{KL}(P \| Q) = \sum_k p_k \log \frac{p_k}{q_k}
 
-    A value that rounding made negative is held at 0, without touching the gradient. In float32
-    expect an absolute error of some 1e-7, so smaller values carry no information.
-
     Args:
-      logits_p: scores of the distributions P ``[..., C]``.
-      logits_q: scores of the distributions Q ``[..., C]``.
+      logits_p: logits of P ``[..., C]``.
+      logits_q: logits of Q ``[..., C]``.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats; without upper bound.
+      Divergence ≥ 0 ``[...]``, in nats, without an upper bound.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -57,14 +54,14 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
 def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Jeffreys divergence of every pair of softmax distributions: KL in both directions, added.
 
-    Use it to compare two distributions of equal standing. Like KL it has no upper bound, so one
-    pair that disagrees beyond doubt can outweigh a batch; `js_divergence` is bounded.
+    Use it to compare two distributions neither of which is the reference. Like KL it has no upper
+    bound, so one pair can outweigh a batch; `js_divergence` is bounded.
 
     .. math:: \mathrm{KL}(P \| Q) + \mathrm{KL}(Q \| P) = \sum_k (p_k - q_k) \log \frac{p_k}{q_k}
 
     Args:
-      logits_p: scores of the distributions P ``[..., C]``.
-      logits_q: scores of the distributions Q ``[..., C]``.
+      logits_p: logits of P ``[..., C]``.
+      logits_q: logits of Q ``[..., C]``.
 
     Returns:
       Divergence ≥ 0 ``[...]``, in nats; the sum, not the mean, of the two directions.
@@ -85,17 +82,15 @@ def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Arr
 def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair of softmax distributions.
 
-    Use it where single pairs must not dominate: it lies between 0 (equal) and log 2 (disjoint),
-    and its square root is a metric. The price of the bound is that the gradient fades as the
-    distributions come apart.
+    Use it where single pairs must not dominate: it lies between 0 (equal) and log 2 (disjoint), and
+    its square root is a metric. In return the gradient vanishes for distributions far apart. A
+    value that rounding makes negative becomes 0 and keeps its gradient.
 
     .. math:: \tfrac12 \mathrm{KL}(P \| M) + \tfrac12 \mathrm{KL}(Q \| M), \quad M = \tfrac12 (P+Q)
 
-    A value that rounding made negative is held at 0, without touching the gradient.
-
     Args:
-      logits_p: scores of the distributions P ``[..., C]``.
-      logits_q: scores of the distributions Q ``[..., C]``.
+      logits_p: logits of P ``[..., C]``.
+      logits_q: logits of Q ``[..., C]``.
 
     Returns:
       Divergence in [0, log 2] ``[...]``, in nats.
@@ -116,21 +111,18 @@ def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
 def kl_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
 ) -> jax.Array:
-    r"""Kullback–Leibler divergence of Q from P, of every pair given by probabilities.
+    r"""Kullback–Leibler divergence of Q from P, for every pair given by probabilities.
 
-    Use `kl_divergence` where you have logits. `epsilon` is added to both, never a bound to clip
-    at: below the bound a clipped probability has no gradient, so exactly the class that ought to
-    come back from 0 never does. Added, it leaves a slope of :math:`-p_k / \epsilon` there.
+    Use `kl_divergence` if you have logits. `epsilon` is added to both, not a bound to clip at: a
+    clipped probability has no gradient, so a class at 0 could never come back; here its slope is
+    :math:`-p_k / \epsilon`. Nothing is normalised: if sums differ, the value can be negative.
 
     .. math:: \sum_k (p_k + \epsilon) \log \frac{p_k + \epsilon}{q_k + \epsilon}
 
-    The sums stay as they are; nothing is normalised again. If those of `p` and `q` differ, the
-    value can be negative.
-
     Args:
-      p: probabilities of the distributions P ``[..., C]``; zeros are fine.
-      q: probabilities of the distributions Q ``[..., C]``; zeros are fine.
-      epsilon: added to every probability, > 0. Traced.
+      p: probabilities of P ``[..., C]``; they may be 0.
+      q: probabilities of Q ``[..., C]``; they may be 0.
+      epsilon: added to every probability, > 0.
 
     Returns:
       Divergence ``[...]``, in nats.
@@ -153,15 +145,14 @@ def symmetric_kl_divergence_from_probabilities(
 ) -> jax.Array:
     r"""Jeffreys divergence of every pair given by probabilities: KL in both directions, added.
 
-    Use `symmetric_kl_divergence` where you have logits. `epsilon` is added to both, not a bound to
-    clip at, so that no probability loses its gradient.
+    Use `symmetric_kl_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
 
     .. math:: \sum_k (p_k - q_k) \log \frac{p_k + \epsilon}{q_k + \epsilon}
 
     Args:
-      p: probabilities of the distributions P ``[..., C]``; zeros are fine.
-      q: probabilities of the distributions Q ``[..., C]``; zeros are fine.
-      epsilon: added to every probability, > 0. Traced.
+      p: probabilities of P ``[..., C]``; they may be 0.
+      q: probabilities of Q ``[..., C]``; they may be 0.
+      epsilon: added to every probability, > 0.
 
     Returns:
       Divergence ≥ 0 ``[...]``, in nats.
@@ -184,16 +175,15 @@ def js_divergence_from_probabilities(
 ) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair given by probabilities.
 
-    Use `js_divergence` where you have logits. `epsilon` is added to both, not a bound to clip at,
-    so that no probability loses its gradient.
+    Use `js_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
 
     .. math:: \tfrac12 \sum_k p'_k \log \frac{p'_k}{m_k} + \tfrac12 \sum_k q'_k \log
        \frac{q'_k}{m_k}, \quad p' = p + \epsilon,\ q' = q + \epsilon,\ m = \tfrac12 (p' + q')
 
     Args:
-      p: probabilities of the distributions P ``[..., C]``; zeros are fine.
-      q: probabilities of the distributions Q ``[..., C]``; zeros are fine.
-      epsilon: added to every probability, > 0. Traced.
+      p: probabilities of P ``[..., C]``; they may be 0.
+      q: probabilities of Q ``[..., C]``; they may be 0.
+      epsilon: added to every probability, > 0.
 
     Returns:
       Divergence ≥ 0 ``[...]``, in nats; at most log 2 up to `C` times `epsilon`.
@@ -220,7 +210,7 @@ def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array,
 
 
 def _js(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """With log(p / m) = log 2 - log(1 + q / p), which needs no logarithm of m."""
+    """From log(p / m) = log 2 - log(1 + q / p), which needs no logarithm of m."""
     q_above, p_above = slopes.softpluses(log_q - log_p)
     log_two = jnp.log1p(jnp.ones_like(q_above))  # as softpluses rounds it, so that equals give 0
     terms = jnp.exp(log_p) * (log_two - q_above) + jnp.exp(log_q) * (log_two - p_above)

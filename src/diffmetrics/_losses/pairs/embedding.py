@@ -1,7 +1,7 @@
-"""Losses of embeddings, in which distance or angle says who is who: one value per pair or example.
+"""Losses of embeddings that are compared by distance or angle: one value per pair or example.
 
-A distance is Euclidean, and its gradient is the unit vector between the two. Where they coincide it
-has no direction and the gradient is 0, so a pair that should be apart does not part by itself.
+The gradient of a Euclidean distance is the unit vector between the two. Where they coincide it is
+0, so a pair that should be apart does not separate by itself.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from diffmetrics._core.softmax import cross_entropy, is_true
 def contrastive_loss(
     a: ArrayLike, b: ArrayLike, same: ArrayLike, *, margin: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""Draws the embeddings of a same pair together, and others out of `margin`.
+    r"""Pulls embeddings of the same identity together, and others at least `margin` apart.
 
-    Use it to learn from "same or not" alone. Draw as many different pairs as same ones and prefer
-    hard ones; most random different pairs are soon beyond the margin and teach nothing. If there
+    Use it to learn from "same or not" alone. Sample as many different pairs as same ones and prefer
+    hard ones; most random different pairs are soon beyond the margin, without a gradient. If there
     are identities, `batch_hard_triplet_loss` or `angular_margin_loss` usually does better.
 
     .. math:: \tfrac12 s\, d^2 + \tfrac12 (1-s) \max(0, \mathrm{margin} - d)^2, \quad
@@ -33,8 +33,7 @@ def contrastive_loss(
       a: embeddings ``[..., D]``.
       b: embeddings ``[..., D]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: distance that different pairs should have, > 0, in the units of the embeddings.
-        Broadcasts to the pairs. Traced.
+      margin: distance > 0 of different pairs, in the embeddings' units. Broadcasts to the pairs.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -76,11 +75,10 @@ def triplet_loss(
     margin: ArrayLike = 1.0,
     sharpness: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Asks that the negative be further from the anchor than the positive, by `margin`.
+    r"""Asks the negative to be further from the anchor than the positive, by `margin`.
 
-    Use it for triplets that you choose yourself; of random ones most soon cost nothing, which is
-    why `batch_hard_triplet_loss` picks them. A loss that stays at `margin` means that all
-    embeddings have collapsed into one point.
+    Use it for triplets of your own choice. Most random ones soon cost nothing: see
+    `batch_hard_triplet_loss`. A loss that stays at `margin` means that the embeddings collapsed.
 
     .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + \mathrm{margin})
 
@@ -88,12 +86,11 @@ def triplet_loss(
       anchors: embeddings ``[..., D]``.
       positives: embeddings of the anchors' identities ``[..., D]``.
       negatives: embeddings of other identities ``[..., D]``.
-      margin: how much further, ≥ 0, in the units of the embeddings; at the kink the slope is that
-        of the side that still pulls. Broadcasts to the triplets. Traced.
-      sharpness: b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
-        :math:`\max(0, x)` and always pulls a little further; the paper's soft margin is
-        ``margin=0.0, sharpness=1.0``. Distances between embeddings of length 1 end at 2, so there
-        it must be larger. None, the default, is the hinge. Broadcasts to the triplets. Traced.
+      margin: how much further, ≥ 0, in the units of the embeddings. Broadcasts to the triplets.
+      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b`, which replaces
+        :math:`\max(0, x)` and always has a gradient; None, the default, is the hinge. The paper's
+        soft margin is ``margin=0.0, sharpness=1.0``; embeddings of length 1, whose distances are at
+        most 2, need a larger sharpness. Broadcasts to the triplets.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -107,9 +104,8 @@ def triplet_loss(
       [0.4741 0.011 ]
 
     References:
-      Schroff, Kalenichenko and Philbin, FaceNet, 2015, arXiv:1503.03832, there with squared
-      distances. Hermans, Beyer and Leibe, In defense of the triplet loss for person
-      re-identification, 2017, arXiv:1703.07737.
+      Schroff et al., FaceNet, 2015, arXiv:1503.03832, with squared distances. Hermans et al., In
+      defense of the triplet loss for person re-identification, 2017, arXiv:1703.07737.
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
     margin = doors.parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
@@ -129,32 +125,27 @@ def batch_hard_triplet_loss(
 ) -> jax.Array:
     r"""`triplet_loss` of every example with its farthest positive and its closest negative.
 
-    Use it with batches of several examples of each of many identities (the paper: 4 of 18). It
-    looks only at the hardest, so wrong labels hurt, and a large learning rate collapses it: then
-    the loss stays at `margin`.
+    Use it with batches of several examples of each of many identities (the paper: 4 of 18). Only
+    the hardest count, so wrong labels hurt, and at a high learning rate the embeddings collapse:
+    then the loss stays at `margin`.
 
     .. math:: \max\bigl(0, \max_{j \ne i,\, y_j = y_i} d_{ij} - \min_{y_j \ne y_i} d_{ij} +
        \mathrm{margin}\bigr)
 
-    An example is never its own positive, also if another one equals it. The distances between all
-    come from one matrix product, which loses those that are small beside the extent of the batch
-    (below some 3e-4 of it in float32); it only chooses, and the two distances that count are then
-    taken from the embeddings. Of equally hard ones the first is taken.
+    An example is never its own positive, even if another one equals it. One matrix product gives
+    all distances for the choice, where those below about 3e-4 of the extent of the batch are lost
+    in float32; the two chosen ones are computed from the embeddings. Ties go to the first.
 
     Args:
       embeddings: ``[n, D]``.
-      identities: integer ids ``[n]``; any two that are equal are the same, whatever the number.
-      margin: how much further negatives should be, ≥ 0, in the units of the embeddings. Broadcasts
-        to ``[n]``. Traced.
-      where: boolean ``[n]``: which examples take part, as anchors and as the others. What the rest
-        holds, NaN included, reaches neither value nor gradient.
-      sharpness: b > 0 of :math:`\log(1 + e^{b x}) / b`, which takes the place of
-        :math:`\max(0, x)`; for the paper's soft margin pass 1 and `margin` 0. None, the default,
-        is the hinge. Broadcasts to ``[n]``. Traced.
+      identities: integer ids ``[n]``.
+      margin: how much further negatives should be, ≥ 0, in units of distance; a number or ``[n]``.
+      where: boolean ``[n]``; False leaves an example out, as anchor, positive and negative.
+      sharpness: b > 0 of a softplus instead of the hinge, as in `triplet_loss`; the paper's soft
+        margin is 1, with `margin` 0. Broadcasts to ``[n]``.
 
     Returns:
-      Loss ≥ 0 ``[n]``. An anchor without a positive or without a negative, and one that does not
-      take part, costs 0 with zero gradient.
+      Loss ≥ 0 ``[n]``; 0 with zero gradient if left out, or without a positive or a negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -163,7 +154,7 @@ def batch_hard_triplet_loss(
       [0.5   1.078 0.    0.   ]
 
     References:
-      Hermans, Beyer and Leibe, In defense of the triplet loss for person re-identification, 2017,
+      Hermans et al., In defense of the triplet loss for person re-identification, 2017,
       arXiv:1703.07737, batch hard.
     """
     x, ids = jnp.asarray(embeddings), jnp.asarray(identities)
@@ -186,7 +177,7 @@ def batch_hard_triplet_loss(
     positive = jnp.argmax(jnp.where(pairs & same, squares, -jnp.inf), 1)
     negative = jnp.argmin(jnp.where(pairs & ~same, squares, jnp.inf), 1)
     gap = _distance(x, x[positive]) - _distance(x, x[negative]) + margin
-    # Whatever stands in for a partner that is missing, its loss has a finite gradient.
+    # If a partner is missing, the example that stands in for it still has a finite gradient.
     complete = jnp.any(pairs & same, 1) & jnp.any(pairs & ~same, 1)
     return jnp.where(complete, slopes.hinge(gap, sharpness), 0.0)
 
@@ -194,8 +185,8 @@ def batch_hard_triplet_loss(
 def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
     """Squared distances of all rows up to a factor, for comparisons and without a gradient.
 
-    Around their mean and in units of their extent neither a common offset cancels nor a square
-    overflows.
+    They are centred and divided by their extent, so that a common offset costs no digits and no
+    square overflows.
     """
     x = jax.lax.stop_gradient(x)
     x = x / jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
@@ -214,31 +205,28 @@ def angular_margin_loss(
     angular_margin: ArrayLike = 0.5,
     cosine_margin: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""Softmax cross-entropy over angles, in which the true class starts with a handicap.
+    r"""Softmax cross-entropy over angles, with a margin that the true class has to exceed.
 
-    Use it to train an embedding for verification or retrieval on many identities: ArcFace as it
-    stands, CosFace with ``angular_margin=0.0, cosine_margin=0.35``. `cosines` are products of
-    embeddings and class centres that both were normalised to length 1. It is the usual best choice
-    there, at the price of a scale and a margin to tune: start from a smaller margin if the loss
-    does not come down. Its probabilities are not calibrated.
+    Use it to train an embedding for verification or retrieval on many identities, where it is
+    usually the best choice: ArcFace by default, CosFace with ``angular_margin=0.0,
+    cosine_margin=0.35``. It needs a scale and a margin to be tuned: start with a smaller margin if
+    the loss does not decrease. Its probabilities are not calibrated.
 
     .. math:: -\log \frac{e^{s c'_y}}{e^{s c'_y} + \sum_{k \ne y} e^{s c_k}}, \quad
        c'_y = \cos(\theta_y + m_\angle) - m_{\cos}, \quad c_k = \cos \theta_k
 
-    Where :math:`\theta_y + m_\angle > \pi`, and the cosine would rise again, its place is taken by
-    :math:`c_y - m_\angle \sin m_\angle`, as in the usual implementations: lower and still
-    falling, though with a step. The slope of :math:`c'_y`, which is infinite at
-    :math:`c_y = \pm 1`, is taken at an angle of at least 0.001 there.
+    Where :math:`\theta_y + m_\angle > \pi`, and the cosine would rise again,
+    :math:`c_y - m_\angle \sin m_\angle` replaces it, as in the usual implementations: it is lower
+    and still falls, but with a step. The slope of :math:`c'_y`, which is infinite at
+    :math:`c_y = \pm 1`, is taken at an angle of at least 0.001.
 
     Args:
-      cosines: ``[..., C]``, in [-1, 1]; what rounding puts beyond counts as parallel.
-      labels: class ids ``[...]``, or one-hot ``[..., C]``. An id outside 0 … C-1 is no class: loss
-        and gradient are 0.
-      scale: inverse temperature s > 0. Broadcasts to the examples. Traced.
-      angular_margin: added to the true class's angle, in radians, in [0, 2.3]; beyond, what takes
-        the cosine's place would not be lower. Broadcasts to the examples. Traced.
+      cosines: of embeddings and class centres of length 1 ``[..., C]``; they may round beyond ±1.
+      labels: class ids ``[...]`` or one-hot ``[..., C]``.
+      scale: inverse temperature s > 0. Broadcasts to the examples.
+      angular_margin: added to the true class's angle, in radians, in [0, 2.3]; beyond, the
+        replacement would not be lower. Broadcasts to the examples.
       cosine_margin: subtracted from the true class's cosine, ≥ 0. Broadcasts to the examples.
-        Traced.
 
     Returns:
       Loss ≥ 0 ``[...]``, in nats.
@@ -250,8 +238,7 @@ def angular_margin_loss(
       [0.0808 6.3954]
 
     References:
-      Deng, Guo, Yang, Xue, Kotsia and Zafeiriou, ArcFace, 2018, arXiv:1801.07698. Wang et al.,
-      CosFace, 2018, arXiv:1801.09414.
+      Deng et al., ArcFace, 2018, arXiv:1801.07698. Wang et al., CosFace, 2018, arXiv:1801.09414.
     """
     cosines, labels = doors.classes(cosines, labels)
     cosines = numbers.as_float(cosines)
@@ -264,7 +251,7 @@ def angular_margin_loss(
         )
     )
     true = is_true(labels, cosines.shape)
-    # A masked sum, whose gradient is one more mask; that of an indexed read is a slow scatter.
+    # The gradient of a masked sum is another mask; that of an indexed read is a slow scatter.
     true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), -1)
     true_cosine = _turned(true_cosine, angular_margin) - cosine_margin
     largest = jnp.finfo(cosines.dtype).max
@@ -308,15 +295,15 @@ def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
 
 @jax.custom_jvp
 def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The Euclidean distance over the last axis, whose square need not be finite."""
+    """The Euclidean distance over the last axis, finite even if its square is not."""
     largest, scaled = _difference(a, b)
     return numbers.capped(largest * jnp.sqrt(jnp.sum(scaled * scaled, -1)))
 
 
 @_distance.defjvp
 def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    # The unit vector depends on no unit of length, so it has its derivatives without that of
-    # `largest`; and its length was 1 to sqrt(D) before it was divided by it.
+    # The unit vector does not depend on the unit of length, so its derivatives need none of
+    # `largest`; before the division its length is between 1 and sqrt(D).
     scaled = _difference(*primals)[1]
     length = numbers.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True))
     unit = numbers.divide(scaled, length)
@@ -324,7 +311,7 @@ def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 
 def _difference(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`a` - `b`, held at the largest float: the largest entry, and all in units of that."""
+    """`a` - `b`, clamped at the largest float: the largest entry, and all entries divided by it."""
     limit = jnp.finfo(a.dtype).max
     difference = jnp.clip(a - b, -limit, limit)
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(difference), -1))

@@ -19,30 +19,26 @@ def kl_hinge_loss(
     margin: ArrayLike,
     sharpness: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Pulls the distributions of a same pair together, and others at least `margin` nats apart.
+    r"""Pulls distributions of the same identity together, and others at least `margin` nats apart.
 
     Use it to learn from "same or not" alone, for given pairs; `pairwise_kl_hinge_loss` takes all
-    pairs of a batch, which learns more from each. Where identities are known, plain cross-entropy
-    over them is hard to beat. Two distributions that are equal have no gradient even if they
-    should differ: the loss cannot leave a network that answers everything alike, where it stands
-    at 2 · `margin` for different pairs.
+    pairs of a batch, which learns more from each. If identities are known, cross-entropy over them
+    is hard to beat. Two equal distributions have no gradient even if they should differ, so the
+    loss cannot leave a network with constant output, where different pairs cost 2 · `margin`.
 
     .. math:: L = \ell(P \| Q) + \ell(Q \| P), \quad \ell(P \| Q) = \begin{cases}
        \mathrm{KL}(P \| Q) & \text{same} \\ \max(0, \mathrm{margin} - \mathrm{KL}(P \| Q)) &
        \text{different} \end{cases}
 
-    Each direction has its own hinge. At the kink, KL = margin, the slope is that of the side that
-    still pushes apart.
+    Each direction has its own hinge, whose slope at KL = margin is the one below it.
 
     Args:
-      logits_p: scores of the first distributions ``[..., C]``.
-      logits_q: scores of the second distributions ``[..., C]``.
+      logits_p: logits of P ``[..., C]``.
+      logits_q: logits of Q ``[..., C]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: nats per direction that different pairs should be apart, ≥ 0; published with 2 and 3.
-        Broadcasts to the pairs. Traced.
-      sharpness: b > 0 of :math:`\log(1 + e^{b (\mathrm{margin} - \mathrm{KL})}) / b`,
-        which takes the place of the hinge and never loses its gradient; None, the default, is the
-        hinge. Broadcasts to the pairs. Traced.
+      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to the pairs.
+      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b` with x = margin - KL, which
+        always has a gradient; None, the default, is the hinge. Broadcasts to the pairs.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -54,9 +50,8 @@ def kl_hinge_loss(
       [1.6197 2.3803]
 
     References:
-      Hsu and Kira, Neural network-based clustering using pairwise constraints, 2016,
-      arXiv:1511.06321. Lukic, Vogt, Dürr and Stadelmann, Learning embeddings for speaker clustering
-      based on voice equality, MLSP 2017.
+      Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
+      Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
     p, q = pair(logits_p, logits_q)
     pairs = p.shape[:-1]
@@ -85,35 +80,28 @@ def pairwise_kl_hinge_loss(
     r"""The mean of `kl_hinge_loss` over all pairs of a batch.
 
     Use it to learn an embedding for clustering, with batches that hold several examples of each
-    identity. The classes need not mean anything. Expect a slow start: at first all examples look
-    alike, and near there the gradient is small (see `kl_hinge_loss`); cross-entropy over the
-    identities, where they are few enough to be classes, is faster and hard to beat.
+    identity. The classes need no meaning. Expect a slow start: at first all outputs are alike, and
+    the gradient is small (see `kl_hinge_loss`). If the identities are few enough to be classes,
+    cross-entropy over them is faster and hard to beat. One matrix product gives all divergences; no
+    array is larger than ``[n, n]`` or ``[n, C]``. The error is about 1e-6 times the largest
+    −log-probability that counts; what rounding makes negative becomes 0 and keeps its gradient.
 
     .. math:: \frac{2}{n (n-1)} \sum_{i<j} \ell_{ij}(P_i \| P_j) + \ell_{ij}(P_j \| P_i)
 
-    All divergences come from one matrix product, :math:`p \log p^\top`, and no array is larger
-    than ``[n, n]`` or ``[n, C]``. What should cancel in it cancels up to some 1e-6 times the
-    largest −log-probability that counts; a divergence that comes out negative is held at 0,
-    without touching the gradient.
-
     Args:
-      logits: scores ``[n, C]``.
-      identities: integer ids ``[n]``; any two that are equal are the same, whatever the number.
-      margin: nats per direction that different pairs should be apart, ≥ 0; published with 2 and 3.
-        Broadcasts to ``[n, n]``. Traced.
-      where: boolean, broadcasts to ``[n, n]``: which pairs count, e.g. because it is known whether
-        they are the same. ``where[i, j]`` selects the direction :math:`\ell(P_i \| P_j)`, so a
-        mask that is not symmetric selects single directions; the sum is divided by half their
-        number. The diagonal never counts. What an example without any pair holds, NaN included,
-        reaches neither value nor gradient; to hide examples pass ``m[:, None] & m``.
-      sharpness: b > 0 of the softplus that takes the place of the hinge, as in
-        `kl_hinge_loss`; None, the default, is the hinge. Broadcasts to ``[n, n]``. Traced.
-      detach_target: whether the first distribution of every KL, its target, is a constant to the
-        gradient, as in the code of Hsu and Kira. The value is the same; False, the default, is the
-        loss of Lukic et al.
+      logits: ``[n, C]``.
+      identities: integer ids ``[n]``.
+      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to ``[n, n]``.
+      where: boolean, broadcasts to ``[n, n]``: which pairs count. ``where[i, j]`` selects the
+        direction :math:`\ell(P_i \| P_j)`, so an asymmetric mask selects single directions; the sum
+        is divided by half their number. The diagonal never counts. To leave out examples pass
+        ``m[:, None] & m``.
+      sharpness: as in `kl_hinge_loss`. Broadcasts to ``[n, n]``.
+      detach_target: whether the first distribution of every KL gets no gradient, as in the code of
+        Hsu and Kira, or, by default, does, as in Lukic et al. The value is the same. Static.
 
     Returns:
-      Loss ≥ 0, a scalar. Without any pair it is 0 with zero gradient.
+      Loss ≥ 0, a scalar; 0 with zero gradient without any pair.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -124,9 +112,8 @@ def pairwise_kl_hinge_loss(
       2.5352
 
     References:
-      Hsu and Kira, Neural network-based clustering using pairwise constraints, 2016,
-      arXiv:1511.06321. Lukic, Vogt, Dürr and Stadelmann, Learning embeddings for speaker clustering
-      based on voice equality, MLSP 2017.
+      Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
+      Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
     z, ids = jnp.asarray(logits), jnp.asarray(identities)
     doors.require_float("logits", z, "Losses take raw scores, not decisions.")
@@ -147,7 +134,7 @@ def pairwise_kl_hinge_loss(
     log_p = log_softmax(jnp.where(paired[:, None], z, 0.0))
     same = numbers.as_float(ids[:, None] == ids)
     loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, sharpness)
-    # Divided first and summed then: a sum of n² large divergences overflows before their mean.
+    # Divided before summing: a sum of n² large divergences would overflow.
     loss *= 2.0 / jnp.maximum(chosen.sum(), 1)
     return numbers.capped(jnp.where(chosen, loss, 0.0).sum())
 
@@ -157,9 +144,9 @@ def _kl_matrix(log_p: jax.Array, detach_target: bool) -> jax.Array:
     p = jnp.exp(log_p)
     if detach_target:
         p = jax.lax.stop_gradient(p)
-    # A GPU or TPU would multiply in fewer bits than the difference of two entries needs.
+    # By default a GPU or TPU multiplies in fewer bits than the difference of two entries needs.
     crossed = jnp.matmul(p, log_p.T, precision=jax.lax.Precision.HIGHEST)
-    # From the same product, so that equal rows cancel as well as its rounding allows.
+    # From the same product, so that equal rows cancel up to its rounding.
     own = jnp.diagonal(crossed)
     if detach_target:
         own = jax.lax.stop_gradient(own)

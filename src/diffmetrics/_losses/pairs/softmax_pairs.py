@@ -1,4 +1,4 @@
-"""Divergences of pairs of softmax distributions in closed form, and the door to them."""
+"""Divergences of pairs of softmax distributions in closed form, and the checks of their inputs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array
 def held_at_zero(x: jax.Array) -> jax.Array:
     """`x`, or 0 where rounding made it negative, with the derivatives of `x`.
 
-    A `maximum` would take the gradient from the pairs that are almost equal.
+    `jnp.maximum` would remove the gradient of pairs that are almost equal.
     """
     return x + jax.lax.stop_gradient(jnp.maximum(x, 0.0) - x)
 
 
 def log_softmax(z: jax.Array) -> jax.Array:
-    """Log-probabilities, none of them infinite."""
+    """Log-probabilities, all finite."""
     return _log_of(z, *_norm(z))
 
 
@@ -45,10 +45,10 @@ def _norm(z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _below(z: jax.Array, top: jax.Array) -> jax.Array:
-    """How far logits are below `top`, within limits.
+    """How far logits are below `top`, with a floor.
 
-    A probability of 0 meets its logarithm in a product, and 0 · inf is NaN. The floor is so far
-    above the lowest float that neither a sum weighted by probabilities, whose own sum may round to
+    A probability of 0 is multiplied by its logarithm, and 0 · inf is NaN. The floor is far enough
+    above the lowest float that neither a sum weighted by probabilities, whose total may round to
     more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
     """
     below = numbers.as_float(z) - top[..., None]
@@ -67,9 +67,9 @@ def _divergence_of_logits(
 ) -> Term:
     """The sum of `term(log p, log q)` over the classes of two softmax distributions, by logits.
 
-    Of each of the two there is the derivative of `term` in its log-probability (up to a multiple
-    of the probability, which falls out), and that derivative's sum over the classes where the value
-    tells it. Autodiff would write an array of the size of the logits for every step.
+    `slopes` has a pair for each distribution: the derivative of `term` in its log-probability, up
+    to a multiple of the probability, which cancels; and the sum of that derivative over classes, if
+    the value determines it. Autodiff would write an array of the size of the logits per step.
     """
 
     def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -109,7 +109,7 @@ def kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 
 
 def symmetric_kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Of the two sums of KL only this is left, whose every term is ≥ 0."""
+    """The sum of both KL terms, which simplifies to terms ≥ 0."""
     return (jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)
 
 

@@ -1,7 +1,4 @@
-"""Losses at an operating point with multipliers, and the step that moves them.
-
-docs/operating_points.md says when to take this form, and when the one with a quantile.
-"""
+"""Losses at an operating point with multipliers; docs/operating_points.md says when to use them."""
 
 from __future__ import annotations
 
@@ -21,16 +18,16 @@ from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cos
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Constraint:
-    r"""How a batch stands towards the constraint of a Lagrangian loss; it has no gradient.
+    r"""How far a batch is from the constraint of a Lagrangian loss; it has no gradient.
 
-    A frozen pytree, each leaf of the loss's shape (``[..., K]`` with K anchors).
+    It is a frozen pytree whose leaves have the loss's shape (``[..., K]`` with K anchors).
 
     Attributes:
-      tp_lower: the surrogate's lower bound on the true positives, perhaps negative: to be logged
-        beside the exact ``counts(logits > 0, labels).tp``, which it tells how far to trust.
-      fp_upper: the surrogate's upper bound on the false positives.
-      violation: by how much the *exact* rate at ``logits > 0`` misses its target, positive if it
-        does; what `dual_update` wants. The bounds would overstate it, and the multiplier with it.
+      tp_lower: the surrogate's lower bound of the true positives, perhaps negative. Log it beside
+        the exact ``counts(logits > 0, labels).tp``: a large gap means a loose surrogate.
+      fp_upper: the surrogate's upper bound of the false positives.
+      violation: by how much the *exact* rate at ``logits > 0`` misses its target, for
+        `dual_update`; positive if it does. The bounds would overstate it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -48,25 +45,21 @@ class Constraint:
 def dual_update(multipliers: Any, violation: Any, rate: ArrayLike) -> Any:
     r"""One step of projected ascent: multipliers grow while their constraint is violated.
 
-    Use it after each optimiser step, outside the optimiser. It is driven by the *exact* violation,
-    so a multiplier is at rest when the constraint holds, however loose the surrogate's bound. Over
-    devices or several batches add `Counts` and take the violation of the sum, for a recall
-    ``target - dm.recall(total)``. A target that cannot be reached lets its multiplier grow without
-    end: watch it, or hold it with ``jnp.minimum(dual_update(...), cap)``. If recall swings about
-    its target, the rate is too large.
+    Use it after each optimiser step, outside the optimiser. The *exact* violation drives it, so a
+    multiplier rests when the constraint holds, however loose the bound. Over devices or batches add
+    `Counts` and take the violation of the sum, such as ``target - dm.recall(total)``. If a target
+    is out of reach its multiplier grows without end: watch it, or cap it with ``jnp.minimum``. If
+    the metric oscillates about its target, lower `rate`.
 
     .. math:: \lambda \leftarrow \max(0, \lambda + \text{rate} \cdot \text{violation})
 
     Args:
       multipliers: array, or a pytree of arrays; start with ``jnp.ones`` of the loss's shape.
-      violation: the same structure and shapes, `Constraint.violation`.
-      rate: step size; 1 is a fair start, since violations are differences of rates.
+      violation: `Constraint.violation`, with the same structure and shapes.
+      rate: step size; start with 1, because violations are differences of rates.
 
     Returns:
       The new multipliers, ≥ 0.
-
-    Raises:
-      ValueError: if structures or shapes differ.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -74,9 +67,8 @@ def dual_update(multipliers: Any, violation: Any, rate: ArrayLike) -> Any:
       [1.5, 0.0]
 
     References:
-      Narasimhan, Cotter and Gupta, Optimizing generalized rate metrics with three players, NeurIPS
-      2019, arXiv:1909.02939, and Cotter et al., Two-player games for efficient non-convex
-      constrained optimization, ALT 2019, arXiv:1804.06500, on driving multipliers by exact rates.
+      On exact rates: Narasimhan et al., Optimizing generalized rate metrics with three players,
+      2019, arXiv:1909.02939; Cotter et al., Two-player games, 2019, arXiv:1804.06500.
     """
 
     def step(multiplier: Any, exceeded: Any) -> jax.Array:
@@ -100,25 +92,25 @@ def precision_at_recall_lagrangian(
 ) -> tuple[jax.Array, Constraint]:
     r"""Fewest false alarms at logit 0 while `target_recall` of the positives are above it.
 
-    Use it where batches are too small for the quantile of `precision_at_recall_loss`, or where the
+    Use it where batches are too small for the quantile of `precision_at_recall_loss`, or the
     threshold has to be logit 0. For a fixed multiplier λ it is cross-entropy with positives
-    weighted by λ; the multiplier finds the weight that gives the recall.
+    weighted by λ; the updates find the weight that gives the recall.
 
     .. math:: \frac{1}{n} \Big(\lambda \sum_{i \in P} \ell(-s_i) + \sum_{i \in N} \ell(s_i)\Big)
        - \lambda (1 - \rho) \pi c
 
     Args:
-      logits: real scores s ``[...]``.
-      labels: 0/1 of the same shape.
-      multipliers: λ ≥ 0 of the loss's shape; no gradient flows into it.
+      logits: s ``[...]``.
+      labels: 0/1 ``[...]``.
+      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
       target_recall: ρ.
-      prevalence: π, the share of positives; by default the batch's. It shifts the value only.
+      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is ρ less the exact recall, 0 where no label is positive.
+      its `Constraint`, whose violation is ρ minus the exact recall, 0 if no label is positive.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -129,8 +121,7 @@ def precision_at_recall_lagrangian(
       0.7083 1.2333
 
     References:
-      Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
-      arXiv:1608.04802.
+      Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
     sets = doors.two_classes(logits, labels, **options)
     recall = given("target_recall", target_recall, sets[0])
@@ -148,28 +139,27 @@ def tpr_at_fpr_lagrangian(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
-    r"""Most positives above logit 0 while at most `target_fpr` of the negatives are.
+    r"""Most positives above logit 0 while at most `target_fpr` of the negatives are above it.
 
-    Use it where batches are too small for the quantile of `tpr_at_fpr_loss`, or where the
-    threshold has to be logit 0. A rate of one in a thousand is seen only by thousands of
-    negatives: with fewer in a batch, add up `Counts` of many before a `dual_update`.
+    Use it where batches are too small for the quantile of `tpr_at_fpr_loss`, or the threshold has
+    to be logit 0. A rate of 1/1000 takes thousands of negatives to measure: if batches hold fewer,
+    add the `Counts` of many before a `dual_update`.
 
     .. math:: \frac{1}{n} \Big(\sum_{i \in P} \ell(-s_i) + \lambda \sum_{i \in N} \ell(s_i)\Big)
        - \lambda r (1 - \pi) c
 
     Args:
-      logits: real scores s ``[...]``.
-      labels: 0/1 of the same shape.
-      multipliers: λ ≥ 0 of the loss's shape; no gradient flows into it.
-      target_fpr: r, the false positive rate that is allowed.
-      prevalence: π, the share of positives; by default the batch's. It shifts the value only.
+      logits: s ``[...]``.
+      labels: 0/1 ``[...]``.
+      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
+      target_fpr: r, the largest false positive rate allowed.
+      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is the exact false positive rate less r, 0 where no label is
-      negative.
+      its `Constraint`, whose violation is the exact FPR minus r, 0 if no label is negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -179,8 +169,7 @@ def tpr_at_fpr_lagrangian(
       0.8506 0.4
 
     References:
-      Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
-      arXiv:1608.04802.
+      Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
     sets = doors.two_classes(logits, labels, **options)
     fpr = given("target_fpr", target_fpr, sets[0])
@@ -200,27 +189,26 @@ def recall_at_precision_lagrangian(
 ) -> tuple[jax.Array, Constraint]:
     r"""Most positives above logit 0 while `target_precision` of what is above it is positive.
 
-    Use it when what is flagged must be right at least so often. For a fixed multiplier λ it is
-    weighted cross-entropy, and as λ grows, cross-entropy with its threshold at probability α: it
-    cannot go far wrong, nor far beyond.
+    Use it when a given share of what is flagged must be right. For a fixed multiplier λ it is
+    weighted cross-entropy; as λ grows it approaches cross-entropy with its threshold at probability
+    α, so it is never much worse than that, nor much better.
 
     .. math:: \frac{1}{n} \Big((1 + \lambda (1 - \alpha)) \sum_{i \in P} \ell(-s_i)
        + \lambda \alpha \sum_{i \in N} \ell(s_i)\Big) - \lambda (1 - \alpha) \pi c
 
     Args:
-      logits: real scores s ``[...]``.
-      labels: 0/1 of the same shape.
-      multipliers: λ ≥ 0 of the loss's shape; no gradient flows into it.
+      logits: s ``[...]``.
+      labels: 0/1 ``[...]``.
+      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
       target_precision: α.
-      prevalence: π, the share of positives; by default the batch's. It shifts the value only.
+      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is α less the exact precision. Of nothing above 0 the
-      precision is 1, so that the multiplier falls until something is; where no label is positive
-      the violation is 0.
+      its `Constraint`, whose violation is α minus the exact precision, 0 if no label is positive.
+      If nothing exceeds 0, precision is 1, so the multiplier falls until something does.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -230,8 +218,7 @@ def recall_at_precision_lagrangian(
       0.8748 0.4
 
     References:
-      Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
-      arXiv:1608.04802.
+      Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
     sets = doors.two_classes(logits, labels, **options)
     precision = given("target_precision", target_precision, sets[0])
@@ -252,28 +239,25 @@ def pr_auc_lagrangian(
 ) -> tuple[jax.Array, Constraint]:
     r"""The mean of K losses of recall at precision, each with its own threshold and multiplier.
 
-    Use it when no single operating point is given, or (`precision_range`) only a range of them.
-    The thresholds are minus the biases, which the optimiser learns with the model's weights.
+    Use it when no operating point is given, or only a range of them. The thresholds are minus the
+    biases, which the optimiser learns with the model's weights.
 
     .. math:: \frac{1}{K} \sum_{k=1}^{K} \text{recall at precision}(s + b_k;\ \lambda_k, \alpha_k),
        \qquad \alpha_k = lo + k \frac{hi - lo}{K + 1}
 
     Args:
-      logits: real scores s ``[...]``.
-      labels: 0/1 of the same shape.
-      multipliers: λ ≥ 0, the loss's shape and ``[K]``; no gradient flows into it.
-      biases: b of the same shape; start with zeros, and train them.
-      precision_range: lo and hi. Traced.
-      prevalence: π, the share of positives; by default the batch's. It shifts the value only.
+      logits: s ``[...]``.
+      labels: 0/1 ``[...]``.
+      multipliers: λ ≥ 0, the loss's shape and a last axis ``[K]``; it gets no gradient.
+      biases: b, the shape of `multipliers`; start with zeros, and train them.
+      precision_range: lo and hi, the range of target precisions.
+      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
       surrogate: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
       The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, the loss's shape and ``[K]``, each entry at its own threshold.
-
-    Raises:
-      ValueError: if `multipliers` has no last axis of anchors, or `biases` another shape.
+      its `Constraint`, the shape of `multipliers`, each entry at its own threshold.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -283,8 +267,7 @@ def pr_auc_lagrangian(
       0.8328 [-0.25, 0.0, 0.25]
 
     References:
-      Eban et al., Scalable learning of non-decomposable objectives, AISTATS 2017,
-      arXiv:1608.04802.
+      Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
     z, positive, negative = doors.two_classes(logits, labels, **options)
     factors, shifts = jax.lax.stop_gradient(numbers.as_float(multipliers)), numbers.as_float(biases)
@@ -313,11 +296,11 @@ class _Trade(NamedTuple):
     """A constraint with multiplier λ and target t, among shares π and 1 - π of the classes."""
 
     factors: Callable[[Any, Any], tuple[Any, Any]]
-    """What a miss and a false alarm cost, of λ and t."""
+    """What a miss and a false alarm cost, as a function of λ and t."""
     slack: Callable[[Any, Any, Any, Any], jax.Array]
-    """What the target allows, in units of the surrogate at 0, of λ, t, π and 1 - π."""
+    """What the target allows, in units of the surrogate at 0, given λ, t, π and 1 - π."""
     violation: Callable[[Any, Any, Any, Any, Any], jax.Array]
-    """By how much the exact rate misses t, of t, hits, false alarms, positives and negatives."""
+    """By how much the exact rate misses t, given t, hits, false alarms, positives, negatives."""
 
 
 _RECALL = _Trade(
@@ -361,7 +344,7 @@ def _relaxed(
     shares: Sequence[jax.Array],
     surrogate: Surrogate,
 ) -> tuple[jax.Array, Constraint]:
-    """The mean cost of an example less what the target allows, and how the constraint stands."""
+    """The mean cost of an example minus what the target allows, and the constraint."""
     z, positive, negative = sets
     objective = _objective(sets, *trade.factors(factor, target), surrogate)
     slack = trade.slack(factor, target, *shares) * AT_ZERO[surrogate]
@@ -373,7 +356,7 @@ def _relaxed(
 def _class_shares(
     positive: jax.Array, negative: jax.Array, prevalence: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array]:
-    """π and 1 - π, as given or of the batch; both 0 of an empty batch."""
+    """π and 1 - π, given or from the batch; both are 0 for an empty batch."""
     if prevalence is not None:
         share = given("prevalence", prevalence, positive)
         return share, 1.0 - share
@@ -387,12 +370,12 @@ def _objective(sets: Sets, on_misses: Any, on_alarms: Any, surrogate: Surrogate)
     total = jnp.sum(positive + negative, -1)
     misses = jnp.sum(share_of(positive, total) * cost(-z, surrogate), -1)
     alarms = jnp.sum(share_of(negative, total) * cost(z, surrogate), -1)
-    # Capped one by one too, for a factor may be 0.
+    # Each sum is capped, too, because a factor may be 0.
     return numbers.capped(on_misses * numbers.capped(misses) + on_alarms * numbers.capped(alarms))
 
 
 def _above(z: jax.Array, mass: jax.Array) -> jax.Array:
-    """How much is above the threshold, exactly."""
+    """The mass above the threshold, exactly."""
     return jnp.sum(jnp.where(z > 0, mass, 0.0), -1)
 
 

@@ -1,16 +1,16 @@
-"""Losses over all pairs of a positive and a negative, without all pairs.
+"""Losses over all pairs of a positive and a negative, without forming the pairs.
 
 Each is a mean over the n₊ n₋ pairs of a set, or a function of soft ranks, in O(n log n) time and
-O(n) memory. A weight weighs an example, and a pair by the product of its two.
+O(n) memory. A pair has the product of the weights of its two examples.
 
-**A ranking loss leaves the offset free**: adding a constant to all logits changes nothing, so the
-threshold is anywhere and probabilities mean nothing. Train it together with a cross-entropy
-(``sigmoid_cross_entropy(z, y).mean() + roc_auc_loss(z, y)``), or tune the threshold. And expect
-little: on tabular data none of them beats a tuned cross-entropy by more than noise.
+**A ranking loss does not determine the offset**: a constant added to all logits changes nothing, so
+no threshold is given and probabilities are not calibrated. Train it together with cross-entropy
+(``sigmoid_cross_entropy(z, y).mean() + roc_auc_loss(z, y)``), or tune the threshold. Expect little:
+on tabular data none of them beats a tuned cross-entropy by more than noise.
 
-A set in which a class is absent has no pair: loss and gradient are 0. Small batches of a rare class
-teach nothing then; docs/microbatches.md makes one loss of many of them. At a kink, and between
-equal scores, gradients are those of the side that still pulls.
+A set in which a class is absent has no pair: loss and gradient are 0. If batches are too small for
+a rare class, docs/microbatches.md makes one loss of many. At a kink, and between equal scores, the
+gradient is the one of a pair within its margin.
 """
 
 from __future__ import annotations
@@ -38,26 +38,25 @@ def roc_auc_loss(
 ) -> jax.Array:
     r"""Mean over all pairs of how far the positive fails to score above the negative.
 
-    Use it, beside a cross-entropy, when the ranking is judged by its ROC AUC. With "hinge" or
-    "squared_hinge" and a margin of 1, with "square", or with "exponential" it bounds 1 - AUC from
-    above; "logistic" does so when divided by log 2.
+    Use it beside cross-entropy when you are judged by ROC AUC. It bounds 1 - AUC from above with
+    "exponential", with the hinges and "square" at margin 1, and with "logistic" divided by log 2.
 
     .. math:: \frac{1}{n_+ n_-} \sum_{i \in P} \sum_{j \in N} \ell(z_i - z_j)
 
     * "hinge": :math:`\max(0, m - d)`; "squared_hinge": its square; "square": :math:`(m - d)^2`,
-      which also pulls back pairs that are further apart than m.
-    * "exponential": :math:`e^{-d}` (RankBoost), ruled by the worst pair.
-    * "logistic": :math:`\log(1 + e^{-d})` (RankNet), to 3e-7.
+      which also penalises pairs that are further apart than m.
+    * "exponential": :math:`e^{-d}` (RankBoost), dominated by the worst pair.
+    * "logistic": :math:`\log(1 + e^{-d})` (RankNet), to within 3e-7.
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``.
       surrogate: ℓ, one of the five. Static.
-      margin: m > 0, in logits, of the hinges and of "square". Traced.
+      margin: m > 0, in logits, of the hinges and of "square".
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
+      Loss ≥ 0, the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -66,9 +65,8 @@ def roc_auc_loss(
       0.5625 0.375
 
     References:
-      Rust and Hocking, A log-linear gradient descent algorithm for unbalanced binary
-      classification, 2023, arXiv:2302.11062. Burges et al., Learning to rank using gradient
-      descent, ICML 2005 (logistic). Freund et al., RankBoost, JMLR 2003 (exponential).
+      Rust and Hocking, A log-linear gradient descent algorithm, 2023, arXiv:2302.11062. Logistic:
+      Burges et al., RankNet, ICML 2005. Exponential: Freund et al., RankBoost, JMLR 2003.
     """
     z, one, other = doors.two_classes(logits, labels, **options)
     return pair_loss(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
@@ -85,31 +83,25 @@ def partial_roc_auc_loss(
     margin: ArrayLike = 1.0,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""`roc_auc_loss` of the negatives that score highest, and of the positives that score lowest.
+    r"""`roc_auc_loss` of the negatives that score highest and the positives that score lowest.
 
-    Use it when only few false alarms can be afforded (`max_fpr`), and perhaps no less than so many
-    positives may be missed (`min_tpr`): only the corner of the ROC curve counts. The fewer pairs
-    remain, the noisier the gradient; and the hard negatives that are left are where wrong labels
-    are, too.
-
+    Use it when only one corner of the ROC curve counts: FPR up to `max_fpr` and, perhaps, TPR from
+    `min_tpr`. Fewer pairs make a noisier gradient, and wrong labels are among the hard negatives.
     The mean goes over the share `max_fpr` of the negatives and the share ``1 - min_tpr`` of the
-    positives; an element at the border counts in part. This is the CVaR form of the loss, at its
-    optimum, with no state to keep. ``max_fpr=1, min_tpr=0`` is `roc_auc_loss`.
+    positives; an element at the border counts in part. This is the CVaR form of the loss at its
+    optimum, without state. ``max_fpr=1, min_tpr=0`` is `roc_auc_loss`.
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
-      max_fpr: in (0, 1]. Traced.
-      min_tpr: in [0, 1). Traced.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``.
+      max_fpr: a number in (0, 1].
+      min_tpr: a number in [0, 1).
       surrogate: as in `roc_auc_loss`. Static.
-      margin: as in `roc_auc_loss`. Traced.
+      margin: as in `roc_auc_loss`.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
-
-    Raises:
-      ValueError: if a rate is not a number.
+      Loss ≥ 0, the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -144,27 +136,24 @@ def average_precision_loss(
 ) -> jax.Array:
     r"""One minus average precision, with soft ranks: Smooth-AP.
 
-    Use it, beside a cross-entropy, when the ranking is judged by AP and positives are rare. A small
-    temperature is close to AP and has hardly any gradient; a large one is smooth and far from it.
-    Start at the usual distance between neighbouring scores or above: 1 for logits, 0.01 to 0.1 for
-    cosines.
+    Use it beside cross-entropy when you are judged by AP and positives are rare. A low temperature
+    is close to AP with hardly any gradient; a high one is smooth and far from AP. Start at or above
+    the usual distance between neighbouring scores: 1 for logits, 0.01 to 0.1 for cosines.
 
     .. math:: 1 - \frac{1}{n_+} \sum_{i \in P} \frac{r^P_i}{r_i}, \quad
        r_i = \tfrac12 + \sum_j F\Bigl(\frac{z_j - z_i}{\tau}\Bigr)
 
-    with :math:`r^P` the same sum over the positives, and F the distribution function of Laplace,
-    which a running sum can add up, where the paper has a sigmoid.
+    where :math:`r^P` is the same sum over the positives. The paper's F is a sigmoid; this is the
+    distribution function of Laplace, which running sums can add up.
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
-      temperature: τ > 0, in logits; towards 0 the loss is one minus the exact AP of scores that
-        differ. Traced.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``.
+      temperature: τ > 0, in logits; at τ → 0 the loss is one minus exact AP, if no scores tie.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 1], of the shape of `logits` without `axis`; 0 with zero gradient without a
-      positive.
+      Loss in [0, 1], the shape of `logits` without `axis`; 0 with zero gradient without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -175,8 +164,7 @@ def average_precision_loss(
       0.1667
 
     References:
-      Brown et al., Smooth-AP: smoothing the path towards large-scale image retrieval, 2020,
-      arXiv:2007.12163.
+      Brown et al., Smooth-AP, 2020, arXiv:2007.12163.
     """
     z, one, other = doors.two_classes(logits, labels, **options)
     return _smooth_ap(z, one, other, numbers.as_float(temperature))
@@ -196,7 +184,7 @@ def _smooth_ap_and_slope(
     precision = ranks[0] / ranks[1]
     share = numbers.divide(one, jnp.sum(one, -1, keepdims=True))
     value = jnp.sum(share * (1.0 - precision), -1)
-    # What the loss gains from each rank, and where the two sums of the rank come from.
+    # The loss's derivative in each rank, passed on to the two sums that make the rank.
     gains = jnp.stack([-share / ranks[1], share * precision / ranks[1]])
     pulls = _neighbour_sums(gap, gains, reverse=False) + _neighbour_sums(gap, gains, reverse=True)
     slope = jnp.sum(masses * pulls - gains * (near[0] + near[1]), 0) * (0.5 / temperature)
@@ -204,7 +192,7 @@ def _smooth_ap_and_slope(
 
 
 def _neighbour_sums(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.Array:
-    """Sums of what lies before (or after), each times exp(-distance)."""
+    """Sums of the masses before (or after), each times exp(-distance)."""
     return decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
 
 
@@ -225,26 +213,25 @@ def aucm_loss(
     weights: ArrayLike | None = None,
     activation: Activation = jax.nn.sigmoid,
 ) -> jax.Array:
-    r"""AUC margin loss: the variances of both classes, and what is missing between their means.
+    r"""AUC margin loss: the variances of both classes, and how far their means miss a margin.
 
-    Use it in the place of ``roc_auc_loss(surrogate="square")``, whose easy pairs it lets be: it
-    bounds the distance of the means from one side only. The published form is a minimax problem
-    with three more variables and an optimiser of its own; at their optimum, for a batch, it is
-    this.
+    Use it instead of ``roc_auc_loss(surrogate="square")``: it does not penalise means that are
+    further apart than the margin. The published form is a minimax problem with three more variables
+    and its own optimiser; at their optimum for a batch it is this.
 
     .. math:: \mathrm{Var}_+ + \mathrm{Var}_- + \max(0, m + \mu_- - \mu_+)^2
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
-      margin: m, in units of the activated scores. Traced.
-      axis: axes that form one set; the others remain. Default: all. Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: factor ≥ 0 per element, broadcasts to `logits`.
-      activation: of the logits, as published a sigmoid. Static.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``.
+      margin: m, in units of the activated scores.
+      axis: axes that form one set. Static.
+      where: boolean; False leaves an element out.
+      weights: factors ≥ 0.
+      activation: of the logits; a sigmoid as published. Static.
 
     Returns:
-      Loss ≥ 0, of the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
+      Loss ≥ 0, the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -274,22 +261,20 @@ def aum_loss(
     labels: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Area under the minimum of both error rates, as the threshold moves.
+    r"""Area under the minimum of both error rates over all thresholds.
 
-    Use it with full batches of a linear model, for which it was made. It knows no margin: once the
-    ranking is perfect it is 0 and has no gradient. Of sixteen losses it came last by AP on small
-    tabular sets.
+    Use it with full batches of a linear model, for which it was made. It has no margin: a perfect
+    ranking has no gradient. Of sixteen losses it came last by AP on small tabular sets.
 
     .. math:: \int \min(\mathrm{FPR}(t), \mathrm{FNR}(t))\, dt
 
     Args:
-      logits: real scores ``[...]``.
-      labels: 0/1 of the same shape.
+      logits: ``[...]``.
+      labels: 0/1 ``[...]``.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss ≥ 0, in logits, of the shape of `logits` without `axis`; 0 with zero gradient if a class
-      is absent.
+      Loss ≥ 0 in logits, their shape without `axis`; 0 with zero gradient if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -298,8 +283,7 @@ def aum_loss(
       0.25
 
     References:
-      Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate loss for binary
-      classification and changepoint detection, JMLR 2023, arXiv:2107.01285.
+      Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, arXiv:2107.01285.
     """
     z, one, other = doors.two_classes(logits, labels, **options)
     return _aum(z, one, other)

@@ -1,8 +1,8 @@
 """Sums over all pairs of a positive and a negative, in O(n log n) time and O(n) memory.
 
-After one sort a sum over pairs is a running sum over the gaps between neighbours. Every term is at
-least 0 and knows only differences, so what the scores have in common costs no digits. Each formula
-gives the value of a set, and the slope in every logit beside it.
+After one sort a sum over pairs is a running sum over the gaps between neighbours. Every term is ≥ 0
+and depends only on differences, so a common offset costs no digits. Each formula returns the value
+of a set and the slope in every logit.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from diffmetrics._core.order import Order, earlier, from_here, later
 
 Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
 
-# Value of a set, and the slope in every logit: a function of logits, masses of positives and of
-# negatives that sum to 1, and a margin.
+# Takes logits, masses of positives and of negatives that each sum to 1, and a margin; returns the
+# value of a set and the slope in every logit.
 _Formula = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
-    """The loss ``f(z, one, other, margin, shares)``; `shares` of positives and negatives count."""
+    """The loss ``f(z, one, other, margin, shares)`` over the given shares of both classes."""
     if surrogate not in _FORMULAS:
         raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
     formula, needs_order, shifted = _FORMULAS[surrogate]
@@ -51,7 +51,7 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
 
 
 def _lowest(mass: jax.Array, share: jax.Array) -> jax.Array:
-    """What of a sorted mass of 1 lies in its lowest `share`, as a mass of 1."""
+    """The lowest `share` of a sorted mass of 1, rescaled to a mass of 1."""
     below = jnp.cumsum(mass, -1) - mass
     return jnp.clip(share - below, 0.0, mass) / share
 
@@ -61,16 +61,16 @@ def _highest(mass: jax.Array, share: jax.Array) -> jax.Array:
 
 
 class _Gaps(NamedTuple):
-    """Running sums over a sorted axis, from which all hinges are read."""
+    """Running sums over a sorted axis, of which all hinges are made."""
 
     gap: jax.Array
-    """To the next; 0 after the last."""
+    """Distance to the next place; 0 after the last."""
     one_up_to: jax.Array
     """Mass of positives up to here, inclusive."""
     other_from: jax.Array
     """Mass of negatives from here on, inclusive."""
     lag: jax.Array
-    """Sum over the positives before of how far they lie below."""
+    """Sum of the distances to all positives before."""
 
 
 def _gaps(v: jax.Array, one: jax.Array, other: jax.Array) -> _Gaps:
@@ -89,9 +89,9 @@ def weighted(mass: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _hinge(v: jax.Array, one: jax.Array, other: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
-    """Of places `v`, where the negatives stand a margin too high: a pair costs what it overlaps."""
+    """Places `v` have the negatives raised by the margin: a pair costs the overlap."""
     gaps = _gaps(v, one, other)
-    # A pair that is exactly at its margin still pulls, so equal places share their last count.
+    # A pair exactly at its margin has a gradient, so equal places share their last count.
     last = gaps.gap > 0.0
     last = last.at[..., -1].set(True)
     first = later(last).at[..., 0].set(True)
@@ -116,9 +116,9 @@ def _squared_hinge(
 def _square(
     z: jax.Array, one: jax.Array, other: jax.Array, margin: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The variances of both classes, and the square of what is missing between their means."""
+    """The variances of both classes, and the squared shortfall between their means."""
     limit = 0.25 * float(jnp.finfo(z.dtype).max)
-    # Around the positives, so that what the scores have in common costs the means no digits.
+    # Around the positives, so that a common offset costs the means no digits.
     z = jnp.clip(z - jax.lax.stop_gradient(jnp.sum(one * z, -1, keepdims=True)), -limit, limit)
     mean_one, mean_other = (jnp.sum(mass * z, -1, keepdims=True) for mass in (one, other))
     missing = jnp.clip(margin - mean_one + mean_other, -limit, limit)
@@ -144,7 +144,7 @@ def _exponential(
         for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
     ]
     sums = [jnp.sum(x, -1, keepdims=True) for x in terms]
-    # Half the largest exponent for either factor, so that the product of three stays finite.
+    # Both sums are at most 1, so a finite scale keeps the product of three finite.
     scale = numbers.capped(jnp.exp(jax.lax.stop_gradient(tops[0]) + jax.lax.stop_gradient(tops[1])))
     value = numbers.capped(scale * sums[0] * sums[1])
     slope = scale * (terms[1] * sums[0] - terms[0] * sums[1])
@@ -160,9 +160,10 @@ _ODDS = tuple(k * c for k, c in enumerate(_LOG1P, 1))
 def _logistic(
     z: jax.Array, one: jax.Array, other: jax.Array, _: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """log(1 + exp(x)) is max(0, x) and a polynomial in exp(-|x|), whose sums decay from gap to gap.
+    """log(1 + exp(x)) is max(0, x) plus a polynomial in exp(-|x|), summed with decay over the gaps.
 
-    x is how far a negative lies above a positive; its sigmoid is 1 - u / (1 + u) or u / (1 + u).
+    x is how far a negative lies above a positive; with u = exp(-|x|) its sigmoid is u / (1 + u) or
+    1 minus that.
     """
     gaps = _gaps(z, one, other)
     masses = jnp.stack([one, other])
@@ -175,7 +176,7 @@ def _logistic(
 
 
 _FORMULAS: dict[str, tuple[_Formula, bool, bool]] = {
-    # Whether it needs an order, and whether the negatives stand a margin higher in it.
+    # Whether it needs an order, and whether the margin is added to the negatives before sorting.
     "hinge": (_hinge, True, True),
     "squared_hinge": (_squared_hinge, True, True),
     "square": (_square, False, False),
@@ -191,7 +192,7 @@ def decayed(
     *,
     reverse: bool = False,
 ) -> jax.Array:
-    r"""Sums over everything before (or after) of its mass times a polynomial in exp(-distance).
+    r"""Sums over all places before (or after) of mass times a polynomial in exp(-distance).
 
     Args:
       gap: distance to the next place ``[..., n]``.
@@ -210,19 +211,19 @@ def decayed(
     decay = jnp.exp(-later(gap))
 
     def blocks(x: jax.Array, fill: float) -> jax.Array:
-        """``[..., n]`` as ``[length, ..., number]``: the place in a block first, to scan over."""
+        """``[..., n]`` as ``[length, ..., number]``: the place in a block first, for the scan."""
         padding = [(0, 0)] * (x.ndim - 1) + [(0, -n % length)]
         padded = jnp.pad(x, padding, constant_values=fill)
         return jnp.moveaxis(padded.reshape(*x.shape[:-1], -1, length), -1, 0)
 
     decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
     powers = range(len(polynomials[0]))
-    # Made of the data, because a scan in `shard_map` may not start from what all devices share.
+    # Made from the data, because a scan in `shard_map` may not start from a replicated array.
     nothing = 0.0 * inside[0]
     zeros = jnp.stack([nothing] * len(powers))
 
     def along(state: Any, here: Any) -> Any:
-        """One place further in all blocks at once; what came before a block is not yet known."""
+        """One place further in all blocks at once, without what came before each block."""
         held, reach = state
         step, mass = here
         reach = reach * step
@@ -240,7 +241,7 @@ def decayed(
     over = (jnp.moveaxis(held, -1, 0), jnp.moveaxis(reach, -1, 0))
     _, carried = jax.lax.scan(across, zeros[..., 0], over)
     carried = jnp.moveaxis(carried, 0, -1)
-    # What comes into a block decays on in it: a polynomial in the distance from its border.
+    # What enters a block decays within it: a polynomial in exp(-distance from its border).
     reaches = jnp.expand_dims(reaches, (1, 2))
     rest = jnp.zeros_like(sums)
     for k in reversed(powers):

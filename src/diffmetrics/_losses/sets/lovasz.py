@@ -1,8 +1,8 @@
 r"""Lovász losses: the convex closure of the Jaccard loss, piecewise linear in the errors.
 
-The set function "Jaccard loss of a set of mispredicted elements" is extended from sets to real
-errors by sorting: with errors e₁ ≥ e₂ ≥ … it is Σₖ eₖ (Δₖ - Δₖ₋₁), where Δₖ is the Jaccard loss if
-just the k largest errors were mistakes. Δₖ is read off `Counts` with an axis of k.
+The Jaccard loss is a function of the set of mispredicted elements. Sorting extends it to real
+errors: with e₁ ≥ e₂ ≥ … it is Σₖ eₖ (Δₖ - Δₖ₋₁), where Δₖ is the Jaccard loss if exactly the k
+largest errors were mistakes. `Counts` with an axis of k give Δₖ.
 """
 
 from __future__ import annotations
@@ -28,26 +28,24 @@ def lovasz_hinge_loss(
 ) -> jax.Array:
     r"""Lovász hinge: a convex surrogate of the Jaccard loss of ``logits > 0``.
 
-    Use it to fine-tune a binary mask that is judged by IoU; from scratch it is often slower than
-    Dice or cross-entropy, since only the hinge's active elements teach. It works on margins, so
-    it has no `activation`. One sort and cumulative sums, for all images at once.
+    Use it to fine-tune a binary mask that is judged by IoU. From scratch it is often slower than
+    Dice or cross-entropy, because elements beyond the margin have no gradient. It works on
+    margins, so it has no `activation`. It sorts once, for all images together.
 
     .. math:: \sum_k \max(0, e_{(k)}) (\Delta_k - \Delta_{k-1}), \qquad
        e_i = 1 - \text{logit}_i (2 y_i - 1)
 
     Args:
-      logits: real scores ``[...]``; positive predicts the foreground.
-      labels: 0/1 of the same shape.
-      axis: axes that form one set; per image is ``axis=(1, 2)`` of ``[B, H, W]``. Default: all.
-        Static.
-      where: boolean, broadcasts to `logits`; False leaves an element out, even a NaN.
-      weights: non-negative factor per element, broadcasts to `logits`.
+      logits: ``[...]``; positive predicts the foreground.
+      labels: 0/1 ``[...]``.
+      axis: axes that form one set; ``(1, 2)`` of ``[B, H, W]`` is per image. Static.
+      where: boolean; False leaves an element out.
+      weights: factors ≥ 0.
       prior: pseudo-counts in the Jaccard index.
 
     Returns:
-      Loss ≥ 0, the shape of `logits` without `axis`; with a positive label it bounds the exact
-      Jaccard loss from above. The gradient at the hinge's kink is 0. Without a positive label it
-      is the largest error's hinge.
+      Loss ≥ 0, the shape of `logits` without `axis`: an upper bound of the exact Jaccard loss, or,
+      without a positive label, the hinge of the largest error. The gradient at the kink is 0.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -55,8 +53,7 @@ def lovasz_hinge_loss(
       0.25
 
     References:
-      Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790; Yu and Blaschko, The
-      Lovász hinge, 2015, arXiv:1512.07797.
+      Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
     """
     z, y, _, _ = doors.admit(logits, labels, where, weights, ids=False)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
@@ -78,25 +75,20 @@ def lovasz_softmax_loss(
 ) -> jax.Array:
     r"""Lovász-Softmax: a surrogate of the mean Jaccard loss over the classes that are present.
 
-    Use it to fine-tune a multi-class mask that is judged by mean IoU. Classes lie on the last
-    axis; the errors are ``|y - p|``.
+    Use it to fine-tune a multi-class mask that is judged by mean IoU. The errors are ``|y - p|``.
 
     Args:
-      logits: real scores ``[..., C]``.
-      labels: one-hot of the same shape, or class ids ``[...]``.
-      axis: axes that form one set, without the last; ``(1, 2)`` of ``[B, H, W, C]`` is per image.
-        Default: all but the last. Static.
-      where: boolean, broadcasts to `logits`. To leave out pixels pass ``mask[..., None]``.
-      weights: non-negative factors, broadcast to `logits`.
+      logits: ``[..., C]``.
+      labels: class ids ``[...]`` or one-hot ``[..., C]``.
+      axis: axes that form one set; ``(1, 2)`` is per image. Default: all but the last. Static.
+      where: boolean; to leave out pixels pass ``mask[..., None]``.
+      weights: factors ≥ 0.
       activation: logits to probabilities. Static.
       prior: pseudo-counts in each class's Jaccard index.
 
     Returns:
-      Mean over the classes with a label, in [0, 1]; the shape of `logits` without `axis` and the
-      last axis. 0 with zero gradient where no class has a label.
-
-    Raises:
-      ValueError: if `axis` names the last axis.
+      Mean over the classes with a label, in [0, 1], the shape of `logits` without `axis` and the
+      last axis; 0 with zero gradient if no class has a label.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -137,11 +129,11 @@ def _extension(
 def _slopes(
     errors: jax.Array, positive: jax.Array, negative: jax.Array, prior: Counts
 ) -> jax.Array:
-    """By how much each element raises the Jaccard loss when it joins the larger errors."""
+    """How much each element raises the Jaccard loss when it joins the larger errors."""
     position = jax.lax.broadcasted_iota(jnp.int32, errors.shape, errors.ndim - 1)
     _, miss, alarm, origin = jax.lax.sort((-errors, positive, negative, position), num_keys=1)
     pseudo = jax.tree.map(lambda cell: jnp.asarray(cell)[..., None], prior)
-    # Counts just before each element: everything larger is mistaken, the rest is not.
+    # Counts just before each element: all larger errors are mistakes, the rest are not.
     misses, alarms = jnp.cumsum(miss, -1) - miss, jnp.cumsum(alarm, -1) - alarm
     found = jnp.flip(jnp.cumsum(jnp.flip(miss, -1), -1), -1)
     before = Counts(tp=found, fp=alarms, fn=misses) + pseudo
@@ -149,7 +141,7 @@ def _slopes(
     # 1 - tp / union grows by this much. As a difference of two losses near 1 it would lose most of
     # its digits, and among a million elements most slopes would round to zero.
     rise = numbers.divide(miss + alarm * numbers.divide(before.tp, union), union + alarm)
-    # A mistake between empty sets costs everything.
+    # If both sets are empty, the first mistake costs the whole loss.
     first = (union <= numbers.NOTHING) & (alarm > 0)
     rise = jnp.where(first, 1.0, rise)
     return jnp.put_along_axis(jnp.zeros_like(rise), origin, rise, axis=-1, inplace=False)

@@ -22,20 +22,19 @@ def fbeta_loss(
     r"""One minus soft F-beta.
 
     Use it when you are judged by F-beta at a fixed threshold, or by macro-F of rare labels
-    (``axis=0`` of ``[examples, labels]``, then the mean). It is not a proper scoring rule: its
-    probabilities are pushed to 0 and 1 and mean little. A threshold tuned on validation data
-    after plain cross-entropy often does as well; measure both.
+    (``axis=0`` of ``[examples, labels]``, then the mean). It is not proper: it pushes probabilities
+    to 0 and 1. Cross-entropy with a tuned threshold often does as well; measure both.
 
     .. math:: 1 - \frac{(1+\beta^2) TP}{(1+\beta^2) TP + FP + \beta^2 FN}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
-      beta: positive; a miss weighs beta² false alarms. Traced.
+      beta: positive; a miss weighs beta² false alarms.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -53,19 +52,19 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     r"""One minus the soft Dice coefficient.
 
     Use it for masks of rare foreground. Over the whole batch (the default) an empty image costs
-    its false alarms; per image (``axis`` without the batch) it needs a `prior` to teach anything.
-    Libraries compute at least seven different "Dice" losses; docs/parity.md has the line for each.
+    its false alarms; per image (``axis`` without the batch) it has a gradient only with a `prior`.
+    Libraries compute at least seven different "Dice" losses: docs/parity.md has each.
 
     .. math:: 1 - \frac{2 TP}{2 TP + FP + FN}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md;
         ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -73,8 +72,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
       0.2030
 
     References:
-      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
-      arXiv:1707.03237. With squares in the denominator: `squared_dice_loss`.
+      Sudre et al., Generalised Dice overlap, 2017, arXiv:1707.03237. See also `squared_dice_loss`.
     """
     return score_loss(scores.dice)(logits, labels, **options)
 
@@ -83,19 +81,18 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Jaccard index (intersection over union).
 
-    Use it when you are judged by IoU. It is a monotone function of the Dice loss, so one update
-    direction serves both; its gradient is half as long far from the optimum and twice as long
-    near it.
+    Use it when you are judged by IoU. It is a monotone function of the Dice loss, so the gradients
+    are parallel; its own is half as long far from the optimum and twice as long near it.
 
     .. math:: 1 - \frac{TP}{TP + FP + FN}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -120,20 +117,19 @@ def tversky_loss(
     r"""One minus the soft Tversky index: Dice with a price on each kind of error.
 
     Use it when a miss and a false alarm do not cost the same. ½, ½ is Dice; 1, 1 is Jaccard;
-    1 / (1 + β²), β² / (1 + β²) is F-beta. Which price is alpha differs between libraries, so the
-    arguments say it.
+    1 / (1 + β²), β² / (1 + β²) is F-beta. Libraries differ in which price they call alpha.
 
     .. math:: 1 - \frac{TP}{TP + a\,FP + b\,FN}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
-      fp_weight: a, price of a false alarm. Traced.
-      fn_weight: b, price of a miss. Traced.
+      fp_weight: a, price of a false alarm.
+      fn_weight: b, price of a miss.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -142,8 +138,7 @@ def tversky_loss(
       0.2218
 
     References:
-      Salehi et al., Tversky loss function for image segmentation, 2017, arXiv:1706.05721, eq. 3
-      (there alpha prices false alarms, beta misses).
+      Salehi et al., Tversky loss, 2017, arXiv:1706.05721, eq. 3; its alpha prices false alarms.
     """
     loss = score_loss(scores.tversky)
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, **options)
@@ -165,20 +160,19 @@ def focal_tversky_loss(
     gamma: ArrayLike = 0.75,
     **options: Unpack[Options],
 ) -> jax.Array:
-    r"""The Tversky loss to a power, which shifts effort between easy and hard images or classes.
+    r"""The Tversky loss to a power, which weighs easy against hard images or classes.
 
-    Use it with an `axis` that keeps images or classes: gamma < 1 works harder on those that are
-    nearly right, gamma > 1 on those that are nearly wrong. Over one pooled set it only rescales
-    the gradient.
+    Use it with an `axis` that keeps images or classes: gamma < 1 gives more weight to those with a
+    small loss, gamma > 1 to those with a large one. For one pooled set it rescales the gradient.
 
     .. math:: \Big(1 - \frac{TP}{TP + a\,FP + b\,FN}\Big)^\gamma
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
-      fp_weight: a, price of a false alarm. Traced.
-      fn_weight: b, price of a miss. Traced.
-      gamma: positive exponent; the paper writes it 1/γ with γ = 4/3. Traced.
+      fp_weight: a, price of a false alarm.
+      fn_weight: b, price of a miss.
+      gamma: positive exponent; the paper writes it 1/γ with γ = 4/3.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
@@ -201,15 +195,15 @@ def focal_tversky_loss(
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Matthews correlation, in [0, 2].
 
-    Use it when true negatives matter too and both classes must be right. 1 is chance.
+    Use it when true negatives matter too and both classes must be right. Chance scores 1.
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 2]; 1 with zero gradient where one of the classes has no example.
+      Loss in [0, 2]; 1 with zero gradient if one of the classes has no example.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -217,8 +211,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
       0.5372
 
     References:
-      Abhishek and Hamarneh, Matthews correlation coefficient loss for deep convolutional
-      networks, 2020, arXiv:2010.13454.
+      Abhishek and Hamarneh, Matthews correlation coefficient loss, 2020, arXiv:2010.13454.
     """
     return score_loss(scores.mcc)(logits, labels, **options)
 
@@ -229,11 +222,11 @@ def balanced_accuracy_loss(
 ) -> jax.Array:
     r"""One minus soft balanced accuracy: the mean of the two classes' soft error rates.
 
-    Use it when both classes matter equally however rare one is. It is linear in the
-    probabilities, which are therefore pushed to 0 and 1 and not calibrated.
+    Use it when both classes matter equally, however rare one is. It is linear in the
+    probabilities, so it pushes them to 0 and 1 and they are not calibrated.
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
@@ -264,23 +257,23 @@ def squared_dice_loss(
 ) -> jax.Array:
     r"""The Dice loss of V-Net, with squares in the denominator.
 
-    Use it for soft labels: unlike Dice of counts, it is 0 at p = y for any y, because its errors
-    are squared differences. The gradient of a false alarm fades with its probability.
+    Use it for soft labels: unlike `dice_loss` it is 0 at p = y for any y, because its errors are
+    squared differences. The gradient of a false alarm vanishes with its probability.
 
     .. math:: 1 - \frac{2 \sum p y}{\sum p^2 + \sum y^2}
        = 1 - \frac{2 \sum p y}{2 \sum p y + \sum (p - y)^2}
 
     Args:
-      logits: real scores ``[...]``.
+      logits: ``[...]``.
       labels: 0/1, soft, or class ids.
-      axis: axes summed together; the others remain. Default: all. Static.
-      where: boolean selection, broadcasts to `logits`.
-      weights: factors, broadcast to `logits`.
+      axis: axes that form one set. Static.
+      where: boolean; False leaves an element out.
+      weights: factors ≥ 0.
       activation: logits to probabilities. Static.
       prior: pseudo-counts, added to the overlap (`tp`) and to the squared error (`fp`, `fn`).
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior.
+      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -293,7 +286,7 @@ def squared_dice_loss(
     p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
     y = y.astype(p.dtype)
     axes = doors.normalize_axis(axis, p.ndim)
-    # The overlap is Σ w·p·y and the error Σ w·(p - y)²: counts of other predictions, same sums.
+    # The overlap is Σ w·p·y and the error Σ w·(p - y)²: `count` takes both sums.
     overlap = count(p, y, axes, mask, w).tp
     error = count((p - y) ** 2, jnp.ones_like(p), axes, mask, w).tp
     return 1.0 - scores.dice(Counts(tp=overlap, fp=error) + prior)
@@ -312,30 +305,24 @@ def generalized_dice_loss(
 ) -> jax.Array:
     r"""One Dice over all classes, each weighted by the inverse square of its volume.
 
-    Use it when classes differ in size by orders of magnitude and one loss must hear the small
-    ones. Classes lie on the last axis.
+    Use it when classes differ in size by orders of magnitude and small ones must count as much. A
+    class without a label is left out; in other libraries its weight of 1e7 or infinity dominates.
 
     .. math:: 1 - \frac{2 \sum_c v_c TP_c}{\sum_c v_c (2 TP_c + FP_c + FN_c)}, \qquad
        v_c = \Big(\sum_i w_i y_{ic}\Big)^{-2}
 
-    A class without a label has no volume, and is left out: other libraries give it a weight of
-    1e7 or infinity, and with it the whole loss.
-
     Args:
-      logits: real scores ``[..., C]``.
-      labels: 0/1 or soft of the same shape, or class ids ``[...]``.
-      axis: axes counted together, without the last. Default: all but the last. Static.
-      where: boolean selection, broadcasts to `logits`.
-      weights: factors, broadcast to `logits`.
-      activation: logits to probabilities, for exclusive classes `jax.nn.softmax`. Static.
+      logits: ``[..., C]``.
+      labels: 0/1 or soft ``[..., C]``, or class ids ``[...]``.
+      axis: axes that form one set. Default: all but the last. Static.
+      where: boolean; False leaves an element out.
+      weights: factors ≥ 0.
+      activation: logits to probabilities; `jax.nn.softmax` for exclusive classes. Static.
       prior: pseudo-counts added to each class, after the volumes were taken.
 
     Returns:
       Loss in [0, 1], the shape of `logits` without `axis` and the last axis; 1 with zero gradient
-      where no class has a label.
-
-    Raises:
-      ValueError: if `axis` names the last axis.
+      if no class has a label.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -344,15 +331,14 @@ def generalized_dice_loss(
       0.2659
 
     References:
-      Sudre et al., Generalised Dice overlap as a deep learning loss function, 2017,
-      arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
+      Sudre et al., 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
     """
     p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
     axes = doors.class_axes(axis, p.shape)
     c = count(p, y, axes, mask, w)
-    # The volumes are labels, not predictions: nothing may be gained by changing a weight.
+    # The volumes are labels, not predictions: a change of weights must not lower the loss.
     volume = jax.lax.stop_gradient(numbers.as_float(c.tp) + numbers.as_float(c.fn))
-    # Only ratios of weights matter, and relative to the largest class none vanishes with its unit.
+    # Only ratios of weights matter. Relative to the largest class none underflows.
     importance = numbers.divide(jnp.max(volume, -1, keepdims=True), volume) ** 2
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
     return 1.0 - scores.dice(pooled)

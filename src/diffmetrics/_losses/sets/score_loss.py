@@ -25,19 +25,18 @@ class Options(SetOptions, total=False):
 def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     r"""Turn any score of counts into a loss of logits: one minus the score of soft counts.
 
-    Use it to train on the very metric you are judged by, your own included. The named
-    overlap losses are its faces.
+    Use it to train on the metric you are judged by, your own included. Overlap losses call it.
 
     .. math:: 1 - \mathrm{score}\big(\mathrm{counts}(\sigma(\text{logits}), \text{labels})
        + \text{prior}\big)
 
     Args:
-      score: maps `Counts` (and keyword hyper-parameters) to an array of the counts' shape, larger
-        is better. Define it once at module level: a new lambda is a new compilation.
+      score: maps `Counts` (and keyword hyper-parameters) to an array of the counts' shape; larger
+        is better. Define it once at module level, because a new lambda is a new compilation.
 
     Returns:
-      A loss ``f(logits, labels, *, axis, where, weights, activation, prior, **hyperparameters)``,
-      as described at the top of this module; the hyper-parameters go to the score and are traced.
+      A loss ``f(logits, labels, *, axis, where, weights, activation, prior, **hyperparameters)``:
+      see docs/arguments.md. The hyper-parameters go to the score.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -48,9 +47,8 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       0.4565
 
     References:
-      The idea, for F1: Pastor-Pellicer et al., F-measure as the error function to train neural
-      networks, IWANN 2013. For Jaccard: Rahman and Wang, ISVC 2016. For any confusion-matrix
-      score: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
+      F1: Pastor-Pellicer et al., IWANN 2013. Jaccard: Rahman and Wang, ISVC 2016. Any score of a
+      confusion matrix: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
 
     @doors.compiled("axis", "activation")
