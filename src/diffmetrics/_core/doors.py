@@ -126,6 +126,22 @@ def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "lo
     return x
 
 
+def optional(
+    name: str, value: ArrayLike | None, shape: tuple[int, ...], of: str = "logits"
+) -> jax.Array | None:
+    """A hyper-parameter that may be absent. Raises as `parameter` does."""
+    return None if value is None else parameter(name, value, shape, of)
+
+
+def identities(ids: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
+    """Integers of `shape`, which is the shape of `of`; only which are equal counts. Raises."""
+    ids = jnp.asarray(ids)
+    require_shape("identities", ids, shape, of)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"identities must be integers, got {ids.dtype}.")
+    return ids
+
+
 # --- axes -----------------------------------------------------------------------------------------
 
 

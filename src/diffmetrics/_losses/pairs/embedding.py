@@ -109,8 +109,7 @@ def triplet_loss(
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
     margin = doors.parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
-    if sharpness is not None:
-        sharpness = doors.parameter("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
+    sharpness = doors.optional("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
     return slopes.hinge(_distance(a, p) - _distance(a, n) + margin, sharpness)
 
 
@@ -157,16 +156,13 @@ def batch_hard_triplet_loss(
       Hermans et al., In defense of the triplet loss for person re-identification, 2017,
       arXiv:1703.07737, batch hard.
     """
-    x, ids = jnp.asarray(embeddings), jnp.asarray(identities)
+    x = jnp.asarray(embeddings)
     doors.require_float("embeddings", x, "Distances are between real vectors.")
     if x.ndim != 2:
         raise ValueError(f"embeddings must be [n, D], got {x.shape}.")
-    doors.require_shape("identities", ids, x.shape[:1], "embeddings[:, 0]")
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise ValueError(f"identities must be integers, got {ids.dtype}.")
+    ids = doors.identities(identities, x.shape[:1], "embeddings[:, 0]")
     margin = doors.parameter("margin", margin, ids.shape, "identities")
-    if sharpness is not None:
-        sharpness = doors.parameter("sharpness", sharpness, ids.shape, "identities")
+    sharpness = doors.optional("sharpness", sharpness, ids.shape, "identities")
     where = doors.select(where, ids.shape, "identities")
     taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
     x = numbers.as_float(jnp.where(taking_part[:, None], x, 0.0))

@@ -58,8 +58,7 @@ def kl_hinge_loss(
     same = jnp.asarray(same)
     doors.require_shape("same", same, pairs, "logits_p[..., 0]")
     margin = doors.parameter("margin", margin, pairs, "logits_p[..., 0]")
-    if sharpness is not None:
-        sharpness = doors.parameter("sharpness", sharpness, pairs, "logits_p[..., 0]")
+    sharpness = doors.optional("sharpness", sharpness, pairs, "logits_p[..., 0]")
     both = [
         _pull_or_push(divergence, numbers.as_float(same), margin, sharpness)
         for divergence in (held_at_zero(kl(p, q)), held_at_zero(kl(q, p)))
@@ -115,17 +114,14 @@ def pairwise_kl_hinge_loss(
       Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
       Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
-    z, ids = jnp.asarray(logits), jnp.asarray(identities)
+    z = jnp.asarray(logits)
     doors.require_float("logits", z, "Losses take raw scores, not decisions.")
     if z.ndim != 2 or z.shape[1] < 2:
         raise ValueError(f"logits must be [n, C] with two or more classes, got {z.shape}.")
-    doors.require_shape("identities", ids, z.shape[:1], "logits[:, 0]")
-    if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise ValueError(f"identities must be integers, got {ids.dtype}.")
+    ids = doors.identities(identities, z.shape[:1], "logits[:, 0]")
     pairs = (len(z), len(z))
     margin = doors.parameter("margin", margin, pairs, "the matrix of pairs")
-    if sharpness is not None:
-        sharpness = doors.parameter("sharpness", sharpness, pairs, "the matrix of pairs")
+    sharpness = doors.optional("sharpness", sharpness, pairs, "the matrix of pairs")
     chosen = ~jnp.eye(len(z), dtype=bool)
     where = doors.select(where, pairs, "the matrix of pairs")
     if where is not None:
