@@ -16,19 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import (
-    _bargains,
-    _batch,
-    _contracts,
-    _finite,
-    _inference,
-    _margins,
-    _others,
-    _run,
-)
+from diffmetrics.diagnose import _batch, _inference
 from diffmetrics.diagnose._forms import KINDS as KINDS
 from diffmetrics.diagnose._forms import Kind as Kind
 from diffmetrics.diagnose._forms import Loss, name_of, quiet
+from diffmetrics.diagnose._probes import contracts, finite, margins, own_batch, pairs, tradeoffs
 from diffmetrics.diagnose._report import Finding as Finding
 from diffmetrics.diagnose._report import Report as Report
 from diffmetrics.diagnose._subject import Subject
@@ -36,37 +28,37 @@ from diffmetrics.diagnose._subject import Subject
 Probe = Callable[[Subject], list[Finding]]
 
 EVERY: dict[str, Probe] = {
-    "jit": _contracts.compiles,
-    "finite": _finite.finite,
-    "labels": _contracts.labels,
-    "shapes": _contracts.shapes,
-    "order": _contracts.order,
-    "gradient": _contracts.gradient,
-    "second": _contracts.second,
-    "decomposable": _margins.decomposable,
+    "jit": contracts.compiles,
+    "finite": finite.finite,
+    "labels": contracts.labels,
+    "shapes": contracts.shapes,
+    "order": contracts.order,
+    "gradient": contracts.gradient,
+    "second": contracts.second,
+    "decomposable": margins.decomposable,
 }
 CLASSIFICATION: dict[str, Probe] = {
-    "alive": _margins.alive,
-    "direction": _margins.direction,
-    "continuity": _margins.continuity,
-    "arguments": _bargains.arguments,
-    "minimum": _bargains.minimum,
-    "weights": _bargains.weights,
-    "proper": _bargains.proper,
-    "dtype": _contracts.dtype,
-    "targets": _contracts.targets,
+    "alive": margins.alive,
+    "direction": margins.direction,
+    "continuity": margins.continuity,
+    "arguments": tradeoffs.arguments,
+    "minimum": tradeoffs.minimum,
+    "weights": tradeoffs.weights,
+    "proper": tradeoffs.proper,
+    "dtype": contracts.dtype,
+    "targets": contracts.targets,
 }
-BINARY = {**CLASSIFICATION, "collapse": _bargains.collapse}
+BINARY = {**CLASSIFICATION, "collapse": tradeoffs.collapse}
 OF_KIND: dict[str, dict[str, Probe]] = {
     "binary": BINARY,
     "multilabel": BINARY,
-    "multiclass": {**CLASSIFICATION, "ids": _contracts.invalid},
-    "pair": {"pairs": _others.pairs},
-    "divergence": {"pairs": _others.pairs},
-    "embedding": {"pairs": _others.embeddings},
-    "triplet": {"pairs": _others.triplets},
-    "mean_scale": {"scale": _others.scale},
-    "regression": {"residuals": _others.residuals},
+    "multiclass": {**CLASSIFICATION, "ids": contracts.invalid},
+    "pair": {"pairs": pairs.pairs},
+    "divergence": {"pairs": pairs.pairs},
+    "embedding": {"pairs": pairs.embeddings},
+    "triplet": {"pairs": pairs.triplets},
+    "mean_scale": {"scale": pairs.scale},
+    "regression": {"residuals": pairs.residuals},
 }
 
 
@@ -148,13 +140,13 @@ def loss(
             f"got {', '.join(unknown)}"
         )
     with np.errstate(all="ignore"), quiet():
-        hopeless = _finite.hopeless(subject)
+        hopeless = finite.hopeless(subject)
         results += hopeless
         for name in chosen if not hopeless else ():
             results += available[name](subject)
         if parts and not hopeless:
             others = {name: Subject(part, subject.form) for name, part in parts.items()}
-            results += _others.parts(subject, others)
+            results += pairs.parts(subject, others)
     return Report(subject.name, f"{subject.form.kind}, {subject.form.words}", tuple(results))
 
 
@@ -189,7 +181,7 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       label
     """
     with np.errstate(all="ignore"):
-        words, results = _run.probe(loss, predictions, labels)
+        words, results = own_batch.probe(loss, predictions, labels)
     return Report(name_of(loss), words, tuple(results))
 
 

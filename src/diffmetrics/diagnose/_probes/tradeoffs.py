@@ -12,7 +12,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSES
-from diffmetrics.diagnose._margins import class_logits, offset_free, separable
+from diffmetrics.diagnose._probes.margins import class_logits, offset_free, separable
 from diffmetrics.diagnose._report import Finding, note, ok
 from diffmetrics.diagnose._subject import Subject
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._contracts import intermediate_shapes
+from diffmetrics.diagnose._probes.contracts import intermediate_shapes
 from diffmetrics.diagnose._forms import CONCRETE, Loss, labels_lead, quiet, required, total
 from diffmetrics.diagnose._report import Finding, note, ok
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CONCRETE, quiet, said
-from diffmetrics.diagnose._margins import jumps
+from diffmetrics.diagnose._probes.margins import jumps
 from diffmetrics.diagnose._report import Finding, note, ok
 from diffmetrics.diagnose._subject import Subject
 
