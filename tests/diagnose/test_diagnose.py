@@ -231,7 +231,7 @@ def test_cross_entropy_predicts_nothing_on_rare_positives_and_dice_does():
 
 
 def test_beta_nll_says_that_its_gradient_is_another():
-    report = diagnose.loss(dm.beta_nll, probes=("gradient", "scale"))
+    report = diagnose.loss(dm.beta_nll, probes=("gradient", "scale", "proper"))
     assert report.healthy, str(report)
     assert "stop_gradient" in _note(report, "gradient").cause
     assert [f for f in report.results if f.probe == "proper" and f.status == "ok"]

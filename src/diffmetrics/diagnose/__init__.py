@@ -11,61 +11,28 @@ Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from diffmetrics.diagnose import _batch, _inference
 from diffmetrics.diagnose._forms import KINDS as KINDS
+from diffmetrics.diagnose._forms import OWN, Loss, name_of, quiet
 from diffmetrics.diagnose._forms import Kind as Kind
-from diffmetrics.diagnose._forms import Loss, name_of, quiet
-from diffmetrics.diagnose._probes import contracts, finite, margins, own_batch, pairs, tradeoffs
+from diffmetrics.diagnose._probes.finite import hopeless
+from diffmetrics.diagnose._probes.own_batch import seen
+from diffmetrics.diagnose._registry import REGISTERED, Names, examined, of_kind
 from diffmetrics.diagnose._report import Finding as Finding
 from diffmetrics.diagnose._report import Report as Report
-from diffmetrics.diagnose._subject import Subject
+from diffmetrics.diagnose._subject import OwnBatch
 
-Probe = Callable[[Subject], list[Finding]]
-
-EVERY: dict[str, Probe] = {
-    "jit": contracts.compiles,
-    "finite": finite.finite,
-    "labels": contracts.labels,
-    "shapes": contracts.shapes,
-    "order": contracts.order,
-    "gradient": contracts.gradient,
-    "second": contracts.second,
-    "decomposable": margins.decomposable,
-}
-CLASSIFICATION: dict[str, Probe] = {
-    "alive": margins.alive,
-    "direction": margins.direction,
-    "continuity": margins.continuity,
-    "arguments": tradeoffs.arguments,
-    "minimum": tradeoffs.minimum,
-    "weights": tradeoffs.weights,
-    "proper": tradeoffs.proper,
-    "dtype": contracts.dtype,
-    "targets": contracts.targets,
-}
-BINARY = {**CLASSIFICATION, "collapse": tradeoffs.collapse}
-OF_KIND: dict[str, dict[str, Probe]] = {
-    "binary": BINARY,
-    "multilabel": BINARY,
-    "multiclass": {**CLASSIFICATION, "ids": contracts.invalid},
-    "pair": {"pairs": pairs.pairs},
-    "divergence": {"pairs": pairs.pairs},
-    "embedding": {"pairs": pairs.embeddings},
-    "triplet": {"pairs": pairs.triplets},
-    "mean_scale": {"scale": pairs.scale},
-    "regression": {"residuals": pairs.residuals},
-}
-
-
-# These compile programs of their own; all others share one.
-SLOW = ("finite", "second", "dtype", "targets", "collapse")
-PROBES = {kind: (*EVERY, *some) for kind, some in OF_KIND.items()}
-QUICK = {kind: tuple(p for p in some if p not in SLOW) for kind, some in PROBES.items()}
+# By kind, the names of the probes, and of those that share one compiled program; and those that
+# compile programs of their own.
+PROBES, QUICK = Names(), Names(quick=True)
+SLOW = tuple({probe.name: None for probe in REGISTERED if probe.slow})
+# What calling the loss showed, and what was asked by `parts=`, is told in any case.
+ALWAYS = ("inputs", "parts")
 
 
 def loss(
@@ -130,24 +97,21 @@ def loss(
       >>> report.healthy, report.findings[0].probe
       (False, 'weights')
     """
-    subject, results = _inference.subject(loss, kind)
-    available = {**EVERY, **OF_KIND[subject.form.kind]}
-    chosen = list(available) if probes is None else list(probes)
-    unknown = [name for name in chosen if name not in available]
+    subject = _inference.subject(loss, kind)
+    subject.parts = parts or {}
+    form, names = subject.form, PROBES[subject.form.kind]
+    unknown = [name for name in probes or () if name not in names]
     if unknown:
         raise ValueError(
-            f"probes of {subject.form.kind} losses are {', '.join(available)}; "
-            f"got {', '.join(unknown)}"
+            f"probes of {form.kind} losses are {', '.join(names)}; got {', '.join(unknown)}"
         )
     with np.errstate(all="ignore"), quiet():
-        hopeless = finite.hopeless(subject)
-        results += hopeless
-        for name in chosen if not hopeless else ():
-            results += available[name](subject)
-        if parts and not hopeless:
-            others = {name: Subject(part, subject.form) for name, part in parts.items()}
-            results += pairs.parts(subject, others)
-    return Report(subject.name, f"{subject.form.kind}, {subject.form.words}", tuple(results))
+        if hopeless(subject):
+            names = ("inputs", "finite")
+        elif probes is not None:
+            names = (*ALWAYS, *probes)
+        results = examined(form.kind, subject, names)
+    return Report(subject.name, f"{form.kind}, {form.words}", results)
 
 
 def run(loss: Loss, predictions: Any, labels: Any) -> Report:
@@ -180,9 +144,12 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
       label
     """
-    with np.errstate(all="ignore"):
-        words, results = own_batch.probe(loss, predictions, labels)
-    return Report(name_of(loss), words, tuple(results))
+    form = _inference.batch_form(loss, predictions, labels)
+    with np.errstate(all="ignore"), quiet():
+        subject = OwnBatch(loss, form)
+        names = of_kind(OWN) if seen(subject).finite else ("jit", "shapes", "finite")
+        results = examined(OWN, subject, names)
+    return Report(name_of(loss), form.words, results)
 
 
 def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
@@ -214,6 +181,7 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
       at 1/2 it predicts next to nothing, although it has learnt: the threshold is wrong, not
       the model
     """
+    subject = _batch.subject(logits, labels, beta)
     with np.errstate(all="ignore"):
-        words, results = _batch.probe(logits, labels, beta)
-    return Report("batch", words, tuple(results))
+        results = examined(subject.kind, subject, subject.answerable)
+    return Report("batch", subject.words, results)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,90 @@ import numpy as np
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
-from diffmetrics.diagnose._report import Finding, note, ok
+from diffmetrics.diagnose._registry import of_kind, probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
 
 SATURATED = 15.0
 
 
-def probe(logits: Any, labels: Any, beta: float) -> tuple[str, list[Finding]]:
-    """The kind of the batch in words, and what was found.
+class Batch:
+    """Logits and labels.
+
+    Attributes:
+      kind: "decisions" or "classes".
+      words: the same for readers.
+      logits: as they came.
+      z: logits of which the label is known, ``[N]`` or ``[N, C]``.
+      y: whether each is positive, or the id of its class ``[N]``.
+    """
+
+    kind: str
+
+    def __init__(self, words: str, logits: np.ndarray, z: np.ndarray, y: np.ndarray) -> None:
+        self.words, self.logits, self.z, self.y = words, logits, z, y
+
+    @property
+    def answerable(self) -> Collection[str]:
+        """The probes that it can be asked."""
+        complete = self.compares and np.isfinite(self.z).all()
+        return of_kind(self.kind) if complete else ("finite", "spread", "saturated", "prevalence")
+
+    @property
+    def compares(self) -> bool:
+        """Whether there is what can be told apart."""
+        return bool(self.y.size)
+
+
+class Decisions(Batch):
+    """Logits and 0/1 labels, and the beta of their F-beta."""
+
+    kind = "decisions"
+
+    def __init__(self, logits: np.ndarray, y: np.ndarray, beta: float) -> None:
+        words = f"{logits.size} decisions of shape {logits.shape}"
+        super().__init__(words, logits, logits.ravel(), y.ravel() > 0.5)
+        self.beta, self.prevalence = beta, float(self.y.mean())
+
+    @property
+    def compares(self) -> bool:
+        return 0 < self.prevalence < 1
+
+    @functools.cached_property
+    def curve(self) -> Any:
+        return curve(self.z.astype(np.float32), self.y)
+
+    @functools.cached_property
+    def auc(self) -> float:
+        return float(roc_auc(self.curve))
+
+    @functools.cached_property
+    def p(self) -> np.ndarray:
+        """Probabilities ``[N]``."""
+        return 1 / (1 + np.exp(-np.clip(self.z, -500, 500)))
+
+
+class Classes(Batch):
+    """Logits of classes and their ids, without those ids that name no class."""
+
+    kind = "classes"
+
+    def __init__(self, logits: np.ndarray, ids: np.ndarray) -> None:
+        words = f"{ids.size} examples of {logits.shape[-1]} classes"
+        z, y = logits.reshape(-1, logits.shape[-1]), ids.ravel()
+        known = (y >= 0) & (y < z.shape[1])
+        super().__init__(words, logits, z[known], y[known])
+        self.share = np.bincount(self.y, minlength=z.shape[1]) / max(len(self.y), 1)
+        self.right = self.z.argmax(1) == self.y
+
+    @functools.cached_property
+    def p(self) -> np.ndarray:
+        """Probabilities ``[N, C]``."""
+        p = np.exp(self.z - self.z.max(1, keepdims=True))
+        return p / p.sum(1, keepdims=True)
+
+
+def subject(logits: Any, labels: Any, beta: float) -> Batch:
+    """The batch as what it is.
 
     Raises:
       ValueError: if the shapes fit neither 0/1 labels nor class ids.
@@ -24,153 +103,127 @@ def probe(logits: Any, labels: Any, beta: float) -> tuple[str, list[Finding]]:
     if z.size == 0:
         raise ValueError(f"logits must hold something, got shape {z.shape}")
     if z.shape == y.shape:
-        words = f"{z.size} decisions of shape {z.shape}"
-        return words, _health(z) + _binary(z.ravel(), y.ravel() > 0.5, beta)
+        return Decisions(z, y, beta)
     if y.shape == z.shape[:-1] and y.dtype.kind in "iu":
-        words = f"{y.size} examples of {z.shape[-1]} classes"
-        return words, _health(z) + _classes(z.reshape(-1, z.shape[-1]), y.ravel())
+        return Classes(z, y)
     raise ValueError(
         f"labels must have the shape of logits, or be integer ids of shape logits.shape[:-1]: "
         f"logits are {z.shape}, labels {y.shape} {y.dtype}"
     )
 
 
-def _health(z: np.ndarray) -> list[Finding]:
-    if not np.isfinite(z).all():
-        return [
-            Finding(
-                "finite",
-                "logits are not finite",
-                f"{(~np.isfinite(z)).mean():.2%} of them",
-                "find the step at which it began: jax.config.update('jax_debug_nans', True)",
-            )
-        ]
-    if np.ptp(z) < 1e-6:
-        return [
-            Finding(
-                "spread",
-                "all logits are the same: the model answers without looking",
-                f"all {z.flat[0]:.4g}",
-                "a dead ReLU before the last layer, a learning rate too high, or inputs that are "
-                "constant",
-            )
-        ]
-    share = float((np.abs(z) > SATURATED).mean())
+# --- logits ---------------------------------------------------------------------------------------
+
+BOTH = (Decisions.kind, Classes.kind)
+
+
+@probe("finite", BOTH, rank=13)
+def finite(batch: Batch) -> Iterator[Finding]:
+    """Whether logits are numbers."""
+    bad = ~np.isfinite(batch.logits)
+    if bad.any():
+        yield defect(
+            "logits are not finite",
+            f"{bad.mean():.2%} of them",
+            "find the step at which it began: jax.config.update('jax_debug_nans', True)",
+        )
+
+
+@probe("spread", BOTH, rank=23)
+def spread(batch: Batch) -> Iterator[Finding]:
+    """Whether logits differ."""
+    if np.ptp(batch.logits) < 1e-6:
+        yield defect(
+            "all logits are the same: the model answers without looking",
+            f"all {batch.logits.flat[0]:.4g}",
+            "a dead ReLU before the last layer, a learning rate too high, or inputs that are "
+            "constant",
+        )
+
+
+@probe("saturated", BOTH, rank=24)
+def saturated(batch: Batch) -> Iterator[Finding]:
+    """Whether sigmoids have a slope."""
+    if not np.isfinite(batch.logits).all() or np.ptp(batch.logits) < 1e-6:
+        return
+    share = float((np.abs(batch.logits) > SATURATED).mean())
     if share > 0.05:
-        return [
-            note(
-                "saturated",
-                "many logits are saturated: probabilities of 0 or 1, whose sigmoid has no slope",
-                f"{share:.1%} beyond +-{SATURATED:g}",
-                "regularise, or lower the learning rate; if they are wrong, look at the labels",
-            )
-        ]
-    return [ok("saturated", f"{share:.1%} of the logits beyond +-{SATURATED:g}")]
+        yield note(
+            "many logits are saturated: probabilities of 0 or 1, whose sigmoid has no slope",
+            f"{share:.1%} beyond +-{SATURATED:g}",
+            "regularise, or lower the learning rate; if they are wrong, look at the labels",
+        )
+    else:
+        yield ok(f"{share:.1%} of the logits beyond +-{SATURATED:g}")
 
 
-def _binary(z: np.ndarray, y: np.ndarray, beta: float) -> list[Finding]:
-    prevalence = float(y.mean())
-    if prevalence in (0.0, 1.0):
-        return [
-            Finding(
-                "prevalence",
-                f"there are no {'positives' if prevalence == 0 else 'negatives'} in it",
-                f"prevalence {prevalence:g} of {y.size}",
-                "take a larger batch, or stratified_batches",
-            )
-        ]
-    found: list[Finding] = []
-    number = int(y.sum())
-    text = f"{number} of {y.size} positive, {prevalence:.3%}"
-    found.append(
-        note(
-            "prevalence",
+# --- decisions ------------------------------------------------------------------------------------
+
+
+@probe("prevalence", (Decisions.kind,), rank=25)
+def prevalence(batch: Decisions) -> Iterator[Finding]:
+    """Whether there are positives, and how many."""
+    if not batch.compares:
+        yield defect(
+            f"there are no {'positives' if batch.prevalence == 0 else 'negatives'} in it",
+            f"prevalence {batch.prevalence:g} of {batch.y.size}",
+            "take a larger batch, or stratified_batches",
+        )
+        return
+    text = f"{batch.y.sum()} of {batch.y.size} positive, {batch.prevalence:.3%}"
+    if batch.prevalence < 0.02:
+        yield note(
             "positives are rare: accuracy says nothing, and few batches teach what they are",
             text,
             "judge by precision, recall and average precision",
         )
-        if prevalence < 0.02
-        else ok("prevalence", text)
-    )
-    if not np.isfinite(z).all():
-        return found
-    points = curve(z.astype(np.float32), y)
-    auc, best = float(roc_auc(points)), best_fbeta(points, beta=beta)
-    name = f"F{beta:g}"
-    at_half = _fbeta(z > 0, y, beta)
-    top, threshold = float(best.value), float(best.threshold)
-    probability = 1 / (1 + np.exp(-threshold))
-    if auc < 0.45:
-        found.append(
-            Finding(
-                "ranking",
-                "positives are ranked below negatives: labels or the sign of the loss are inverted",
-                f"ROC AUC {auc:.3f}",
-                "check which class is called 1",
-            )
+    else:
+        yield ok(text)
+
+
+@probe("ranking", (Decisions.kind,), rank=26)
+def ranking(batch: Decisions) -> Iterator[Finding]:
+    """Whether positives have larger logits."""
+    text = f"ROC AUC {batch.auc:.3f}"
+    if batch.auc < 0.45:
+        yield defect(
+            "positives are ranked below negatives: labels or the sign of the loss are inverted",
+            text,
+            "check which class is called 1",
         )
-    elif auc < 0.6:
-        found.append(
-            note(
-                "ranking",
-                "it has hardly learnt to tell them apart: no threshold and no loss of another "
-                "weight will help yet",
-                f"ROC AUC {auc:.3f}",
-                "train longer, look at the inputs and the learning rate first",
-            )
+    elif batch.auc < 0.6:
+        yield note(
+            "it has hardly learnt to tell them apart: no threshold and no loss of another "
+            "weight will help yet",
+            text,
+            "train longer, look at the inputs and the learning rate first",
         )
     else:
-        found.append(ok("ranking", f"ROC AUC {auc:.3f}"))
+        yield ok(text)
+
+
+@probe("threshold", (Decisions.kind,), rank=27)
+def threshold(batch: Decisions) -> Iterator[Finding]:
+    """Whether 1/2 is a sensible threshold."""
+    best = best_fbeta(batch.curve, beta=batch.beta)
+    chosen = batch.z > 0
+    at_half, top = _fbeta(chosen, batch.y, batch.beta), float(best.value)
     evidence = (
-        f"{name} {at_half:.3f} at p > 1/2, which predicts {(z > 0).mean():.2%} positive; "
-        f"{top:.3f} at p > {probability:.3g}"
+        f"F{batch.beta:g} {at_half:.3f} at p > 1/2, which predicts {chosen.mean():.2%} positive; "
+        f"{top:.3f} at p > {1 / (1 + np.exp(-float(best.threshold))):.3g}"
     )
-    if top - at_half > 0.05 and auc >= 0.6:
-        nothing = (z > 0).mean() < 0.1 * prevalence
-        found.append(
-            Finding(
-                "threshold",
-                (
-                    "at 1/2 it predicts next to nothing, although it has learnt: the threshold is "
-                    "wrong, not the model"
-                    if nothing
-                    else "1/2 is the wrong threshold"
-                ),
-                evidence,
-                "tune it on validation data (fit_threshold) before you change the loss",
-                "defect" if nothing else "note",
-            )
+    advice = "tune it on validation data (fit_threshold) before you change the loss"
+    if top - at_half <= 0.05 or batch.auc < 0.6:
+        yield ok(evidence)
+    elif chosen.mean() < 0.1 * batch.prevalence:
+        yield defect(
+            "at 1/2 it predicts next to nothing, although it has learnt: the threshold is "
+            "wrong, not the model",
+            evidence,
+            advice,
         )
     else:
-        found.append(ok("threshold", evidence))
-    p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-    mean = float(p.mean())
-    shift = mean / prevalence
-    text = f"mean probability {mean:.3g}, prevalence {prevalence:.3g}"
-    found.append(
-        note(
-            "prior",
-            f"it expects {'more' if shift > 1 else 'fewer'} positives than there are: a class "
-            "weight, resampling, or another class frequency than in training",
-            text,
-            "correct_prior, where the training's prior is known; estimate_prior, where it is not",
-        )
-        if not 2 / 3 < shift < 1.5
-        else ok("prior", text)
-    )
-    error = float(adaptive_calibration_error(p.astype(np.float32), y, bins=10))
-    text = f"calibration error {error:.3f} in ten bins of equal size"
-    found.append(
-        note(
-            "calibration",
-            "its probabilities are not frequencies",
-            text,
-            "decide by a tuned threshold; do not read them as risks",
-        )
-        if error > max(0.05, 0.5 * prevalence)
-        else ok("calibration", text)
-    )
-    return found
+        yield note("1/2 is the wrong threshold", evidence, advice)
 
 
 def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
@@ -179,71 +232,109 @@ def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
     return float((1 + beta**2) * tp / below) if below else 0.0
 
 
-def _classes(z: np.ndarray, y: np.ndarray) -> list[Finding]:
-    number = z.shape[1]
-    known = (y >= 0) & (y < number)
-    if not known.all():
-        z, y = z[known], y[known]
-    found: list[Finding] = []
-    if len(y) == 0:
-        return [Finding("prevalence", "no label names a class", "0 examples", "check the labels")]
-    share = np.bincount(y, minlength=number) / len(y)
+@probe("prior", (Decisions.kind,), rank=28)
+def prior(batch: Decisions) -> Iterator[Finding]:
+    """Whether it expects as many positives as there are."""
+    mean = float(batch.p.mean())
+    shift = mean / batch.prevalence
+    text = f"mean probability {mean:.3g}, prevalence {batch.prevalence:.3g}"
+    if 2 / 3 < shift < 1.5:
+        yield ok(text)
+    else:
+        yield note(
+            f"it expects {'more' if shift > 1 else 'fewer'} positives than there are: a class "
+            "weight, resampling, or another class frequency than in training",
+            text,
+            "correct_prior, where the training's prior is known; estimate_prior, where it is not",
+        )
+
+
+@probe("calibration", (Decisions.kind,), rank=29)
+def calibration(batch: Decisions) -> Iterator[Finding]:
+    """Whether its probabilities are frequencies."""
+    error = float(adaptive_calibration_error(batch.p.astype(np.float32), batch.y, bins=10))
+    text = f"calibration error {error:.3f} in ten bins of equal size"
+    most = max(0.05, 0.5 * batch.prevalence)
+    yield _calibrated(error, most, text, "decide by a tuned threshold; do not read them as risks")
+
+
+def _calibrated(error: float, most: float, text: str, advice: str) -> Finding:
+    return note("its probabilities are not frequencies", text, advice) if error > most else ok(text)
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+
+@probe("prevalence", (Classes.kind,), rank=25)
+def class_prevalence(batch: Classes) -> Iterator[Finding]:
+    """Whether all classes occur, and how often."""
+    share = batch.share
+    if not batch.compares:
+        yield defect("no label names a class", "0 examples", "check the labels")
+        return
     absent = np.flatnonzero(share == 0)
     rarest = int(np.where(share > 0, share, 2.0).argmin())
     text = f"class {rarest} is {share[rarest]:.2%}, class {share.argmax()} {share.max():.2%}"
-    found.append(
-        note(
-            "prevalence",
+    if absent.size:
+        yield note(
             f"classes {', '.join(map(str, absent[:8]))} do not occur",
             text,
             "a larger batch, or stratified_batches",
         )
-        if absent.size
-        else ok("prevalence", text)
+    else:
+        yield ok(text)
+
+
+@probe("ranking", (Classes.kind,), rank=26)
+def class_ranking(batch: Classes) -> Iterator[Finding]:
+    """Whether it is better than the most frequent class."""
+    accuracy, most = float(batch.right.mean()), batch.share.max()
+    text = f"accuracy {accuracy:.3f}, always class {batch.share.argmax()} {most:.3f}"
+    if accuracy > most + 1e-9:
+        yield ok(text)
+    else:
+        yield note("it is no better than the most frequent class", text, "train longer first")
+
+
+@probe("threshold", (Classes.kind,), rank=27)
+def class_threshold(batch: Classes) -> Iterator[Finding]:
+    """Whether every class is found."""
+    recalls = {c: batch.right[batch.y == c].mean() for c in np.flatnonzero(batch.share)}
+    worst = min(recalls, key=recalls.__getitem__)
+    text = (
+        f"recall {recalls[worst]:.2f} of class {worst} ({batch.share[worst]:.2%} of the examples)"
     )
-    if not np.isfinite(z).all():
-        return found
-    predicted = z.argmax(1)
-    recall = np.array(
-        [(predicted[y == c] == c).mean() if share[c] else np.nan for c in range(number)]
-    )
-    accuracy, worst = float((predicted == y).mean()), int(np.nanargmin(recall))
-    text = f"accuracy {accuracy:.3f}, always class {share.argmax()} {share.max():.3f}"
-    found.append(
-        note("ranking", "it is no better than the most frequent class", text, "train longer first")
-        if accuracy <= share.max() + 1e-9
-        else ok("ranking", text)
-    )
-    text = f"recall {recall[worst]:.2f} of class {worst} ({share[worst]:.2%} of the examples)"
-    found.append(
-        note(
-            "threshold",
+    if recalls[worst] < 0.5 * np.mean(list(recalls.values())):
+        yield note(
             f"class {worst} is hardly ever found",
             text,
             "shift the logits by the class frequencies (correct_class_priors), before the loss",
         )
-        if recall[worst] < 0.5 * np.nanmean(recall)
-        else ok("threshold", text)
-    )
-    p = np.exp(z - z.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    shift = np.abs(np.log((p.mean(0) + 1e-6) / (share + 1e-6)))
-    shift[share == 0] = 0.0
+    else:
+        yield ok(text)
+
+
+@probe("prior", (Classes.kind,), rank=28)
+def class_prior(batch: Classes) -> Iterator[Finding]:
+    """Whether it expects the class frequencies that there are."""
+    mean, share = batch.p.mean(0), batch.share
+    shift = np.where(share > 0, np.abs(np.log((mean + 1e-6) / (share + 1e-6))), 0.0)
     c = int(shift.argmax())
-    text = f"class {c}: mean probability {p[:, c].mean():.3g}, share {share[c]:.3g}"
-    found.append(
-        note("prior", "it expects other class frequencies than there are", text,
-             "correct_class_priors, estimate_class_priors")
-        if shift[c] > np.log(1.5)
-        else ok("prior", text)
-    )  # fmt: skip
-    right = predicted == y
-    error = float(adaptive_calibration_error(p.max(1).astype(np.float32), right, bins=10))
+    text = f"class {c}: mean probability {mean[c]:.3g}, share {share[c]:.3g}"
+    if shift[c] <= np.log(1.5):
+        yield ok(text)
+    else:
+        yield note(
+            "it expects other class frequencies than there are",
+            text,
+            "correct_class_priors, estimate_class_priors",
+        )
+
+
+@probe("calibration", (Classes.kind,), rank=29)
+def class_calibration(batch: Classes) -> Iterator[Finding]:
+    """Whether the probability of the top class is a frequency."""
+    top = batch.p.max(1).astype(np.float32)
+    error = float(adaptive_calibration_error(top, batch.right, bins=10))
     text = f"calibration error {error:.3f} of the top class, in ten bins of equal size"
-    found.append(
-        note("calibration", "its probabilities are not frequencies", text,
-             "do not read them as risks")
-        if error > 0.05
-        else ok("calibration", text)
-    )  # fmt: skip
-    return found
+    yield _calibrated(error, 0.05, text, "do not read them as risks")

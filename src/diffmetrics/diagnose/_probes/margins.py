@@ -6,14 +6,17 @@ the logit of a negative, or the true class's logit less its rival's.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-from diffmetrics.diagnose._forms import CLASSES
-from diffmetrics.diagnose._report import Finding, note, ok
+from diffmetrics.diagnose._forms import CLASSIFYING, Group
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
 
 MARGINS = np.array(
@@ -29,104 +32,112 @@ class Profile(NamedTuple):
     `slope` is that of the loss in the margin: negative where the loss pulls to the right side.
     """
 
-    name: str
+    group: Group
     value: np.ndarray
     slope: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.group.name
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is no slope at any margin."""
+        return not np.nanmax(np.abs(self.slope)) > 0
+
+    @property
+    def size(self) -> np.ndarray:
+        """The slope's size, of which the largest is 1."""
+        return np.abs(self.slope) / max(np.nanmax(np.abs(self.slope)), 1e-300)
+
+    def at(self, margin: float) -> float:
+        """The slope's size at a margin, of its largest."""
+        return float(self.size[np.searchsorted(MARGINS, margin)])
 
 
 @functools.lru_cache(4)
 def profiles(subject: Subject) -> tuple[Profile, ...]:
     """A profile of each class."""
-    form, y = subject.form, subject.form.targets()
-    if form.kind != "multiclass":
-        found = []
-        for name, group in (("positive", y == 1), ("negative", y == 0)):
-            side = np.where(y == 1, 1.0, -1.0)
-            z = np.where(group, MARGINS.reshape(-1, *[1] * y.ndim), 1.0) * side
-            value, gradient = subject.measure(z, y)
-            slope = (gradient * side * group).reshape(len(z), -1).sum(1)
-            found.append(Profile(name, value, slope))
-        return tuple(found)
-    true = np.arange(form.examples) % CLASSES
-    found = []
-    for c in range(CLASSES):
-        z = np.stack([class_logits(true, np.where(true == c, m, 1.0)) for m in MARGINS])
-        value, gradient = subject.measure(z, y)
-        pull = np.take_along_axis(
-            gradient, np.broadcast_to(true[:, None], (len(z), len(true), 1)), 2
-        )
-        found.append(Profile(f"class {c}", value, (pull[..., 0] * (true == c)).sum(1)))
-    return tuple(found)
+    return tuple(_profile(subject, group, MARGINS) for group in subject.form.groups())
 
 
-def class_logits(true: np.ndarray, margin: np.ndarray) -> np.ndarray:
-    """Logits in which the true class leads its rival, the next one, by `margin`."""
-    z = np.full((len(true), CLASSES), -8.0)
-    rows = np.arange(len(true))
-    z[rows, (true + 1) % CLASSES] = -margin / 2
-    z[rows, true] = margin / 2
-    return z
+def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
+    value, gradient = subject.measure(subject.form.at_margins(margins, group))
+    slope = (subject.form.in_margin(gradient) * group.members).reshape(len(margins), -1).sum(1)
+    return Profile(group, value, slope)
 
 
-def alive(subject: Subject) -> list[Finding]:
+# --- a gradient where it is wanted ----------------------------------------------------------------
+
+
+@probe("alive", CLASSIFYING, rank=12)
+def alive(subject: Subject) -> Iterator[Finding]:
     """Where a wrong prediction gets no gradient, and why."""
-    found: list[Finding] = []
+    found = _merged(_not_alive(subject))
+    yield from found
+    if all(f.status == "note" for f in found):
+        least = min(p.at(-10.0) for p in profiles(subject))
+        yield ok(f"at margin -10 {least:.2g} of the largest gradient or more")
+
+
+def _not_alive(subject: Subject) -> Iterator[Finding]:
     everyone = profiles(subject)
-    silent = [p for p in everyone if not np.nanmax(np.abs(p.slope)) > 0]
+    silent = [p for p in everyone if p.silent]
+    moving = [p for p in everyone if not p.silent]
     if silent:
-        found.append(_silent(subject, silent))
-    rectified = not silent and _rectified(everyone)
-    if rectified:
-        found.append(
-            Finding(
-                "alive",
-                "a ReLU stands in front of the loss: below logit 0 nothing has a gradient",
-                "gradient is exactly 0 for every positive and every negative with a logit below 0",
-                "let the last layer be linear: logits have a sign",
-            )
+        yield _silent(subject, silent)
+    elif _rectified(subject):
+        yield defect(
+            "a ReLU stands in front of the loss: below logit 0 nothing has a gradient",
+            "gradient is exactly 0 for every positive and every negative with a logit below 0",
+            "let the last layer be linear: logits have a sign",
         )
-    moving = [p for p in everyone if not rectified and not any(p is s for s in silent)]
-    found += _focused(moving)
+        return
+    yield from _focused(moving)
     for profile in moving:
-        found += _dead(subject, profile)
-    merged = _merged(found)
-    if all(f.status == "note" for f in merged):
-        least = min(_ratio(p, -10.0) for p in everyone)
-        merged.append(ok("alive", f"at margin -10 {least:.2g} of the largest gradient or more"))
-    return merged
+        yield from _dead(subject, profile)
+
+
+def _merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of one cause as one, with the evidence of all."""
+    by_cause: dict[str, Finding] = {}
+    for f in findings:
+        before = by_cause.get(f.cause)
+        if before is None:
+            by_cause[f.cause] = f
+        elif before.evidence.count(";") < 3:
+            more = f"{before.evidence}; {f.evidence}"
+            by_cause[f.cause] = dataclasses.replace(f, evidence=more)
+    return list(by_cause.values())
 
 
 def _silent(subject: Subject, silent: list[Profile]) -> Finding:
+    """Why a class has no gradient at all."""
     names = " and ".join(p.name for p in silent)
     value = silent[0].value
     evidence = f"{names}: gradient exactly 0 at every margin from -100 to 8"
-    constant = np.ptp(value) <= 1e-6 * (1 + abs(value[0]))
-    if constant:
+    if np.ptp(value) <= 1e-6 * (1 + abs(value[0])):
         evidence += f", loss constant {value[0]:.3g}"
     if len(silent) == len(profiles(subject)):
-        return Finding(
-            "alive",
+        return defect(
             "it has no gradient at all: a comparison, argmax, rounding or stop_gradient ends it",
             evidence,
             "replace the step by a sigmoid or softmax: diffmetrics.score_loss does so for any",
         )
-    if subject.form.kind == "multiclass":
-        return Finding(
-            "alive",
+    if not subject.form.decides:
+        return defect(
             f"{names} never moves: the loss leaves it out",
             evidence,
             "check include_background, ignored ids and zero class weights",
         )
     if _signed(subject):
-        return Finding(
-            "alive",
+        return defect(
             "it expects labels -1 and +1: with 0 and 1 the hinge of a negative is flat",
             evidence + "; with labels -1 and +1 both classes learn",
             "pass 2 * labels - 1, or use diffmetrics.hinge_loss, which takes 0 and 1",
         )
     if separable(subject) and _is_own_ratio(subject):
-        return Finding(
-            "alive",
+        return defect(
             "every element is a ratio of its own, as if summed over an axis of size one: the "
             "intersection of a negative is 0 whatever is predicted, so nothing opposes a false "
             "alarm and all becomes positive",
@@ -134,146 +145,123 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             "sum over the pixels (all axes but the batch, or all) before dividing: "
             "diffmetrics.jaccard_loss(logits, labels)",
         )
-    return Finding(
-        "alive",
+    return (defect if separable(subject) else note)(
         f"no {names} matters to it, as in a bare recall or precision of one side",
         evidence,
         "add the other kind of error: F-beta, Dice, or a cross-entropy",
-        "defect" if separable(subject) else "note",
     )
 
 
 def _signed(subject: Subject) -> bool:
-    y = subject.form.targets()
-    side = 2.0 * y - 1.0
-    value, gradient = subject.measure(np.stack([-0.5 * side]), side)
+    """Whether it learns of labels -1 and +1."""
+    side = subject.form.sides()
+    value, gradient = subject.measure(-0.5 * side[None], side)
     return bool(np.isfinite(value[0]) and (gradient[0] * side < 0).all())
 
 
 def _is_own_ratio(subject: Subject) -> bool:
     """Whether a positive's loss falls from its largest to 0 as 1 - p or 1 - 2p / (1 + p) do."""
-    form, y = subject.form, subject.form.targets()
+    y = subject.form.targets()
     p = np.array([0.1, 0.3, 0.5, 0.7, 0.9, 0.999])
     z = np.where(y == 1, np.log(p / (1 - p)).reshape(-1, *[1] * y.ndim), -3.0)
     value = subject.measure(z, y).value
     share = (value - value[-1]) / (y == 1).mean()
-    return any(
-        np.allclose(share, expected, atol=0.03)
-        for expected in (1 - p, 1 - 2 * p / (1 + p), 1 - (2 * p + 1) / (p + 2))
-    ) and form.kind in ("binary", "multilabel")
+    ratios = (1 - p, 1 - 2 * p / (1 + p), 1 - (2 * p + 1) / (p + 2))
+    return any(np.allclose(share, expected, atol=0.03) for expected in ratios)
 
 
-def _rectified(everyone: tuple[Profile, ...]) -> bool:
+def _rectified(subject: Subject) -> bool:
     """No gradient wherever the logit is negative, for the wrong and the right class alike."""
-    if {p.name for p in everyone} != {"positive", "negative"}:
+    if not subject.form.decides:
         return False
-    positive, negative = everyone
+    positive, negative = profiles(subject)
     below, above = MARGINS < 0, MARGINS > 0
     return bool(
         (positive.slope[below] == 0).all()
         and (negative.slope[above] == 0).all()
         and (negative.slope[WRONG] != 0).any()
-        and (positive.slope[(MARGINS > 0) & (MARGINS < 1)] != 0).any()
+        and (positive.slope[above & (MARGINS < 1)] != 0).any()
     )
 
 
-def _ratio(profile: Profile, margin: float) -> float:
-    size = np.abs(profile.slope)
-    return float(size[np.searchsorted(MARGINS, margin)] / max(np.nanmax(size), 1e-300))
-
-
-def _dead(subject: Subject, profile: Profile) -> list[Finding]:
-    size = np.abs(profile.slope) / np.nanmax(np.abs(profile.slope))
-    wrong = np.flatnonzero(WRONG)[::-1]  # from 0 outwards
-    zero = size[wrong] <= 1e-3 * size[wrong].max()
-    exactly = size[wrong] == 0
-    # A clip lets gradients be as large as ever, and then there are none.
-    strong = [i for i in wrong if -30.0 < MARGINS[i] <= -4.0 and size[i] > 0.25]
-    last, first = (MARGINS[min(strong) - i] if strong else 0.0 for i in (0, 1))
-    # A gradient of a probability falls with its logarithm, a clipped one at once.
-    abrupt = strong and size[min(strong) - 1] < 0.2 * math.exp(first - last) * size[min(strong)]
-    if abrupt and zero[-1]:
-        epsilon = _clip(subject, profile, float(first), float(last))
-        return [
-            Finding(
-                "alive",
-                "probabilities are clipped: beyond the clip a confidently wrong prediction gets no "
-                "gradient, and never comes back",
-                f"{profile.name}: at margin {last:g} the gradient is {size[min(strong)]:.2g} of "
-                f"its largest, from {first:g} on it is gone: a clip at about {epsilon:.0e}",
-                "compute from logits (log_sigmoid, log_softmax), which needs no clip",
-            )
-        ]
-    beyond = wrong[exactly]
-    edge = wrong[~exactly].min() if not exactly.all() else np.searchsorted(MARGINS, 0.0)
-    # A slope that dies away in the last digit of float32 has not been cut off.
-    if exactly[-1] and size[edge] > 1e-4:
-        return [
-            Finding(
-                "alive",
-                "it is flat for wrong predictions: a ramp, a clip or a ReLU ends their gradient",
-                f"{profile.name}: gradient exactly 0 at margins -30 to {MARGINS[max(beyond)]:.3g}",
-                "an example that starts there is never corrected; take a loss that keeps its slope",
-            )
-        ]
-    found: list[Finding] = []
-    at = {m: size[np.searchsorted(MARGINS, m)] for m in (-1e-3, 0.0)}
-    if at[0.0] == 0 and at[-1e-3] > 0.01:
-        found.append(
-            Finding(
-                "alive",
-                "it has no gradient at exactly 0, where an output layer of zeros starts",
-                f"{profile.name}: gradient 0 at margin 0, {at[-1e-3]:.2g} of the largest at -0.001",
-                "choose the slope at the kink (>= instead of >), or start from random weights",
-            )
+def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
+    """Where the gradient of a class ends, or dies away."""
+    end = _clipped(subject, profile) or _flat(profile)
+    if end:
+        yield end
+        return
+    near = profile.at(-1e-3)
+    if profile.at(0.0) == 0 and near > 0.01:
+        yield defect(
+            "it has no gradient at exactly 0, where an output layer of zeros starts",
+            f"{profile.name}: gradient 0 at margin 0, {near:.2g} of the largest at -0.001",
+            "choose the slope at the kink (>= instead of >), or start from random weights",
         )
-    ten = _ratio(profile, -10.0)
+    ten = profile.at(-10.0)
     if ten < 0.01:
-        found.append(
-            note(
-                "alive",
-                "it saturates: what is confidently wrong hardly moves",
-                f"{profile.name}: at margin -10 {ten:.1g} of the largest gradient",
-                "start from a cautious model, or add a cross-entropy, whose gradient stays",
-            )
+        yield note(
+            "it saturates: what is confidently wrong hardly moves",
+            f"{profile.name}: at margin -10 {ten:.1g} of the largest gradient",
+            "start from a cautious model, or add a cross-entropy, whose gradient stays",
         )
     right = (MARGINS > 0) & (MARGINS <= 0.25)
-    if (size[right] == 0).all() and not offset_free(subject):
-        found.append(
-            note(
-                "alive",
-                "it stops at the boundary: right by a hair is good enough",
-                f"{profile.name}: gradient exactly 0 from margin 0.001 on",
-                "ask for a margin",
-            )
+    if (profile.slope[right] == 0).all() and not offset_free(subject):
+        yield note(
+            "it stops at the boundary: right by a hair is good enough",
+            f"{profile.name}: gradient exactly 0 from margin 0.001 on",
+            "ask for a margin",
         )
-    return found
 
 
-def _clip(subject: Subject, profile: Profile, first: float, last: float) -> float:
+def _clipped(subject: Subject, profile: Profile) -> Finding | None:
+    """A clip lets gradients be as large as ever, and then there are none."""
+    size = profile.size
+    strong = np.flatnonzero((MARGINS > -30.0) & (MARGINS <= -4.0) & (size > 0.25))
+    gone = size[WRONG][0] <= 1e-3 * size[WRONG].max()
+    if not (strong.size and gone):
+        return None
+    (first, last), (after, before) = (x[strong[0] - 1 : strong[0] + 1] for x in (MARGINS, size))
+    # A gradient of a probability falls with its logarithm, a clipped one at once.
+    if not after < 0.2 * math.exp(first - last) * before:
+        return None
+    epsilon = _clip(subject, profile.group, first, last)
+    return defect(
+        "probabilities are clipped: beyond the clip a confidently wrong prediction gets no "
+        "gradient, and never comes back",
+        f"{profile.name}: at margin {last:g} the gradient is {before:.2g} of "
+        f"its largest, from {first:g} on it is gone: a clip at about {epsilon:.0e}",
+        "compute from logits (log_sigmoid, log_softmax), which needs no clip",
+    )
+
+
+def _clip(subject: Subject, group: Group, first: float, last: float) -> float:
     """The probability at which the gradient ends, somewhere between two margins."""
-    form, y = subject.form, subject.form.targets()
     margins = np.linspace(last, first, 64)
-    if form.kind == "multiclass":
-        true = np.arange(form.examples) % CLASSES
-        own = true == int(profile.name[-1])
-        z = np.stack([class_logits(true, np.where(own, m, 1.0)) for m in margins])
-        size = np.abs(subject.measure(z, y).gradient * own[:, None]).reshape(64, -1).max(1)
-    else:
-        group, side = y == (profile.name == "positive"), np.where(y == 1, 1.0, -1.0)
-        z = np.where(group, margins.reshape(-1, *[1] * y.ndim), 1.0) * side
-        size = np.abs(subject.measure(z, y).gradient * group).reshape(64, -1).max(1)
+    size = np.abs(_profile(subject, group, margins).slope)
     ends = int(np.argmax(size <= 0.05 * size[0]))
     return 1.0 / (1.0 + math.exp(-margins[ends]))
 
 
-def _focused(everyone: list[Profile]) -> list[Finding]:
+def _flat(profile: Profile) -> Finding | None:
+    """A gradient that has been cut off, and has not died away in the last digit of float32."""
+    zero = np.flatnonzero(WRONG & (profile.size == 0))
+    moving = np.flatnonzero(WRONG & (profile.size > 0))
+    edge = moving[0] if moving.size else np.searchsorted(MARGINS, 0.0)
+    if not (profile.at(-30.0) == 0 and profile.size[edge] > 1e-4):
+        return None
+    return defect(
+        "it is flat for wrong predictions: a ramp, a clip or a ReLU ends their gradient",
+        f"{profile.name}: gradient exactly 0 at margins -30 to {MARGINS[zero[-1]]:.3g}",
+        "an example that starts there is never corrected; take a loss that keeps its slope",
+    )
+
+
+def _focused(everyone: list[Profile]) -> Iterator[Finding]:
     """How much less a prediction on the right side weighs than one on the wrong side."""
     gammas, evidence = [], []
     for profile in everyone:
-        size = np.abs(profile.slope)
-        right, left, middle = (size[np.searchsorted(MARGINS, m)] for m in (0.847, -0.847, 0.0))
-        if not (left > 0 and right > 0) or middle > 0.25 * size.max():
+        right, left, middle = (profile.at(m) for m in (0.847, -0.847, 0.0))
+        if not (left > 0 and right > 0) or middle > 0.25:
             continue
         # In (p / (1 - p)) of 0.3 / 0.7, of which a cross-entropy has the first power, focal more.
         gammas.append(math.log(right / left) / math.log(3 / 7) - 1.0)
@@ -285,194 +273,101 @@ def _focused(everyone: list[Profile]) -> list[Finding]:
         + f" (cross-entropy 0.43, focal with gamma {gamma:.1f} as little)"
     )
     if gamma > 4.5:
-        return [
-            Finding(
-                "alive",
-                "it loses interest as soon as a prediction is on the right side of 1/2: a "
-                f"focusing exponent of about {gamma:.0f} leaves all in the middle",
-                text,
-                "lower gamma to 2 or less",
-            )
-        ]
-    if gamma > 2.5:
-        return [
-            note(
-                "alive",
-                f"it focuses strongly on wrong predictions, as gamma {gamma:.1f} does",
-                text,
-                "probabilities stay closer to 1/2 than they should: tune the threshold",
-            )
-        ]
-    return []
+        yield defect(
+            "it loses interest as soon as a prediction is on the right side of 1/2: a "
+            f"focusing exponent of about {gamma:.0f} leaves all in the middle",
+            text,
+            "lower gamma to 2 or less",
+        )
+    elif gamma > 2.5:
+        yield note(
+            f"it focuses strongly on wrong predictions, as gamma {gamma:.1f} does",
+            text,
+            "probabilities stay closer to 1/2 than they should: tune the threshold",
+        )
 
 
-def _merged(findings: list[Finding]) -> list[Finding]:
-    """Findings of one cause as one, with the evidence of all."""
-    by_cause: dict[str, Finding] = {}
-    for f in findings:
-        before = by_cause.get(f.cause)
-        if before is None:
-            by_cause[f.cause] = f
-        elif before.evidence.count(";") < 3:
-            more = f"{before.evidence}; {f.evidence}"
-            by_cause[f.cause] = Finding(f.probe, f.cause, more, f.advice, f.status)
-    return list(by_cause.values())
+# --- to which side, and without jumps -------------------------------------------------------------
 
 
-def direction(subject: Subject) -> list[Finding]:
+@probe("direction", CLASSIFYING, rank=6)
+def direction(subject: Subject) -> Iterator[Finding]:
     """Whether every prediction is pulled to its own side."""
     wrong, back = [], []
     for profile in profiles(subject):
-        top = np.nanmax(np.abs(profile.slope))
-        up = MARGINS[profile.slope > 1e-4 * top] if top > 0 else MARGINS[:0]
+        up = MARGINS[profile.slope > 1e-4 * np.nanmax(np.abs(profile.slope))]
         near = up[(up >= -30.0) & (up < 0.0)]
         if near.size:
             wrong.append(f"{profile.name}: at margins {_span(near)}")
         elif up.size:
             back.append(f"{profile.name}: at margins {_span(up)}")
+    both = len(wrong) == len(profiles(subject))
     if wrong:
-        both = len(wrong) == len(profiles(subject))
-        return [
-            Finding(
-                "direction",
-                "it pulls predictions to the wrong side"
-                + (": the sign of the loss, or of the labels, is turned round" if both else ""),
-                "the loss rises as the margin rises, for " + "; ".join(wrong),
-                "minimise 1 - score, not the score; and check which class is called 1",
-            )
-        ]
-    if back:
-        return [
-            note(
-                "direction",
-                "it pulls back predictions that are more right than it asks for",
-                "the loss rises with the margin, for " + "; ".join(back),
-                "fine for a margin that is meant; a squared error of logits wants a sigmoid first",
-            )
-        ]
-    return [ok("direction", "raising the right side's logit lowers the loss, for every class")]
+        yield defect(
+            "it pulls predictions to the wrong side"
+            + (": the sign of the loss, or of the labels, is turned round" if both else ""),
+            "the loss rises as the margin rises, for " + "; ".join(wrong),
+            "minimise 1 - score, not the score; and check which class is called 1",
+        )
+    elif back:
+        yield note(
+            "it pulls back predictions that are more right than it asks for",
+            "the loss rises with the margin, for " + "; ".join(back),
+            "fine for a margin that is meant; a squared error of logits wants a sigmoid first",
+        )
+    else:
+        yield ok("raising the right side's logit lowers the loss, for every class")
 
 
 def _span(margins: np.ndarray) -> str:
-    return (
-        f"{margins.min():.3g} to {margins.max():.3g}" if margins.size > 1 else f"{margins[0]:.3g}"
-    )
+    ends = f"{margins.min():.3g} to {margins.max():.3g}"
+    return ends if margins.size > 1 else f"{margins[0]:.3g}"
+
+
+NEAR = np.array([-0.1, -1e-3, 0.0, 1e-3, 0.1])
 
 
 @functools.lru_cache(4)
 def jumps(subject: Subject) -> tuple[str, ...]:
     """Where the loss jumps as the decision changes, between any two classes."""
-    form, y = subject.form, subject.form.targets()
-    near = np.array([-0.1, -1e-3, 0.0, 1e-3, 0.1])
-    rows, names = [], []
-    if form.kind == "multiclass":
-        true = np.arange(form.examples) % CLASSES
-        for one in range(CLASSES):
-            for rival in (c for c in range(CLASSES) if c != one):
-                names.append(f"class {one} against {rival}")
-                z = class_logits(true, np.ones(len(true)))
-                z = np.where((true == one)[:, None], -8.0, z)
-                z = np.repeat(z[None], len(near), 0)
-                z[:, true == one, one] = near[:, None] / 2
-                z[:, true == one, rival] = -near[:, None] / 2
-                rows.append(z)
-    else:
-        side = np.where(y == 1, 1.0, -1.0)
-        for name, group in (("positive", y == 1), ("negative", y == 0)):
-            names.append(name)
-            rows.append(np.where(group, near.reshape(-1, *[1] * y.ndim), 1.0) * side)
-    value, gradient = subject.measure(np.concatenate(rows), y)
+    groups = subject.form.contests()
+    rows = np.concatenate([subject.form.at_margins(NEAR, group) for group in groups])
+    value, gradient = subject.measure(rows)
+    steep = np.abs(gradient).reshape(len(groups), len(NEAR), -1).sum(2)
     found = []
-    steep = np.abs(gradient).reshape(len(value), -1).sum(1)
-    for name, v, g in zip(names, value.reshape(-1, 5), steep.reshape(-1, 5), strict=True):
+    for group, v, g in zip(groups, value.reshape(-1, len(NEAR)), steep, strict=True):
         expected = 2e-3 * max(g.max(), np.abs(v[0] - v[1]) / 0.099, np.abs(v[4] - v[3]) / 0.099)
         if g.max() > 0 and abs(v[1] - v[3]) > 10 * expected + 1e-6:
             tie = f", {v[2]:.4g} at a tie" if v[2] > max(v[1], v[3]) * 1.0001 else ""
-            found.append(f"{name}: {v[1]:.4g} just before, {v[3]:.4g} just after{tie}")
+            found.append(f"{group.name}: {v[1]:.4g} just before, {v[3]:.4g} just after{tie}")
     return tuple(found)
 
 
-def continuity(subject: Subject) -> list[Finding]:
+@probe("continuity", CLASSIFYING, rank=8)
+def continuity(subject: Subject) -> Iterator[Finding]:
     """Whether the loss jumps where the decision changes."""
     found = jumps(subject)
     if not found:
-        return [ok("continuity", "no jump where the decision changes")]
-    return [
-        Finding(
-            "continuity",
-            "the loss jumps where the decision changes: an argmax or comparison inside it switches "
-            "a weight, which has no gradient of its own and is off once the decision is right",
-            "; ".join(found[:2]),
-            "weight by the probabilities instead: expected_cost_loss, cost_sensitive_cross_entropy",
-        )
-    ]
+        yield ok("no jump where the decision changes")
+        return
+    yield defect(
+        "the loss jumps where the decision changes: an argmax or comparison inside it switches "
+        "a weight, which has no gradient of its own and is off once the decision is right",
+        "; ".join(found[:2]),
+        "weight by the probabilities instead: expected_cost_loss, cost_sensitive_cross_entropy",
+    )
 
 
-@functools.lru_cache(4)
-def mixing(subject: Subject) -> tuple[float, float, float, float]:
-    """How far the loss of a batch is from the mean over its halves, in value and gradient.
-
-    Of the batch (a, b) with halves as batches (a, a) and (b, b), of one shape for one compilation.
-    Returns whole, mean of halves, error of the gradient, and its cosine.
-    """
-    form = subject.form
-    z, y = form.predictions(1), form.targets()
-    half = form.examples // 2
-    first, second = np.arange(half), np.arange(half, 2 * half)
-    if form.labels in ("binary",) and form.kind in ("binary", "multilabel"):
-        y = np.where(_block(form, half), form.positives(1), form.positives(2))
-    zs, ys = [], []
-    for order in (np.r_[first, second], np.r_[first, first], np.r_[second, second]):
-        zs.append(np.take(z, order, form.axis))
-        ys.append(np.take(y, order, 0))
-    value, gradient = subject.measure(np.stack(zs), np.stack(ys))
-    parts = []
-    for g in gradient[1:]:
-        a, b = np.split(g, 2, form.axis)
-        parts.append((a + b) / 2)
-    mean = np.concatenate(parts, form.axis)
-    norms = np.linalg.norm(gradient[0]), np.linalg.norm(mean)
-    error = float(np.linalg.norm(gradient[0] - mean) / max(norms[0], 1e-30))
-    cosine = float((gradient[0] * mean).sum() / max(norms[0] * norms[1], 1e-30))
-    return float(value[0]), float(value[1:].mean()), error, cosine
-
-
-def _block(form: Any, half: int) -> np.ndarray:
-    return (np.arange(form.examples) < half).reshape(-1, *[1] * (len(form.shape) - 1))
-
-
-def additive(subject: Subject) -> bool:
-    """Whether the loss of a batch is a mean (or sum) over its examples."""
-    whole, halves, error, _ = mixing(subject)
-    return abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and error < 1e-3
-
-
-def decomposable(subject: Subject) -> list[Finding]:
-    """Whether gradient accumulation and means over devices are exact."""
-    whole, halves, error, cosine = mixing(subject)
-    if additive(subject):
-        return [ok("decomposable", "the loss of a batch is the mean over its halves")]
-    return [
-        note(
-            "decomposable",
-            "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
-            f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by "
-            f"{error:.0%}, cosine {cosine:.3f}",
-            "sum its counts first and divide once, see docs/microbatches.md",
-        )
-    ]
+# --- what an element has to do with the others ----------------------------------------------------
 
 
 @functools.lru_cache(4)
 def separable(subject: Subject) -> bool:
     """Whether the gradient of an element depends on that element and its label alone."""
-    form, y = subject.form, subject.form.targets()
-    z = form.predictions(1)
-    mask = np.random.default_rng(8).random(form.examples if form.kind == "multiclass" else z.shape)
-    kept = (mask < 0.5)[:, None] if form.kind == "multiclass" else mask < 0.5
-    here, there = (
-        subject.measure(np.stack([z, np.where(kept, z, z[::-1] + 0.5)]), y).gradient * kept
-    )
+    z = subject.form.predictions(1)
+    kept = np.random.default_rng(8).random(subject.form.elements) < 0.5
+    kept = kept.reshape(*kept.shape, *[1] * (z.ndim - kept.ndim))
+    here, there = subject.measure(np.stack([z, np.where(kept, z, z[::-1] + 0.5)])).gradient * kept
     return bool(np.linalg.norm(here - there) < 1e-3 * np.linalg.norm(here))
 
 

@@ -1,203 +1,227 @@
-"""Probes of a loss on a batch of the user's, in its shapes and with its numbers."""
+"""Probes of a loss on a batch of the user's, in its shapes and with its numbers.
+
+They ask what the probes of made-up batches ask, but there is one batch, of whatever it holds, and
+what was seen in it is all there is to say.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._probes.contracts import intermediate_shapes
-from diffmetrics.diagnose._forms import CONCRETE, Loss, labels_lead, quiet, required, total
-from diffmetrics.diagnose._report import Finding, note, ok
+from diffmetrics.diagnose._forms import OWN
+from diffmetrics.diagnose._probes.contracts import (
+    BLIND,
+    intermediate_shapes,
+    not_compiled,
+    of_the_whole,
+)  # fmt: skip
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
+from diffmetrics.diagnose._subject import OwnBatch
 
 
-def probe(loss: Loss, predictions: Any, labels: Any) -> tuple[str, list[Finding]]:
-    """How the loss was called, and what was found.
+class Seen(NamedTuple):
+    """Value of a batch, and its gradient in every array of the predictions."""
 
-    Raises:
-      Exception: whatever the loss raises on this batch.
-    """
-    lead = labels_lead(required(loss))
-    z = jax.tree.map(jnp.asarray, predictions)
-    y = jnp.asarray(labels)
-    first = jax.tree.leaves(z)[0]
-    words = f"predictions {_shapes(z)}, labels {y.shape} {y.dtype}"
+    value: float
+    slopes: list[np.ndarray]
 
-    def scalar(z: Any, y: Any) -> Any:
-        return total(loss(y, z) if lead else loss(z, y))
+    @property
+    def finite(self) -> bool:
+        """Whether all of it is."""
+        return bool(np.isfinite([self.value, self.size]).all())
 
-    found: list[Finding] = []
-    differentiate: Any = jax.value_and_grad(scalar)
-    try:
-        with quiet():
-            trace = jax.make_jaxpr(scalar)(z, y)
-        differentiate = jax.jit(differentiate)
-        found += _outer(trace, first, y)
-    except CONCRETE as error:
-        found.append(
-            Finding(
-                "jit",
-                "it cannot be compiled: it looks at values while being traced",
-                f"{type(error).__name__}",
-                "check shapes only, replace `if` on values by jnp.where",
-            )
-        )
-    with quiet():
-        value, gradient = differentiate(z, y)
-    value, slopes = float(value), [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)]
-    found += _finite(value, slopes)
-    if all(f.status == "ok" for f in found if f.probe == "finite"):
-        found += _labels(differentiate, z, y, value)
-        found += _halves(differentiate, z, y, value, slopes)
-        if y.shape == first.shape and len(slopes) == 1 and bool(((y == 0) | (y == 1)).all()):
-            found += _elements(np.asarray(first, np.float64), np.asarray(y), slopes[0])
-        elif not any(s.any() for s in slopes):
-            found.append(
-                Finding(
-                    "alive",
-                    "no prediction gets a gradient",
-                    "gradient 0 everywhere",
-                    "diagnose.loss tells why",
-                )
-            )
-    return words, found
+    @property
+    def size(self) -> float:
+        """Norm of the gradient."""
+        return sum(float((s**2).sum()) for s in self.slopes) ** 0.5
 
 
-def _shapes(z: Any) -> str:
-    return " and ".join(str(a.shape) for a in jax.tree.leaves(z))
+def _look(batch: OwnBatch, z: Any, y: Any) -> Seen:
+    value, gradient = batch.program(z, y)
+    return Seen(float(value), [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)])
 
 
-def _outer(trace: Any, z: jax.Array, y: jax.Array) -> list[Finding]:
-    """Whether predictions of one shape met labels of another, all with all."""
-    if z.shape == y.shape or z.size != y.size or z.size < 2:
-        return [ok("shapes", f"{z.shape} and {y.shape}")]
-    shapes = [s for s in intermediate_shapes(trace.jaxpr) if len(s) >= 2]
-    outer = [s for s in shapes if int(np.prod(s)) > z.size]
-    if not outer:
-        return [ok("shapes", f"{z.shape} and {y.shape}, brought together by the loss")]
-    return [
-        Finding(
-            "shapes",
-            f"predictions {z.shape} were broadcast against labels {y.shape} to {outer[0]}: every "
-            "prediction meets every label",
-            f"{z.size} predictions, an array of shape {outer[0]} inside the loss",
-            "give both the same shape: labels.reshape(logits.shape)",
-        )
-    ]
+@functools.lru_cache(4)
+def seen(batch: OwnBatch) -> Seen:
+    """What the batch itself shows."""
+    return _look(batch, *_arrays(batch))
 
 
-def _finite(value: float, slopes: list[np.ndarray]) -> list[Finding]:
-    bad = sum(int((~np.isfinite(s)).sum()) for s in slopes)
-    size = sum(s.size for s in slopes)
+def _arrays(batch: OwnBatch) -> tuple[Any, Any]:
+    return batch.form.predictions(), batch.form.targets()
+
+
+def _first(batch: OwnBatch) -> jax.Array:
+    """The first array of the predictions."""
+    return jax.tree.leaves(batch.form.predictions())[0]
+
+
+@probe("jit", (OWN,), rank=0)
+def compiles(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether it can be compiled."""
+    if batch.mode == "eager":
+        yield not_compiled(type(batch.obstacle).__name__)
+
+
+@probe("finite", (OWN,), rank=13)
+def finite(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether value and gradient are finite."""
+    value, slopes = seen(batch)
+    slope = np.concatenate([s.ravel() for s in slopes])
+    bad = int((~np.isfinite(slope)).sum())
     if np.isfinite(value) and not bad:
-        return [ok("finite", f"loss {value:.4g}, gradient finite")]
-    return [
-        Finding(
-            "finite",
+        yield ok(f"loss {value:.4g}, gradient finite")
+    else:
+        yield defect(
             "value or gradient are not finite on this batch",
-            f"loss {value:g}, {bad} of {size} entries of the gradient not finite",
+            f"loss {value:g}, {bad} of {slope.size} entries of the gradient not finite",
             "diagnose.loss tells from which logit on; clip the gradients' norm, not the logits",
         )
-    ]
 
 
-def _labels(differentiate: Any, z: Any, y: jax.Array, value: float) -> list[Finding]:
+@probe("shapes", (OWN,), rank=2)
+def shapes(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether predictions of one shape met labels of another, all with all."""
+    z, y = _first(batch), batch.form.targets()
+    if batch.jaxpr is None:
+        return
+    if z.shape == y.shape or z.size != y.size or z.size < 2:
+        yield ok(f"{z.shape} and {y.shape}")
+        return
+    inside = intermediate_shapes(batch.jaxpr.jaxpr)
+    outer = [s for s in inside if len(s) >= 2 and int(np.prod(s)) > z.size]
+    if not outer:
+        yield ok(f"{z.shape} and {y.shape}, brought together by the loss")
+        return
+    yield defect(
+        f"predictions {z.shape} were broadcast against labels {y.shape} to {outer[0]}: every "
+        "prediction meets every label",
+        f"{z.size} predictions, an array of shape {outer[0]} inside the loss",
+        "give both the same shape: labels.reshape(logits.shape)",
+    )
+
+
+@probe("labels", (OWN,), rank=1)
+def labels(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether it matters whose label is whose."""
+    z, y = _arrays(batch)
     flat = np.asarray(y).ravel()
     if flat.size < 2 or np.ptp(flat.astype(np.float64)) == 0:
-        return [note("labels", "all labels are the same", f"{flat[:1]}", "look at another batch")]
+        yield note("all labels are the same", f"{flat[:1]}", "look at another batch")
+        return
     shuffled = np.random.default_rng(0).permutation(flat).reshape(y.shape)
-    other = float(differentiate(z, jnp.asarray(shuffled))[0])
+    value, other = seen(batch).value, _look(batch, z, jnp.asarray(shuffled)).value
     moved = abs(other - value) / max(abs(value), 1e-30)
-    spread = float(np.ptp(np.asarray(jax.tree.leaves(z)[0], np.float64)))
-    if moved > 1e-5 or spread == 0:
-        return [ok("labels", f"shuffling the labels moves the loss by {moved:.2g} of itself")]
-    return [
-        Finding(
-            "labels",
-            "it is blind to its labels: only their share counts, not whose they are",
+    if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
+        yield ok(f"shuffling the labels moves the loss by {moved:.2g} of itself")
+    else:
+        yield defect(
+            BLIND,
             f"{value:.6g}, with shuffled labels {other:.6g}",
             "look for (B,) against (B, 1), and for means over the batch before the labels come in",
         )
+
+
+@probe("decomposable", (OWN,), rank=16)
+def decomposable(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether the loss is the mean over the two halves of the batch."""
+    z, y = _arrays(batch)
+    n = (_first(batch).shape or (0,))[0]
+    if n < 2 or n % 2 or y.shape[:1] != (n,):
+        return
+    whole = seen(batch)
+    ends = slice(0, n // 2), slice(n // 2, n)
+    halves = [_look(batch, jax.tree.map(lambda a, e=end: a[e], z), y[end]) for end in ends]
+    slopes = [
+        np.concatenate(two) / 2 for two in zip(*(half.slopes for half in halves), strict=True)
     ]
-
-
-def _halves(
-    differentiate: Any, z: Any, y: jax.Array, value: float, slopes: list[np.ndarray]
-) -> list[Finding]:
-    first = jax.tree.leaves(z)[0]
-    n = first.shape[0] if first.ndim else 0
-    if n < 2 or n % 2 or y.ndim == 0 or y.shape[0] != n:
-        return []
-    values, gradients = [], []
-    for part in (slice(0, n // 2), slice(n // 2, n)):
-        v, g = differentiate(jax.tree.map(lambda a, p=part: a[p], z), y[part])
-        values.append(float(v))
-        gradients.append([np.asarray(a, np.float64) / 2 for a in jax.tree.leaves(g)])
-    parts = [np.concatenate(pair) for pair in zip(*gradients, strict=True)]
-    error = sum(float(((a - b) ** 2).sum()) for a, b in zip(slopes, parts, strict=True)) ** 0.5
-    norm = sum(float((a**2).sum()) for a in slopes) ** 0.5
-    off = error / max(norm, 1e-30)
-    mean = sum(values) / 2
-    if off < 1e-3 and abs(mean - value) <= 1e-4 * (abs(value) + 1e-3):
-        return [ok("decomposable", "its loss is the mean over its halves")]
-    return [
-        note(
-            "decomposable",
-            "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
-            f"whole {value:.4g}, mean over halves {mean:.4g}; the gradient is off by {off:.0%}",
-            "sum its counts first and divide once, see docs/microbatches.md",
-        )
-    ]
-
-
-def _elements(z: np.ndarray, y: np.ndarray, slope: np.ndarray) -> list[Finding]:
-    """Who gets the gradient, and who should."""
-    found: list[Finding] = []
-    positive = y == 1
-    wrong = (z > 0) != positive
-    size = np.abs(slope)
-    if not size.any():
-        return [
-            Finding(
-                "alive",
-                "no prediction gets a gradient",
-                "gradient 0 everywhere",
-                "diagnose.loss tells why",
-            )
-        ]
-    dead = wrong & (size == 0)
-    if dead.sum() > 0.01 * max(wrong.sum(), 1):
-        of = {"positives": dead[positive].mean() if positive.any() else 0.0,
-              "negatives": dead[~positive].mean() if (~positive).any() else 0.0}  # fmt: skip
-        found.append(
-            Finding(
-                "alive",
-                "predictions that are wrong get no gradient",
-                f"{dead.sum()} of {wrong.sum()} wrong ones; "
-                + ", ".join(f"{share:.1%} of the {name}" for name, share in of.items()),
-                "diagnose.loss tells why",
-            )
-        )
+    mean = Seen(
+        sum(half.value for half in halves) / 2,
+        [a - b for a, b in zip(whole.slopes, slopes, strict=True)],
+    )
+    off = mean.size / max(whole.size, 1e-30)
+    if off < 1e-3 and abs(mean.value - whole.value) <= 1e-4 * (abs(whole.value) + 1e-3):
+        yield ok("its loss is the mean over its halves")
     else:
-        found.append(ok("alive", f"all {wrong.sum()} wrong predictions get a gradient"))
-    astray = (slope * np.where(positive, 1, -1) > 1e-6 * size.max()) & wrong
+        yield of_the_whole(whole.value, mean.value, f"{off:.0%}")
+
+
+# --- who gets the gradient, and who should --------------------------------------------------------
+
+
+class Decided(NamedTuple):
+    """Of every decision in a batch: its gradient, whether it is positive, and whether wrong."""
+
+    slope: np.ndarray
+    positive: np.ndarray
+    wrong: np.ndarray
+
+
+def _decided(batch: OwnBatch) -> Decided | None:
+    """The decisions, if that is what predictions and labels are, and there is any gradient."""
+    z, y, slopes = np.asarray(_first(batch), np.float64), batch.form.targets(), seen(batch).slopes
+    zeros_and_ones = bool(((y == 0) | (y == 1)).all())
+    if y.shape != z.shape or len(slopes) > 1 or not zeros_and_ones or not slopes[0].any():
+        return None
+    positive = np.asarray(y) == 1
+    return Decided(slopes[0], positive, (z > 0) != positive)
+
+
+@probe("alive", (OWN,), rank=12)
+def alive(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether predictions that are wrong get a gradient."""
+    if not seen(batch).size:
+        yield defect(
+            "no prediction gets a gradient", "gradient 0 everywhere", "diagnose.loss tells why"
+        )
+    decided = _decided(batch)
+    if decided is None:
+        return
+    slope, positive, wrong = decided
+    dead = wrong & (slope == 0)
+    if dead.sum() <= 0.01 * max(wrong.sum(), 1):
+        yield ok(f"all {wrong.sum()} wrong predictions get a gradient")
+        return
+    shares = {"positives": dead[positive], "negatives": dead[~positive]}
+    yield defect(
+        "predictions that are wrong get no gradient",
+        f"{dead.sum()} of {wrong.sum()} wrong ones; "
+        + ", ".join(f"{s.mean() if s.size else 0:.1%} of the {who}" for who, s in shares.items()),
+        "diagnose.loss tells why",
+    )
+
+
+@probe("direction", (OWN,), rank=6)
+def direction(batch: OwnBatch) -> Iterator[Finding]:
+    """Whether wrong predictions are pulled to their own side."""
+    decided = _decided(batch)
+    if decided is None:
+        return
+    slope, positive, wrong = decided
+    astray = (slope * np.where(positive, 1, -1) > 1e-6 * np.abs(slope).max()) & wrong
     if astray.any():
-        found.append(
-            Finding(
-                "direction",
-                "wrong predictions are pulled further to the wrong side",
-                f"{astray.sum()} of {wrong.sum()} wrong ones",
-                "check the sign of the loss, and which class is called 1",
-            )
+        yield defect(
+            "wrong predictions are pulled further to the wrong side",
+            f"{astray.sum()} of {wrong.sum()} wrong ones",
+            "check the sign of the loss, and which class is called 1",
         )
-    if positive.any() and not positive.all():
-        share, of = size[positive].sum() / size.sum(), positive.mean()
-        found.append(
-            ok(
-                "weights",
-                f"positives are {of:.2%} of the batch and hold {share:.1%} of the gradient",
-            )
-        )
-    return found
+
+
+@probe("weights", (OWN,), rank=9)
+def weights(batch: OwnBatch) -> Iterator[Finding]:
+    """How much of the gradient the positives hold."""
+    decided = _decided(batch)
+    if decided is None or decided.positive.all() or not decided.positive.any():
+        return
+    size, positive = np.abs(decided.slope), decided.positive
+    share = size[positive].sum() / size.sum()
+    yield ok(
+        f"positives are {positive.mean():.2%} of the batch and hold {share:.1%} of the gradient"
+    )
