@@ -22,15 +22,15 @@ from diffmetrics.diagnose._forms import OWN, Loss, name_of, quiet
 from diffmetrics.diagnose._forms import Kind as Kind
 from diffmetrics.diagnose._probes.finite import hopeless
 from diffmetrics.diagnose._probes.own_batch import seen
-from diffmetrics.diagnose._registry import REGISTERED, Names, examined, of_kind
+from diffmetrics.diagnose._registry import PROBES as PROBES
+from diffmetrics.diagnose._registry import QUICK as QUICK
+from diffmetrics.diagnose._registry import examined
 from diffmetrics.diagnose._report import Finding as Finding
 from diffmetrics.diagnose._report import Report as Report
 from diffmetrics.diagnose._subject import OwnBatch
 
-# By kind, the names of the probes, and of those that share one compiled program; and those that
-# compile programs of their own.
-PROBES, QUICK = Names(), Names(quick=True)
-SLOW = tuple({probe.name: None for probe in REGISTERED if probe.slow})
+# These compile programs of their own; all others, those in `QUICK`, share one.
+SLOW = tuple({name: None for kind in KINDS for name in PROBES[kind] if name not in QUICK[kind]})
 # What calling the loss showed, and what was asked by `parts=`, is told in any case.
 ALWAYS = ("inputs", "parts")
 
@@ -99,7 +99,7 @@ def loss(
     """
     subject = _inference.subject(loss, kind)
     subject.parts = parts or {}
-    form, names = subject.form, PROBES[subject.form.kind]
+    form, names = subject.form, tuple(PROBES[subject.form.kind])
     unknown = [name for name in probes or () if name not in names]
     if unknown:
         raise ValueError(
@@ -144,10 +144,10 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
       label
     """
-    form = _inference.batch_form(loss, predictions, labels)
+    form = _inference.own_form(loss, predictions, labels)
     with np.errstate(all="ignore"), quiet():
         subject = OwnBatch(loss, form)
-        names = of_kind(OWN) if seen(subject).finite else ("jit", "shapes", "finite")
+        names = PROBES[OWN] if seen(subject).finite else ("jit", "shapes", "finite")
         results = examined(OWN, subject, names)
     return Report(name_of(loss), form.words, results)
 

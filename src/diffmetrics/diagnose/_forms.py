@@ -35,6 +35,7 @@ DECIDING = ("binary", "multilabel")  # every element is a decision of its own
 CLASSIFYING = (*DECIDING, "multiclass")
 PAIRS = ("pair", "divergence")
 COMPARING = (*PAIRS, "triplet", "embedding")  # what counts is who is near to whom
+STACKED = (*PAIRS, "triplet", "mean_scale")  # several predictions of an example, on the first axis
 OWN = "own batch"  # the kind of a batch of the user's
 
 CLASSES = 4
@@ -60,22 +61,46 @@ class Form:
     Attributes:
       kind: what is predicted.
       shape: of the predictions of a batch, as one array.
-      call: ``call(loss, predictions, labels)``.
+      predicted: what the loss calls its predictions: one argument, or as many as are stacked.
+      called: what it calls the labels.
       labels: what labels are: "binary", "ids", "one-hot", "real", or "none".
-      axis: the axis of `shape` that holds the examples.
-      words: how the loss is called, for readers.
-      probabilities: whether what the loss gets is squeezed into probabilities first.
+      lead: whether labels come first.
+      step: what is done to the predictions before the loss gets them.
+      probabilities: whether that squeezes them into probabilities.
       raw_scale: whether a deviation is predicted as a real number, which the loss makes positive.
     """
 
     kind: str
     shape: tuple[int, ...]
-    call: Callable[[Loss, Any, Any], Any]
-    labels: str
-    axis: int = 0
-    words: str = "loss(logits, labels)"
+    predicted: tuple[str, ...] = ("logits",)
+    called: str = "labels"
+    labels: str = "binary"
+    lead: bool = False
+    step: Callable[[Any], Any] | None = None
     probabilities: bool = False
     raw_scale: bool = False
+
+    def call(self, loss: Loss, predictions: Any, labels: Any) -> Any:
+        """What the loss returns."""
+        z = self.step(predictions) if self.step else predictions
+        return loss(*self._in_order(z if len(self.predicted) > 1 else (z,), labels))
+
+    @property
+    def words(self) -> str:
+        """How the loss is called, for readers."""
+        return f"loss({', '.join(self._in_order(self.predicted, self.called))})"
+
+    def _in_order(self, predictions: Any, labels: Any) -> list[Any]:
+        some = [] if self.labels == "none" else [labels]
+        return [*some, *predictions] if self.lead else [*predictions, *some]
+
+    def squeezed(self) -> Form:
+        """The same of probabilities."""
+        step = jax.nn.sigmoid if self.decides else jax.nn.softmax
+        names = tuple(name.replace("logits", "probabilities") for name in self.predicted)
+        return dataclasses.replace(self, step=step, predicted=names, probabilities=True)
+
+    # Questions of kind.
 
     @property
     def decides(self) -> bool:
@@ -98,6 +123,11 @@ class Form:
         return self.kind == "mean_scale" and not self.raw_scale
 
     @property
+    def axis(self) -> int:
+        """The axis of `shape` that holds the examples."""
+        return 1 if self.kind in STACKED else 0
+
+    @property
     def examples(self) -> int:
         """How many examples a batch has."""
         return self.shape[self.axis]
@@ -108,38 +138,32 @@ class Form:
         return self.shape[:1] if self.kind == "multiclass" else self.shape
 
     @property
-    def labelled(self) -> tuple[int, ...]:
-        """Shape of the predictions as their labels see it."""
-        return (self.examples,) if self.kind in ("pair", "mean_scale") else self.shape
+    def true(self) -> np.ndarray:
+        """The class of every example, if there are several."""
+        return np.arange(self.examples) % CLASSES
 
     # Predictions and labels of a batch.
 
     def predictions(self, seed: int = 0) -> np.ndarray:
         """Predictions as an untrained but not senseless model makes them."""
         x = np.random.default_rng(seed).normal(size=self.shape).astype(np.float32)
-        if self.compares:
-            return 1.5 * x
         if self.bare_scale:
             x[1] = np.exp(0.5 * x[1])
-        return x
+        return 1.5 * x if self.compares else x
 
     def targets(self, seed: int = 0) -> np.ndarray:
         """Labels in which every row and every column holds every class."""
-        n = np.arange(self.examples)
         if self.labels in ("ids", "one-hot"):
-            return self.encoded(n % CLASSES)
+            return self.encoded(self.true)
         if self.labels == "real":
             return np.random.default_rng(seed + 99).normal(size=self.examples).astype(np.float32)
         if self.labels == "none":
             return np.zeros(self.examples, np.float32)
-        if self.kind == "pair":
-            return (n % 2).astype(np.float32)
-        return self.positives(1)
+        return self.positives(1) if self.decides else np.arange(self.examples, dtype="f") % 2
 
     def positives(self, each: int) -> np.ndarray:
         """0/1 labels: `each` positives in every four, that move on by one from four to four."""
-        size = int(np.prod(self.shape))
-        i, j = np.divmod(np.arange(size), 4)
+        i, j = np.divmod(np.arange(np.prod(self.shape)), 4)
         return (((j - i) % 4) < each).astype(np.float32).reshape(self.shape)
 
     def encoded(self, ids: np.ndarray) -> np.ndarray:
@@ -151,7 +175,7 @@ class Form:
         size = int(np.prod(self.elements))
         ones = np.arange(size) < round(share * size)
         if not self.decides:
-            return self.encoded(ones.astype(np.int32))
+            return self.encoded(ones.astype(int))
         y = np.zeros(size, np.float32)
         y[np.random.default_rng(5).permutation(size)[ones]] = 1.0
         return y.reshape(self.shape)
@@ -160,12 +184,8 @@ class Form:
         """Labels whose two halves differ in what they hold, where that is theirs to choose."""
         if not self.decides:
             return self.targets()
-        first = np.arange(self.examples) < self.examples // 2
-        return np.where(_over(first, self.shape), self.positives(1), self.positives(2))
-
-    def others(self, y: np.ndarray) -> np.ndarray:
-        """Labels, 0/1 or one-hot, that name another class everywhere."""
-        return np.roll(y, 1, -1) if self.labels == "one-hot" else 1 - y
+        halves = [np.split(self.positives(each), 2)[i] for i, each in enumerate((1, 2))]
+        return np.concatenate(halves)
 
     def crowd(self, decisions: int) -> tuple[np.ndarray, np.ndarray]:
         """Predictions and labels of so many decisions, each with a logit of 1 on its side."""
@@ -180,18 +200,18 @@ class Form:
         """Labels that a loss must stand, and what they are called."""
         y = self.targets()
         yield "any labels", y
-        if self.labels == "ids" and self.kind == "embedding":
+        if self.kind == "embedding":
             yield "identities that are all different", np.arange(self.examples, dtype=np.int32)
             yield "one identity", np.zeros_like(y)
         elif self.labels in ("ids", "one-hot"):
-            yield "labels of one class", self.encoded(np.zeros(len(y), int))
-        if self.labels == "one-hot":
-            yield "labels between 0 and 1", 0.7 * y + 0.075
+            yield "labels of one class", self.encoded(0 * self.true)
         elif self.labels == "binary":
             yield "labels that are all 0", np.zeros_like(y)
             yield "labels that are all 1", np.ones_like(y)
-            if self.kind != "pair":
-                yield "labels between 0 and 1", 0.8 * y + 0.1
+        if self.labels == "one-hot":
+            yield "labels between 0 and 1", 0.7 * y + 0.075
+        elif self.decides:
+            yield "labels between 0 and 1", 0.8 * y + 0.1
 
     # What is right, and by how much.
 
@@ -200,24 +220,19 @@ class Form:
         y = self.targets()
         return 2.0 * (np.eye(CLASSES)[y] if self.labels == "ids" else y) - 1.0
 
-    def groups(self) -> list[Group]:
-        """Who is of which class."""
+    def groups(self, *, pairwise: bool = False) -> list[Group]:
+        """Who is of which class, against the next one, or `pairwise` against each other one."""
         if self.decides:
             y = self.targets()
             return [Group("positive", y == 1), Group("negative", y == 0)]
-        true = np.arange(self.examples) % CLASSES
-        return [Group(f"class {c}", true == c) for c in range(CLASSES)]
-
-    def contests(self) -> list[Group]:
-        """Who is of which class, against each of the others."""
-        if self.decides:
-            return self.groups()
-        true = np.arange(self.examples) % CLASSES
+        true, after = self.true, (self.true + 1) % CLASSES
+        if not pairwise:
+            return [Group(f"class {c}", true == c, after) for c in range(CLASSES)]
         return [
-            Group(f"class {one} against {rival}", true == one, _rivals(true, one, rival))
-            for one in range(CLASSES)
+            Group(f"class {c} against {rival}", true == c, np.where(true == c, rival, after))
+            for c in range(CLASSES)
             for rival in range(CLASSES)
-            if rival != one
+            if rival != c
         ]
 
     def at_margins(self, margins: np.ndarray, group: Group | None = None) -> np.ndarray:
@@ -227,24 +242,22 @@ class Form:
         each = np.where(chosen, column, 1.0)
         if self.decides:
             return each * self.sides()
-        return class_logits(np.arange(self.examples) % CLASSES, each, group and group.rivals)
-
-    def at_odds(self, logits: np.ndarray) -> np.ndarray:
-        """A batch of each logit, which all positives and negatives, or classes 1 and 0, share."""
-        column = logits.reshape(-1, *[1] * len(self.elements))
-        each = np.broadcast_to(column, (len(logits), *self.elements))
-        return each if self.decides else class_logits(np.ones(self.examples, int), each, 0)
+        return class_logits(self.true, each, group and group.rivals)
 
     def in_margin(self, gradient: np.ndarray) -> np.ndarray:
         """Of gradients in the logits of batches: those in the margins of their elements."""
         if self.decides:
             return gradient * self.sides()
-        true = np.arange(self.examples) % CLASSES
-        return gradient[..., np.arange(self.examples), true]
+        return gradient[..., np.arange(self.examples), self.true]
+
+    def at_odds(self, logits: np.ndarray) -> np.ndarray:
+        """A batch of each logit, which all positives and negatives, or classes 1 and 0, share."""
+        each = np.multiply.outer(logits, np.ones(self.elements))
+        return each if self.decides else class_logits(1 + 0 * self.true, each, 0)
 
     def of_sizes(self, sizes: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Predictions of many sizes; of a mean and its deviation the mean alone."""
-        z = sizes.reshape(-1, *[1] * direction.ndim) * direction
+        z = np.multiply.outer(sizes, direction)
         if self.bare_scale:
             z[:, 1] = 1.0
         return z
@@ -264,6 +277,12 @@ class OwnForm(Form):
         """Those of the batch."""
         return self.batch[1]
 
+    @property
+    def words(self) -> str:
+        """Its shapes."""
+        shapes = " and ".join(str(a.shape) for a in jax.tree.leaves(self.batch[0]))
+        return f"predictions {shapes}, labels {self.batch[1].shape} {self.batch[1].dtype}"
+
 
 def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> np.ndarray:
     """Logits ``[..., B, C]`` in which the true class leads its rival, or the next, by `margins`."""
@@ -272,18 +291,6 @@ def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> n
     z[..., rows, (true + 1) % CLASSES if rivals is None else rivals] = -margins / 2
     z[..., rows, true] = margins / 2
     return z
-
-
-def _rivals(true: np.ndarray, one: int, rival: int) -> np.ndarray:
-    return np.where(true == one, rival, (true + 1) % CLASSES)
-
-
-def _over(examples: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What is so of examples, so that it broadcasts over all that they hold."""
-    return examples.reshape(-1, *[1] * (len(shape) - 1))
-
-
-# --- trying -------------------------------------------------------------------------------------
 
 
 def total(out: Any) -> Any:
@@ -320,6 +327,18 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
             return tuple(jnp.shape(jax.eval_shape(output, *arguments)))
         except CONCRETE:
             return tuple(np.shape(output(*arguments)))
+
+
+def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
+    """Shapes of all that is computed on the way, in inner programs too."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            yield tuple(getattr(variable.aval, "shape", ()))
+        for parameter in equation.params.values():
+            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                inner = getattr(each, "jaxpr", each)
+                if hasattr(inner, "eqns"):
+                    yield from shapes_within(inner)
 
 
 @contextlib.contextmanager

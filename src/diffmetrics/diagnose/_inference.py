@@ -5,30 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import (
-    CLASSES,
-    CLASSIFYING,
-    DECIDING,
-    KINDS,
-    OWN,
-    PAIRS,
-    WIDTH,
-    Form,
-    Loss,
-    OwnForm,
-    name_of,
-    quiet,
-    said,
-    shape_of,
-    value,
-)  # fmt: skip
+from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose._forms import CLASSES, KINDS, WIDTH, Form, Loss, OwnForm, name_of
 from diffmetrics.diagnose._report import Finding, note
 from diffmetrics.diagnose._subject import Subject
 
@@ -53,28 +38,26 @@ def subject(loss: Loss, kind: str | None) -> Subject:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     tried: list[str] = []
     for some in [kind] if kind else _candidates(loss):
-        for form in _forms(loss, some):
-            reason = _fits(loss, form)
+        for form in _usual(loss, some):
+            reason = _refusal(loss, form)
             if reason is None:
                 return _sensible(loss, form)
             tried.append(reason)
-        if some in CLASSIFYING:  # perhaps it refuses logits
-            for form in _forms(loss, some, probabilities=True):
-                if _fits(loss, form) is None:
-                    return Subject(loss, form, _refuses_logits(tried[-1]))
+        for form in _usual(loss, some):
+            if form.classifies and _refusal(loss, form.squeezed()) is None:
+                refuses = note("it takes probabilities, and refuses logits", tried[-1])
+                return Subject(loss, form.squeezed(), refuses)
     raise TypeError(
         f"{name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
         "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(tried)
     )
 
 
-def batch_form(loss: Loss, predictions: Any, labels: Any) -> Form:
-    """The form of a batch of the user's: what `predictions` and `targets` give is that batch."""
+def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
+    """The form of a batch of the user's."""
     z, y = jax.tree.map(jnp.asarray, predictions), jnp.asarray(labels)
-    shapes = [a.shape for a in jax.tree.leaves(z)]
-    words = f"predictions {' and '.join(map(str, shapes))}, labels {y.shape} {y.dtype}"
-    call = _labels_first if _labels_lead(_required(loss)) else _logits_first
-    return OwnForm(OWN, shapes[0], call, "any", words=words, batch=(z, y))
+    shape, lead = jax.tree.leaves(z)[0].shape, _labels_lead(_required(loss))
+    return OwnForm(_forms.OWN, shape, labels="any", lead=lead, batch=(z, y))
 
 
 # --- what makes sense ---------------------------------------------------------------------------
@@ -83,11 +66,12 @@ def batch_form(loss: Loss, predictions: Any, labels: Any) -> Form:
 def _sensible(loss: Loss, form: Form) -> Subject:
     """If logits make no sense, perhaps probabilities do, or the arguments in the other order."""
     first = Subject(loss, form)
-    makes_sense = _is_finite if form.kind in PAIRS else _learns
-    if form.kind not in (*CLASSIFYING, *PAIRS) or makes_sense(first):
+    paired = form.kind in _forms.PAIRS
+    makes_sense = _is_finite if paired else _learns
+    if not (paired or form.classifies) or makes_sense(first):
         return first
     for other, noticed in _others(first):
-        if _fits(loss, other) is None:
+        if _refusal(loss, other) is None:
             second = Subject(loss, other, noticed)
             if makes_sense(second):
                 return second
@@ -96,15 +80,20 @@ def _sensible(loss: Loss, form: Form) -> Subject:
 
 def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
     """Forms that may make more sense, and what to say if they do."""
-    loss, form = first.loss, first.form
-    if form.kind in PAIRS or _senseless(first):
-        for squeezed in _forms(loss, form.kind, probabilities=True):
-            if (squeezed.shape, squeezed.labels) == (form.shape, form.labels):
-                yield squeezed, _wants_probabilities(first)
-    named = {name.lower() for name in _required(loss)} & LABELS
+    form = first.form
+    if not form.classifies or _senseless(first):
+        yield form.squeezed(), _wants_probabilities(first)
+    named = {name.lower() for name in _required(first.loss)} & LABELS
     if form.classifies and form.labels != "ids" and not named:
-        swapped = dataclasses.replace(form, call=_labels_first, words="loss(labels, logits)")
-        yield swapped, _labels_come_first()
+        yield (
+            dataclasses.replace(form, lead=True),
+            note(
+                "labels come first, predictions second",
+                "called as loss(logits, labels) its gradient makes no sense, the other way round "
+                "it does",
+                "name the arguments (y_true, y_pred), so that nobody mixes them up",
+            ),
+        )
 
 
 def _is_finite(subject: Subject) -> bool:
@@ -118,7 +107,7 @@ WRONG = np.array([-6.0, -2.0, -1.0, -0.3])
 def _pulls(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where value and gradient are finite, the pull to the right side, and what is positive."""
     side = subject.form.sides()
-    value, gradient = subject.measure(WRONG.reshape(-1, *[1] * side.ndim) * side)
+    value, gradient = subject.measure(np.multiply.outer(WRONG, side))
     finite = np.isfinite(value) & np.isfinite(gradient).reshape(len(value), -1).all(1)
     return finite, -gradient * side, side == 1
 
@@ -136,18 +125,6 @@ def _senseless(subject: Subject) -> bool:
     return bool(not finite.all() or dead or (pull < -1e-6 * np.abs(pull).max()).any())
 
 
-def _refuses_logits(reason: str) -> Finding:
-    return note("it takes probabilities, and refuses logits", reason)
-
-
-def _labels_come_first() -> Finding:
-    return note(
-        "labels come first, predictions second",
-        "called as loss(logits, labels) its gradient makes no sense, the other way round it does",
-        "name the arguments (y_true, y_pred), so that nobody mixes them up",
-    )
-
-
 def _wants_probabilities(as_logits: Subject) -> Finding:
     value, gradient = as_logits.measure(3.0 * as_logits.form.predictions()[None])
     dead = float((gradient[0] == 0).mean())
@@ -162,7 +139,7 @@ def _wants_probabilities(as_logits: Subject) -> Finding:
     )
 
 
-# --- signatures ---------------------------------------------------------------------------------
+# --- how a loss may be called -------------------------------------------------------------------
 
 
 def _required(loss: Loss) -> list[str]:
@@ -197,101 +174,45 @@ def _labels_lead(names: list[str]) -> bool:
     return len(names) > 1 and names[0].lower() in LABELS and names[1].lower() not in LABELS
 
 
-# --- the forms of a kind ------------------------------------------------------------------------
-
 BINARY_SHAPES = ((64,), (16, 4), (4, 4, 4), (4, 4, 4, 1), (2, 2, 4, 4, 1))
 
 
-def _forms(loss: Loss, kind: str, *, probabilities: bool = False) -> list[Form]:
+def _usual(loss: Loss, kind: str) -> list[Form]:
     """The ways in which a loss of this kind may be called, the likely ones first."""
     names = _required(loss)
-    found = _forms_of(kind, names, "probabilities" if probabilities else "logits")
-    if not probabilities:
-        return found
-    squeeze = jax.nn.sigmoid if kind in DECIDING else jax.nn.softmax
-    return [
-        dataclasses.replace(f, call=_behind(squeeze, f.call), probabilities=True) for f in found
-    ]
-
-
-def _forms_of(kind: str, names: list[str], what: str) -> list[Form]:
-    lead = _labels_lead(names)
-    plain = functools.partial(_plain, kind, lead)
-    if kind in DECIDING:
-        shapes = BINARY_SHAPES if kind == "binary" else BINARY_SHAPES[1:2]
-        return [plain(shape, what, "binary") for shape in shapes]
-    if kind == "multiclass":
-        shape = (32, CLASSES)
-        return [plain(shape, what, "ids", "ids"), plain(shape, what, "one-hot", "one_hot")]
-    if kind == "regression":
-        return [plain((64,), "predictions", "real")]
-    if kind == "embedding":
-        return [plain((16, WIDTH), "embeddings", "ids")]
-    if kind == "mean_scale":
-        return _scale_forms(names)
-    if kind == "pair":
-        words = "loss(same, a, b)" if lead else "loss(a, b, same)"
-        return [_several(kind, lead, (2, 16, WIDTH), "binary", words)]
-    if kind == "divergence":
-        return [_several(kind, lead, (2, 16, WIDTH), "none", f"loss({what}_p, {what}_q)")]
-    return [_several(kind, lead, (3, 16, WIDTH), "none", "loss(anchors, positives, negatives)")]
-
-
-def _plain(
-    kind: str, lead: bool, shape: tuple[int, ...], what: str, labels: str, called: str = "labels"
-) -> Form:
-    """A form of one array of predictions and one of labels."""
-    words = f"loss({called}, {what})" if lead else f"loss({what}, {called})"
-    return Form(kind, shape, _labels_first if lead else _logits_first, labels, words=words)
-
-
-def _several(kind: str, lead: bool, shape: tuple[int, ...], labels: str, words: str) -> Form:
-    """A form of several arrays of predictions, which are stacked on the first axis."""
-    calls = {"none": lambda f, z, y: f(*z), True: lambda f, z, y: f(y, *z)}
-    call = calls.get(labels) or calls.get(lead) or (lambda f, z, y: f(*z, y))
-    return Form(kind, shape, call, labels, 1, words)
-
-
-def _scale_forms(names: list[str]) -> list[Form]:
-    """The ways in which a loss of a mean and its deviation may be called."""
-    lead, shape = _labels_lead(names), (2, 64)
+    make = functools.partial(Form, kind, lead=_labels_lead(names))
+    two, scales = (2, 16, WIDTH), functools.partial(make, (2, 64), called="target", labels="real")
+    match kind:
+        case "binary":
+            return [make(shape) for shape in BINARY_SHAPES]
+        case "multilabel":
+            return [make(BINARY_SHAPES[1])]
+        case "multiclass":
+            called = {"ids": "ids", "one-hot": "one_hot"}
+            return [make((32, CLASSES), called=called[labels], labels=labels) for labels in called]
+        case "pair":
+            return [make(two, ("a", "b"), "same")]
+        case "divergence":
+            return [make(two, ("logits_p", "logits_q"), labels="none")]
+        case "embedding":
+            return [make((16, WIDTH), ("embeddings",), labels="ids")]
+        case "triplet":
+            return [make((3, 16, WIDTH), ("anchors", "positives", "negatives"), labels="none")]
+        case "regression":
+            return [make((64,), ("predictions",), labels="real")]
     if len(names) == 3:
-        words = "loss(target, mean, scale)" if lead else "loss(mean, scale, target)"
-        return [_several("mean_scale", lead, shape, "real", words)]
-    call = _labels_first if lead else _logits_first
-    make = functools.partial(Form, "mean_scale", shape, labels="real", axis=1)
-    return [
-        make(
-            call=_behind(lambda z: jnp.moveaxis(z, 0, -1), call),
-            words="loss(outputs [..., 2], target)",
-            raw_scale=True,
-        ),
-        make(call=_behind(tuple, call), words="loss((mean, scale), target)"),
-    ]
+        return [scales(("mean", "scale"))]
+    raw = functools.partial(jnp.moveaxis, source=0, destination=-1)
+    outputs = scales(("outputs [..., 2]",), step=raw, raw_scale=True)
+    return [outputs, scales(("(mean, scale)",), step=tuple)]
 
 
-def _logits_first(loss: Loss, z: Any, y: Any) -> Any:
-    """The call of a loss of predictions and labels."""
-    return loss(z, y)
-
-
-def _labels_first(loss: Loss, z: Any, y: Any) -> Any:
-    """The call of a loss of labels and predictions."""
-    return loss(y, z)
-
-
-def _behind(step: Callable[[Any], Any], call: Any) -> Any:
-    """A call of what `step` makes of the predictions."""
-    return lambda loss, z, y: call(loss, step(z), y)
-
-
-def _fits(loss: Loss, form: Form) -> str | None:
+def _refusal(loss: Loss, form: Form) -> str | None:
     """None if the loss can be called so, or what it raised."""
     try:
-        with quiet():
-            shape_of(loss, form, form.predictions(), form.targets())
+        _forms.shape_of(loss, form, form.predictions(), form.targets())
     except Exception as error:
-        return f"{form.words} with {form.shape}: {said(error)}"
+        return f"{form.words} with {form.shape}: {_forms.said(error)}"
     return None
 
 
@@ -335,37 +256,35 @@ def _candidates(loss: Loss) -> Iterator[str]:
         yield "mean_scale"
     if _is_regression(loss):
         yield "regression"
-    (ids, one_hot), (embedding,) = _forms(loss, "multiclass"), _forms(loss, "embedding")
-    if _fits(loss, ids) is None:
+    (ids, one_hot), (embedding,) = _usual(loss, "multiclass"), _usual(loss, "embedding")
+    if _refusal(loss, ids) is None:
         yield "embedding" if _only_compares(loss, embedding) else "multiclass"
-    elif _fits(loss, one_hot) is None and _is_softmax(loss, one_hot):
+    elif _refusal(loss, one_hot) is None and _is_softmax(loss, one_hot):
         yield "multiclass"
     yield "binary"
 
 
-def _same(a: float, b: float) -> bool:
+def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) -> bool:
+    """Whether two batches have the same loss."""
+    a, b = (_forms.value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
     return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
 
 
 def _is_regression(loss: Loss) -> bool:
     """Moving predictions and targets together changes nothing, moving one of them does."""
-    (form,) = _forms(loss, "regression")
+    (form,) = _usual(loss, "regression")
     z, y = form.predictions() + 4.0, form.targets() + 4.0
-    here = value(loss, form, z, y)
-    moved = value(loss, form, z + 2.0, y)
-    return _same(here, value(loss, form, z + 2.0, y + 2.0)) and not _same(here, moved)
+    same = functools.partial(_same, loss, form, z, y)
+    return same(z + 2.0, y + 2.0) and not same(z + 2.0, y)
 
 
 def _is_scale(loss: Loss) -> bool:
-    names = _required(loss)
-    for form in _scale_forms(names):
-        z, y = form.predictions(), form.targets() + 4.0
-        z[0] += 4.0
-        up = np.array([[2.0], [0.0]], np.float32)
-        here = value(loss, form, z, y)
-        if _same(here, value(loss, form, z + up, y + 2.0)) and not _same(
-            here, value(loss, form, z + up, y)
-        ):
+    """The same of means and targets."""
+    up = np.array([[2.0], [0.0]], np.float32)
+    for form in _usual(loss, "mean_scale"):
+        z, y = form.predictions() + 2.0 * up, form.targets() + 4.0
+        same = functools.partial(_same, loss, form, z, y)
+        if same(z + up, y + 2.0) and not same(z + up, y):
             return True
     return False
 
@@ -373,14 +292,12 @@ def _is_scale(loss: Loss) -> bool:
 def _only_compares(loss: Loss, form: Form) -> bool:
     """Other names for the same identities change nothing: what counts is who equals whom."""
     z, ids = form.predictions(), form.targets()
-    return _same(value(loss, form, z, ids), value(loss, form, z, (ids + 1) % CLASSES))
+    return _same(loss, form, z, ids, z, (ids + 1) % CLASSES)
 
 
 def _is_softmax(loss: Loss, form: Form) -> bool:
     """Logits of an example may move together, each example by its own amount."""
     z, y = form.predictions(), form.targets()
+    same = functools.partial(_same, loss, form, z, y)
     offsets = np.arange(form.examples, dtype=np.float32)[:, None] % 5.0
-    here = value(loss, form, z, y)
-    return _same(here, value(loss, form, z + offsets, y)) and not _same(
-        here, value(loss, form, -z, y)
-    )
+    return same(z + offsets, y) and not same(-z, y)

@@ -16,7 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import CONCRETE, Form, Loss, name_of, quiet, shape_of, total
+from diffmetrics.diagnose._forms import (
+    CONCRETE,
+    Form,
+    Loss,
+    name_of,
+    quiet,
+    shape_of,
+    shapes_within,
+    total,
+)
 from diffmetrics.diagnose._report import Finding
 
 ROWS = 64
@@ -85,6 +94,11 @@ class Subject:
             return None
         with quiet():
             return jax.make_jaxpr(self.one)(self.form.predictions(), self.form.targets())
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of all that it computes on the way, none if it cannot be traced."""
+        return list(shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:

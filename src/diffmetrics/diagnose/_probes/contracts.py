@@ -10,54 +10,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose import _forms
-from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, CONCRETE, KINDS, PAIRS, quiet, said
+from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, KINDS, PAIRS, said
 from diffmetrics.diagnose._probes.margins import jumps
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
 
-# --- how it is called, and compiled ---------------------------------------------------------------
+WITH_LABELS = [kind for kind in KINDS if kind not in ("divergence", "triplet")]
 
 
 @probe("inputs", (*CLASSIFYING, *PAIRS), rank=3)
-def inputs(subject: Subject) -> Iterator[Finding]:
+def inputs(subject: Subject) -> tuple[Finding, ...]:
     """What was found out by looking for the form in which the loss makes sense."""
-    yield from subject.noticed
+    return subject.noticed
 
 
 @probe("jit", rank=0)
-def compiles(subject: Subject) -> Iterator[Finding]:
+def compiles(subject: Subject) -> Finding:
     """Whether it means the same with and without jit."""
-    if subject.mode == "compiled":
-        yield _alike(subject)
-    elif subject.mode == "mapped":
-        yield note(
+    if subject.mode == "mapped":
+        return note(
             "it cannot be vmapped",
             said(subject.obstacle),
             "per-example gradients and sweeps need a Python loop; look for callbacks "
             "or indexing by a traced number",
         )
-    elif subject.mode == "eager":
-        yield not_compiled(said(subject.obstacle))
-    else:
-        yield defect(
+    if subject.mode == "eager":
+        return not_compiled(said(subject.obstacle))
+    if subject.mode == "values":
+        return defect(
             "no gradient flows through it: it leaves JAX, and computes in NumPy or Python",
             said(subject.obstacle),
             "write it in jax.numpy; the other probes here used finite differences",
         )
-
-
-def not_compiled(evidence: str) -> Finding:
-    """The finding of a loss that runs without `jit` only."""
-    return defect(
-        "it cannot be compiled: it looks at values while being traced",
-        evidence,
-        "check shapes only, replace `if` on values by jnp.where",
-    )
-
-
-def _alike(subject: Subject) -> Finding:
-    """Whether it is the same number compiled."""
     z, y = subject.form.predictions(), subject.form.targets()
     jitted = subject.measure(z[None], y).value[0]
     plain = _forms.value(subject.loss, subject.form, z, y)
@@ -70,173 +55,176 @@ def _alike(subject: Subject) -> Finding:
     return ok("the same under jit and vmap")
 
 
+def not_compiled(evidence: str) -> Finding:
+    """It runs without `jit` only."""
+    return defect(
+        "it cannot be compiled: it looks at values while being traced",
+        evidence,
+        "check shapes only, replace `if` on values by jnp.where",
+    )
+
+
 # --- labels ---------------------------------------------------------------------------------------
 
+BLIND = "it is blind to its labels: "
+SHARE = "only their share counts, not whose they are"
+SHAPES = "give both the same shape, and check it: chex.assert_equal_shape"
 
-@probe("labels", [kind for kind in KINDS if kind not in ("divergence", "triplet")], rank=1)
-def labels(subject: Subject) -> Iterator[Finding]:
+
+@probe("labels", WITH_LABELS, rank=1)
+def labels(subject: Subject) -> Finding:
     """Whether it matters whose label is whose."""
-    form = subject.form
-    shuffled = _shuffled(subject)
-    value = subject.measure(np.stack([form.predictions()] * len(shuffled)), shuffled).value
-    spread = np.ptp(value) / max(np.abs(value).max(), 1e-30)
-    shape = subject.output_shape
-    outer = len(shape) == 2 and shape[0] == shape[1] == form.examples and len(form.shape) <= 2
-    moved = f"shuffling the labels moves the loss by {spread:.2g} of itself"
-    evidence = f"{moved}; it returns shape {shape} for {form.examples} examples"
-    equal = "give both the same shape, and check it: chex.assert_equal_shape"
-    if spread < 1e-5 and (outer or _blames_broadcast(subject)):
-        yield defect(
-            "it is blind to its labels: (B,) was broadcast against (B, 1) to (B, B), so every "
-            "prediction meets every label, and only their averages count",
-            evidence,
-            equal,
-        )
-    elif spread < 1e-5:
-        yield defect(
-            BLIND, evidence, "do not average over the batch before multiplying by the labels"
-        )
-    elif outer:
-        yield defect(
-            f"it returns {shape} values for {form.examples} examples: (B,) was "
-            " broadcast against (B, 1)",
-            evidence,
-            equal,
-        )
-    else:
-        yield ok(moved)
-
-
-BLIND = "it is blind to its labels: only their share counts, not whose they are"
-
-
-def _shuffled(subject: Subject) -> np.ndarray:
-    """Labels, and others that are the same in another order."""
-    y, rng = subject.form.targets(), np.random.default_rng(4)
+    form, y, rng = subject.form, subject.form.targets(), np.random.default_rng(4)
     rows = [y] + [y[rng.permutation(len(y))] for _ in range(4)]
-    if subject.form.decides:
+    if form.decides:
         rows = [rng.permutation(some.ravel()).reshape(y.shape) for some in rows]
-    return np.stack(rows)
+    value = subject.measure(np.stack([form.predictions()] * len(rows)), np.stack(rows)).value
+    spread = np.ptp(value) / max(np.abs(value).max(), 1e-30)
+    moved = f"shuffling the labels moves the loss by {spread:.2g} of itself"
+    n, shape = form.examples, subject.output_shape
+    evidence = f"{moved}; it returns shape {shape} for {n} examples"
+    outer = shape == (n, n) and len(form.shape) <= 2
+    if spread >= 1e-5 and outer:
+        cause = f"it returns {shape} values for {n} examples: (B,) was  broadcast against (B, 1)"
+        return defect(cause, evidence, SHAPES)
+    if spread >= 1e-5:
+        return ok(moved)
+    if outer or any(inner[:2] == (n, n) for inner in subject.shapes):
+        cause = (
+            f"{BLIND}(B,) was broadcast against (B, 1) to (B, B), so every prediction meets every "
+            "label, and only their averages count"
+        )
+        return defect(cause, evidence, SHAPES)
+    advice = "do not average over the batch before multiplying by the labels"
+    return defect(BLIND + SHARE, evidence, advice)
 
 
-def _blames_broadcast(subject: Subject) -> bool:
-    """Whether an array of every example against every example occurs in the loss."""
-    if subject.jaxpr is None:
-        return False
-    n = subject.form.examples
-    return any(shape[:2] == (n, n) for shape in intermediate_shapes(subject.jaxpr.jaxpr))
-
-
-def intermediate_shapes(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes of all that is computed on the way, in inner programs too."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            yield tuple(getattr(variable.aval, "shape", ()))
-        for parameter in equation.params.values():
-            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                inner = getattr(each, "jaxpr", each)
-                if hasattr(inner, "eqns"):
-                    yield from intermediate_shapes(inner)
-
-
-@probe(
-    "shapes", [kind for kind in KINDS if kind not in ("divergence", "triplet", "embedding")], rank=2
-)
-def shapes(subject: Subject) -> Iterator[Finding]:
+@probe("shapes", [kind for kind in WITH_LABELS if kind != "embedding"], rank=2)
+def shapes(subject: Subject) -> Finding:
     """Whether labels with an axis too many are refused."""
-    form, y = subject.form, subject.form.targets()
-    z, column = form.predictions(), y[..., None]
+    form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
+    column = y[..., None]
     try:
         shape = _forms.shape_of(subject.loss, form, z, column)
     except Exception as error:
-        yield ok(f"labels {column.shape} are refused: {type(error).__name__}")
-        return
+        return ok(f"labels {column.shape} are refused: {type(error).__name__}")
     right, wrong = (_forms.value(subject.loss, form, z, some) for some in (y, column))
     if abs(wrong - right) <= 1e-5 * (abs(right) + 1e-6):
-        yield ok(f"labels {column.shape} mean the same as {y.shape}")
-        return
+        return ok(f"labels {column.shape} mean the same as {y.shape}")
     shuffled = column[np.random.default_rng(4).permutation(len(y))]
     blind = abs(_forms.value(subject.loss, form, z, shuffled) - wrong) <= 1e-5 * abs(wrong)
-    yield note(
+    predicted = (form.examples,) if form.axis else form.shape
+    return note(
         "it broadcasts labels of another shape without a word"
         + (", and is blind to whose they are then" if blind else ""),
-        f"labels {column.shape} with predictions {form.labelled} give {wrong:.4g} (shape "
+        f"labels {column.shape} with predictions {predicted} give {wrong:.4g} (shape "
         f"{shape}), {y.shape} give {right:.4g}",
         "check shapes before the loss: chex.assert_equal_shape([logits, labels])",
     )
 
 
 @probe("ids", ("multiclass",), rank=20)
-def ids(subject: Subject) -> Iterator[Finding]:
+def ids(subject: Subject) -> Finding | None:
     """What a class id of -1 counts as."""
     form = subject.form
     if form.labels != "ids":
-        return
-    z, y = form.predictions(), form.targets()
-    some = np.stack([np.full_like(y, -1), np.full_like(y, CLASSES - 1)])
-    value, gradient = subject.measure(np.stack([z, z]), some)
+        return None
+    some = np.stack([np.full_like(form.targets(), c) for c in (-1, CLASSES - 1)])
+    value, gradient = subject.measure(np.stack([form.predictions()] * 2), some)
     advice = "mask such examples before the loss"
     if np.isnan(value[0]):
-        yield note("an id of -1 gives NaN", "value nan", advice)
-    elif value[0] == value[1] and np.abs(gradient[0]).max() > 0:
-        yield note(
-            "an id of -1 counts as the last class, without a word",
-            f"loss {value[0]:.4g}, as with id {CLASSES - 1}",
-            advice,
-        )
-    else:
-        yield ok(f"an id of -1 costs {value[0]:.3g}")
+        return note("an id of -1 gives NaN", "value nan", advice)
+    if value[0] == value[1] and np.abs(gradient[0]).max() > 0:
+        evidence = f"loss {value[0]:.4g}, as with id {CLASSES - 1}"
+        return note("an id of -1 counts as the last class, without a word", evidence, advice)
+    return ok(f"an id of -1 costs {value[0]:.3g}")
+
+
+# --- the batch as a whole -------------------------------------------------------------------------
 
 
 @probe("order", rank=14)
-def order(subject: Subject) -> Iterator[Finding]:
+def order(subject: Subject) -> Finding:
     """Whether the order of the examples matters."""
-    form = subject.form
-    z, y = form.predictions(), form.targets()
+    form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
     turn = np.random.default_rng(6).permutation(form.examples)
-    zs = np.stack([z, np.take(z, turn, form.axis)])
-    value = subject.measure(zs, np.stack([y, np.take(y, turn, 0)])).value
-    if abs(value[1] - value[0]) > 1e-3 * max(abs(value[0]), 1e-30):
-        yield note(
+    here, there = subject.measure(
+        np.stack([z, np.take(z, turn, form.axis)]), np.stack([y, np.take(y, turn, 0)])
+    ).value
+    if abs(there - here) > 1e-3 * max(abs(here), 1e-30):
+        return note(
             "the order of the examples matters",
-            f"{value[0]:.5g}, in another order {value[1]:.5g}",
+            f"{here:.5g}, in another order {there:.5g}",
             "if the first half and the second are pairs, all is well; else shuffle",
         )
-    else:
-        yield ok("the order of the examples does not matter")
+    return ok("the order of the examples does not matter")
+
+
+@probe("decomposable", rank=16)
+def decomposable(subject: Subject) -> Finding:
+    """Whether gradient accumulation and means over devices are exact.
+
+    Of the batch (a, b) with halves as batches (a, a) and (b, b), of one shape for one compilation.
+    """
+    form, z, y = subject.form, subject.form.predictions(1), subject.form.uneven()
+    first, second = np.split(np.arange(form.examples), 2)
+    orders = [np.r_[first, second], np.r_[first, first], np.r_[second, second]]
+    (whole, *halves), (slope, *slopes) = subject.measure(
+        np.stack([np.take(z, order, form.axis) for order in orders]),
+        np.stack([np.take(y, order, 0) for order in orders]),
+    )
+    mean = np.concatenate([sum(np.split(g, 2, form.axis)) / 2 for g in slopes], form.axis)
+    norm = float(np.linalg.norm(slope))
+    off = float(np.linalg.norm(slope - mean) / max(norm, 1e-30))
+    cosine = (slope * mean).sum() / max(norm * np.linalg.norm(mean), 1e-30)
+    if is_mean(whole, np.mean(halves), off):
+        return ok("the loss of a batch is the mean over its halves")
+    return of_the_whole(whole, np.mean(halves), f"{off:.0%}, cosine {cosine:.3f}")
+
+
+def is_mean(whole: Any, halves: Any, off: float) -> bool:
+    """Whether the loss is the mean of that of its halves, and its gradient is."""
+    return abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and off < 1e-3
+
+
+def of_the_whole(whole: Any, halves: Any, off: str) -> Finding:
+    """It is not the mean over the parts of a batch."""
+    return note(
+        "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
+        f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off}",
+        "sum its counts first and divide once, see docs/microbatches.md",
+    )
 
 
 # --- derivatives ----------------------------------------------------------------------------------
 
+MANY = 16
+
 
 @probe("gradient", rank=11)
-def gradient(subject: Subject) -> Iterator[Finding]:
+def gradient(subject: Subject) -> Finding | None:
     """Whether the gradient is that of the value, by finite differences."""
     if subject.mode == "values" or (subject.form.classifies and jumps(subject)):
-        return
+        return None
     tries = list(_differences(subject))
     if not tries:
-        return
+        return None
     _, fit, residual = min(tries)
     evidence = f"gradient / finite difference = {fit:.3g}, scatter {residual:.2g}, {MANY} batches"
     if abs(fit - 1) < 0.05 and residual < 0.25:
-        yield ok(evidence)
-    elif subject.jaxpr is not None and "stop_gradient" in str(subject.jaxpr):
-        yield note(
+        return ok(evidence)
+    if "stop_gradient" in str(subject.jaxpr):
+        return note(
             "its gradient is not that of its value: a stop_gradient stands between",
             evidence,
             "do not read its value as progress; watch what it stands for",
         )
-    else:
-        yield defect(
-            "its gradient is not that of its value: a custom derivative is wrong, or something is "
-            "rounded or compared on the way",
-            evidence,
-            "check the custom_vjp or custom_jvp with jax.test_util.check_grads",
-        )
-
-
-MANY = 16
+    return defect(
+        "its gradient is not that of its value: a custom derivative is wrong, or something is "
+        "rounded or compared on the way",
+        evidence,
+        "check the custom_vjp or custom_jvp with jax.test_util.check_grads",
+    )
 
 
 def _differences(subject: Subject) -> Iterator[tuple[float, float, float]]:
@@ -259,156 +247,90 @@ def _differences(subject: Subject) -> Iterator[tuple[float, float, float]]:
 
 
 @probe("second", rank=15, slow=True)
-def second(subject: Subject) -> Iterator[Finding]:
+def second(subject: Subject) -> Finding | None:
     """Whether a second derivative exists and is finite."""
     if subject.mode != "compiled":
-        return
-    form, y = subject.form, subject.form.targets()
-    z = form.predictions(2)
-    sizes = [z] if form.kind == "mean_scale" else [z, 0 * z, 20 * z, 100 * np.sign(z)]
+        return None
+    z = subject.form.predictions(2)
+    sizes = [z] if subject.form.kind == "mean_scale" else [z, 0 * z, 20 * z, 100 * np.sign(z)]
 
     def curvature(z: jax.Array, y: jax.Array) -> Any:
         return jax.jvp(jax.grad(lambda p: subject.one(p, y)), (z,), (jnp.ones_like(z),))[1]
 
     try:
-        with quiet():
-            some = np.stack(sizes).astype(np.float32)
-            bend = np.asarray(jax.jit(jax.vmap(curvature, in_axes=(0, None)))(some, y))
+        bend = jax.jit(jax.vmap(curvature, in_axes=(0, None)))(
+            np.stack(sizes).astype(np.float32), subject.form.targets()
+        )
     except Exception as error:
-        yield note(
+        return note(
             "it has no second derivative: a custom_vjp allows one derivative only",
             said(error),
             "write the rule as a custom_jvp",
         )
-        return
-    if np.isfinite(bend).all():
-        yield ok("the second derivative is finite")
-    else:
-        yield note(
+    lost = ~np.isfinite(np.asarray(bend))
+    if lost.any():
+        return note(
             "its second derivative is not finite everywhere",
-            f"{(~np.isfinite(bend)).mean():.0%} of the entries, at logits 0 to 100",
+            f"{lost.mean():.0%} of the entries, at logits 0 to 100",
             "first-order training is not affected; L-BFGS, Laplace and influence are",
         )
+    return ok("the second derivative is finite")
 
 
 @probe("targets", CLASSIFYING, rank=19, slow=True)
-def targets(subject: Subject) -> Iterator[Finding]:
+def targets(subject: Subject) -> Finding | None:
     """Whether labels that are learnt, or come from a teacher, get a finite gradient."""
-    form = subject.form
-    if subject.mode != "compiled" or form.labels == "ids":
-        return
-    z, y = form.predictions(), form.targets()
-    hard_and_soft = np.stack([y, 0.8 * y + 0.1])
+    z, y = subject.form.predictions(), subject.form.targets()
+    if subject.mode != "compiled" or subject.form.labels == "ids":
+        return None
     slope = jax.jit(jax.vmap(jax.grad(subject.one, argnums=1), in_axes=(None, 0)))
-    with quiet():
-        of_hard, of_soft = np.isfinite(np.asarray(slope(z, hard_and_soft)))
-    if of_hard.all() and of_soft.all():
-        yield ok("the gradient in the labels is finite, at 0 and 1 too")
-        return
-    bad = ", ".join(f"{b:g}" for b in np.unique(y[~of_hard]))
-    yield note(
+    lost = ~np.isfinite(np.asarray(slope(z, np.stack([y, 0.8 * y + 0.1]))))
+    if not lost.any():
+        return ok("the gradient in the labels is finite, at 0 and 1 too")
+    bad = ", ".join(f"{b:g}" for b in np.unique(y[lost[0]]))
+    hard = f"{lost[0].mean():.0%} of them not finite, at labels {bad}"
+    return note(
         "its gradient in the labels is not finite, so labels cannot be learnt or distilled",
-        f"{(~of_hard).mean():.0%} of them not finite, at labels {bad}"
-        if bad
-        else "at labels between 0 and 1",
+        hard if bad else "at labels between 0 and 1",
         "a jnp.where inside the logarithm too, on its argument (double where)",
     )
 
 
-# --- dtype ----------------------------------------------------------------------------------------
+# --- narrower types -------------------------------------------------------------------------------
+
+CAST = "cast the logits to float32 before the loss"
 
 
 @probe("dtype", CLASSIFYING, rank=18, slow=True)
-def dtype(subject: Subject) -> Iterator[Finding]:
+def dtype(subject: Subject) -> Finding | list[Finding] | None:
     """Whether a large batch in float16 or bfloat16 has the loss of the same numbers in float32."""
     if subject.mode != "compiled":
-        return
+        return None
     z, y = subject.form.crowd(2**18)
-    try:
-        with quiet():
-            values = _in_each_dtype(subject, z, y)
-    except CONCRETE:
-        return
-    except Exception as error:
-        yield not_narrow(error)
-        return
-    if values is None:
-        return
-    exact, found = values[0], False
-    for name, value in zip(("float16", "bfloat16"), values[1:], strict=True):
-        off = abs(value - exact) / max(abs(exact), 1e-6)
-        if not off < 0.05:
-            found = True
-            lost = not np.isfinite(value) or off > 0.5
-            yield (defect if lost else note)(
-                f"it counts in {name}: a large batch overflows or stops counting",
-                f"{len(z)} examples at logits +-1: {value:.4g}, in float32 {exact:.4g}",
-                "cast the logits to float32 before the loss",
-            )
-    if not found:
-        yield ok(f"{len(z)} examples in float16 and bfloat16 as in float32")
-
-
-def _in_each_dtype(subject: Subject, z: np.ndarray, y: np.ndarray) -> list[float] | None:
-    """The loss in float32, float16 and bfloat16; None if it is of all pairs, for small batches."""
 
     def each(z: jax.Array, y: jax.Array) -> Any:
         return [subject.one(z.astype(d), y) for d in (jnp.float32, jnp.float16, jnp.bfloat16)]
 
-    traced = jax.make_jaxpr(each)(z, y)
-    if max(int(np.prod(s)) for s in intermediate_shapes(traced.jaxpr)) > 64 * z.size:
+    try:
+        traced = jax.make_jaxpr(each)(z, y)
+        if max(int(np.prod(s)) for s in _forms.shapes_within(traced.jaxpr)) > 64 * z.size:
+            return None  # all pairs: a large batch is not what it is made for
+        exact, *narrow = (float(value) for value in jax.jit(each)(z, y))
+    except _forms.CONCRETE:
         return None
-    return [float(value) for value in jax.jit(each)(z, y)]
+    except Exception as error:
+        return not_narrow(error)
+    found = []
+    for name, value in zip(("float16", "bfloat16"), narrow, strict=True):
+        off = abs(value - exact) / max(abs(exact), 1e-6)
+        if not off < 0.05:
+            cause = f"it counts in {name}: a large batch overflows or stops counting"
+            evidence = f"{len(z)} examples at logits +-1: {value:.4g}, in float32 {exact:.4g}"
+            lost = not np.isfinite(value) or off > 0.5
+            found.append((defect if lost else note)(cause, evidence, CAST))
+    return found or ok(f"{len(z)} examples in float16 and bfloat16 as in float32")
 
 
 def not_narrow(error: Exception) -> Finding:
-    """The finding of a loss that raises for a narrower type than float32."""
-    return note(
-        "it does not take float16 or bfloat16 predictions",
-        said(error),
-        "cast the logits to float32 before the loss",
-    )
-
-
-# --- microbatches ---------------------------------------------------------------------------------
-
-
-@probe("decomposable", rank=16)
-def decomposable(subject: Subject) -> Iterator[Finding]:
-    """Whether gradient accumulation and means over devices are exact."""
-    whole, halves, error, cosine = _mixing(subject)
-    if abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and error < 1e-3:
-        yield ok("the loss of a batch is the mean over its halves")
-    else:
-        yield of_the_whole(whole, halves, f"{error:.0%}, cosine {cosine:.3f}")
-
-
-def of_the_whole(whole: float, halves: float, off: str) -> Finding:
-    """The finding of a loss that is not the mean over the parts of a batch."""
-    return note(
-        "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
-        f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off}",
-        "sum its counts first and divide once, see docs/microbatches.md",
-    )
-
-
-def _mixing(subject: Subject) -> tuple[float, float, float, float]:
-    """How far the loss of a batch is from the mean over its halves, in value and gradient.
-
-    Of the batch (a, b) with halves as batches (a, a) and (b, b), of one shape for one compilation.
-    Returns whole, mean of halves, error of the gradient, and its cosine.
-    """
-    form = subject.form
-    first, second = np.split(np.arange(form.examples), 2)
-    orders = [np.r_[first, second], np.r_[first, first], np.r_[second, second]]
-    z, y = form.predictions(1), form.uneven()
-    value, gradient = subject.measure(
-        np.stack([np.take(z, order, form.axis) for order in orders]),
-        np.stack([np.take(y, order, 0) for order in orders]),
-    )
-    halves = [sum(np.split(g, 2, form.axis)) / 2 for g in gradient[1:]]
-    mean = np.concatenate(halves, form.axis)
-    norms = np.linalg.norm(gradient[0]), np.linalg.norm(mean)
-    error = float(np.linalg.norm(gradient[0] - mean) / max(norms[0], 1e-30))
-    cosine = float((gradient[0] * mean).sum() / max(norms[0] * norms[1], 1e-30))
-    return float(value[0]), float(value[1:].mean()), error, cosine
+    """It raises for a narrower type than float32."""
+    return note("it does not take float16 or bfloat16 predictions", said(error), CAST)

@@ -7,15 +7,13 @@ where embeddings coincide.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import quiet
-from diffmetrics.diagnose._probes.contracts import not_narrow
+from diffmetrics.diagnose._probes.contracts import CAST, not_narrow
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Measured, Subject
@@ -29,10 +27,11 @@ REACHABLE = 1e4
 
 
 @probe("finite", rank=13, slow=True)
-def finite(subject: Subject) -> Iterator[Finding]:
+def finite(subject: Subject) -> Finding:
     """Where value or gradient first stop being finite, over the range of float32 and narrower."""
-    found = hopeless(subject) or _coincident(subject) or _out_of_reach(subject) or _narrow(subject)
-    yield found or ok("value and gradient, at every logit up to 1e4 and every label")
+    questions = (hopeless, _coincident, _out_of_reach, _narrow)
+    found = next(filter(None, (question(subject) for question in questions)), None)
+    return found or ok("value and gradient, at every logit up to 1e4 and every label")
 
 
 @functools.lru_cache(4)
@@ -56,36 +55,18 @@ def _coincident(subject: Subject) -> Finding | None:
         return None
     same = np.broadcast_to(form.predictions()[:1], form.shape)
     measured = subject.measure(np.stack([same, 0 * same]))
-    causes = {
-        "identical predictions": "the slope of a distance is infinite where the distance is 0",
-        "predictions of all zeros": "a vector of zeros is divided by its length",
-    }
-    for (name, cause), value, fine in zip(
-        causes.items(), measured.value, measured.finite, strict=True
-    ):
-        if not fine:
-            return defect(
-                cause,
-                f"value {value:g}, gradient not finite, for {name}",
-                "guard the argument of the root with a jnp.where (double where)",
-            )
-    return None
-
-
-# --- large predictions ----------------------------------------------------------------------------
-
-
-def _out_of_reach(subject: Subject) -> Finding | None:
-    """The first labels with which predictions that training reaches are too large."""
-    form = subject.form
-    directions = [_signs(subject)]
-    if form.decides:
-        directions += [form.sides(), -form.sides()]
-    for name, labels in form.labellings():
-        reach = min(_first_bad(subject, direction, labels) for direction in directions)
-        if reach <= REACHABLE:
-            return _not_finite(subject, name, labels, reach)
-    return None
+    if measured.finite.all():
+        return None
+    i = int(np.argmin(measured.finite))
+    name, cause = (
+        ("identical predictions", "the slope of a distance is infinite where the distance is 0"),
+        ("predictions of all zeros", "a vector of zeros is divided by its length"),
+    )[i]
+    return defect(
+        cause,
+        f"value {measured.value[i]:g}, gradient not finite, for {name}",
+        "guard the argument of the root with a jnp.where (double where)",
+    )
 
 
 def _signs(subject: Subject) -> np.ndarray:
@@ -93,10 +74,16 @@ def _signs(subject: Subject) -> np.ndarray:
     return np.sign(z) + (z == 0)
 
 
-def _first_bad(subject: Subject, direction: np.ndarray, labels: np.ndarray) -> float:
-    """The least size of logits at which value or gradient are not finite."""
-    bad = ~subject.measure(subject.form.of_sizes(SIZES, direction), labels).finite
-    return float(SIZES[bad].min()) if bad.any() else np.inf
+def _out_of_reach(subject: Subject) -> Finding | None:
+    """The first labels with which predictions that training reaches are too large."""
+    form = subject.form
+    sides = [form.sides(), -form.sides()] if form.decides else []
+    batches = np.concatenate([form.of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)])
+    for name, labels in form.labellings():
+        fine = subject.measure(batches, labels).finite.reshape(-1, len(SIZES)).all(0)
+        if not fine[SIZES <= REACHABLE].all():
+            return _not_finite(subject, name, labels, SIZES[np.argmin(fine)])
+    return None
 
 
 def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -> Finding:
@@ -146,43 +133,30 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
     )
 
 
-# --- narrower types -------------------------------------------------------------------------------
-
-
 def _narrow(subject: Subject) -> Finding | None:
     """The same in float16 and bfloat16, which stop at 65,504 and at three digits."""
     if subject.mode != "compiled":
         return None
     # Squares of distances are to be what float16 can hold.
-    sizes = SIZES[(20.0 if subject.form.compares else 6e4) >= SIZES]
-    try:
-        with quiet():
-            fine = _fine_in_narrow(subject, sizes)
-    except Exception as error:
-        return not_narrow(error)
-    bad = []
-    # A loss beyond 65,504 has no float16.
-    for name, fits, most in zip(("float16", "bfloat16"), fine, (1e3, REACHABLE), strict=True):
-        lost = sizes[~fits & (sizes <= most)]
-        if lost.size:
-            bad.append(f"{name} from |logit| = {lost.min():g} on")
-    if not bad:
-        return None
-    return note(
-        "in float16 or bfloat16 it is not finite, though it is in float32",
-        "not finite in " + ", in ".join(bad),
-        "cast the logits to float32 before the loss",
-    )
-
-
-def _fine_in_narrow(subject: Subject, sizes: np.ndarray) -> list[np.ndarray]:
-    """At which sizes value and gradient are finite, in float16 and in bfloat16."""
+    sizes = SIZES[(20.0 if subject.form.compares else 6e4) >= SIZES].astype(np.float32)
 
     # Labels are an argument, because XLA sorts and sums constants while it compiles, and slowly.
     def both(z: jax.Array, y: jax.Array) -> Any:
         differentiate = jax.value_and_grad(subject.one)
         return [differentiate(z.astype(d), y) for d in (jnp.float16, jnp.bfloat16)]
 
-    some = subject.form.of_sizes(sizes.astype(np.float32), _signs(subject))
-    results = jax.jit(jax.vmap(both, in_axes=(0, None)))(some, subject.form.targets())
-    return [Measured(*(np.asarray(a, np.float32) for a in each)).finite for each in results]
+    try:
+        batches = subject.form.of_sizes(sizes, _signs(subject))
+        results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, subject.form.targets())
+    except Exception as error:
+        return not_narrow(error)
+    bad = []
+    # A loss beyond 65,504 has no float16.
+    for name, most, result in zip(("float16", "bfloat16"), (1e3, REACHABLE), results, strict=True):
+        fine = Measured(*(np.asarray(a, np.float32) for a in result)).finite
+        lost = sizes[~fine & (sizes <= most)]
+        bad += [f"{name} from |logit| = {lost.min():g} on"] if lost.size else []
+    if not bad:
+        return None
+    cause = "in float16 or bfloat16 it is not finite, though it is in float32"
+    return note(cause, "not finite in " + ", in ".join(bad), CAST)

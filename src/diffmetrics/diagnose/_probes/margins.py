@@ -30,28 +30,16 @@ class Profile(NamedTuple):
     """What happens as all examples of one class have the same margin, and all others margin 1.
 
     `slope` is that of the loss in the margin: negative where the loss pulls to the right side.
+    `size` is its size, of which the largest is 1, unless it is 0 everywhere.
     """
 
-    group: Group
+    name: str
     value: np.ndarray
     slope: np.ndarray
-
-    @property
-    def name(self) -> str:
-        return self.group.name
-
-    @property
-    def silent(self) -> bool:
-        """Whether there is no slope at any margin."""
-        return not np.nanmax(np.abs(self.slope)) > 0
-
-    @property
-    def size(self) -> np.ndarray:
-        """The slope's size, of which the largest is 1."""
-        return np.abs(self.slope) / max(np.nanmax(np.abs(self.slope)), 1e-300)
+    size: np.ndarray
 
     def at(self, margin: float) -> float:
-        """The slope's size at a margin, of its largest."""
+        """The slope's size at a margin."""
         return float(self.size[np.searchsorted(MARGINS, margin)])
 
 
@@ -64,10 +52,8 @@ def profiles(subject: Subject) -> tuple[Profile, ...]:
 def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
     value, gradient = subject.measure(subject.form.at_margins(margins, group))
     slope = (subject.form.in_margin(gradient) * group.members).reshape(len(margins), -1).sum(1)
-    return Profile(group, value, slope)
-
-
-# --- a gradient where it is wanted ----------------------------------------------------------------
+    size = np.abs(slope)
+    return Profile(group.name, value, slope, size / max(np.nanmax(size), 1e-300))
 
 
 @probe("alive", CLASSIFYING, rank=12)
@@ -82,8 +68,8 @@ def alive(subject: Subject) -> Iterator[Finding]:
 
 def _not_alive(subject: Subject) -> Iterator[Finding]:
     everyone = profiles(subject)
-    silent = [p for p in everyone if p.silent]
-    moving = [p for p in everyone if not p.silent]
+    silent = [p for p in everyone if not np.nanmax(p.size) > 0]
+    moving = [p for p in everyone if np.nanmax(p.size) > 0]
     if silent:
         yield _silent(subject, silent)
     elif _rectified(subject):
@@ -224,7 +210,7 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     # A gradient of a probability falls with its logarithm, a clipped one at once.
     if not after < 0.2 * math.exp(first - last) * before:
         return None
-    epsilon = _clip(subject, profile.group, first, last)
+    epsilon = _clip(subject, profile.name, first, last)
     return defect(
         "probabilities are clipped: beyond the clip a confidently wrong prediction gets no "
         "gradient, and never comes back",
@@ -234,12 +220,12 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     )
 
 
-def _clip(subject: Subject, group: Group, first: float, last: float) -> float:
+def _clip(subject: Subject, name: str, first: float, last: float) -> float:
     """The probability at which the gradient ends, somewhere between two margins."""
     margins = np.linspace(last, first, 64)
-    size = np.abs(_profile(subject, group, margins).slope)
-    ends = int(np.argmax(size <= 0.05 * size[0]))
-    return 1.0 / (1.0 + math.exp(-margins[ends]))
+    (group,) = (group for group in subject.form.groups() if group.name == name)
+    size = _profile(subject, group, margins).size
+    return 1.0 / (1.0 + math.exp(-margins[np.argmax(size <= 0.05 * size[0])]))
 
 
 def _flat(profile: Profile) -> Finding | None:
@@ -287,41 +273,36 @@ def _focused(everyone: list[Profile]) -> Iterator[Finding]:
         )
 
 
-# --- to which side, and without jumps -------------------------------------------------------------
-
-
 @probe("direction", CLASSIFYING, rank=6)
-def direction(subject: Subject) -> Iterator[Finding]:
+def direction(subject: Subject) -> Finding:
     """Whether every prediction is pulled to its own side."""
     wrong, back = [], []
     for profile in profiles(subject):
         up = MARGINS[profile.slope > 1e-4 * np.nanmax(np.abs(profile.slope))]
         near = up[(up >= -30.0) & (up < 0.0)]
-        if near.size:
-            wrong.append(f"{profile.name}: at margins {_span(near)}")
-        elif up.size:
-            back.append(f"{profile.name}: at margins {_span(up)}")
-    both = len(wrong) == len(profiles(subject))
+        if up.size:
+            (wrong if near.size else back).append((profile.name, near if near.size else up))
     if wrong:
-        yield defect(
+        both = len(wrong) == len(profiles(subject))
+        return defect(
             "it pulls predictions to the wrong side"
             + (": the sign of the loss, or of the labels, is turned round" if both else ""),
-            "the loss rises as the margin rises, for " + "; ".join(wrong),
+            f"the loss rises as the margin rises, for {_spans(wrong)}",
             "minimise 1 - score, not the score; and check which class is called 1",
         )
-    elif back:
-        yield note(
+    if back:
+        return note(
             "it pulls back predictions that are more right than it asks for",
-            "the loss rises with the margin, for " + "; ".join(back),
+            f"the loss rises with the margin, for {_spans(back)}",
             "fine for a margin that is meant; a squared error of logits wants a sigmoid first",
         )
-    else:
-        yield ok("raising the right side's logit lowers the loss, for every class")
+    return ok("raising the right side's logit lowers the loss, for every class")
 
 
-def _span(margins: np.ndarray) -> str:
-    ends = f"{margins.min():.3g} to {margins.max():.3g}"
-    return ends if margins.size > 1 else f"{margins[0]:.3g}"
+def _spans(margins: list[tuple[str, np.ndarray]]) -> str:
+    """Where each of some classes is pulled."""
+    ends = [(name, [f"{m:.3g}" for m in dict.fromkeys(some[[0, -1]])]) for name, some in margins]
+    return "; ".join(f"{name}: at margins {' to '.join(some)}" for name, some in ends)
 
 
 NEAR = np.array([-0.1, -1e-3, 0.0, 1e-3, 0.1])
@@ -330,7 +311,7 @@ NEAR = np.array([-0.1, -1e-3, 0.0, 1e-3, 0.1])
 @functools.lru_cache(4)
 def jumps(subject: Subject) -> tuple[str, ...]:
     """Where the loss jumps as the decision changes, between any two classes."""
-    groups = subject.form.contests()
+    groups = subject.form.groups(pairwise=True)
     rows = np.concatenate([subject.form.at_margins(NEAR, group) for group in groups])
     value, gradient = subject.measure(rows)
     steep = np.abs(gradient).reshape(len(groups), len(NEAR), -1).sum(2)
@@ -344,21 +325,17 @@ def jumps(subject: Subject) -> tuple[str, ...]:
 
 
 @probe("continuity", CLASSIFYING, rank=8)
-def continuity(subject: Subject) -> Iterator[Finding]:
+def continuity(subject: Subject) -> Finding:
     """Whether the loss jumps where the decision changes."""
     found = jumps(subject)
     if not found:
-        yield ok("no jump where the decision changes")
-        return
-    yield defect(
+        return ok("no jump where the decision changes")
+    return defect(
         "the loss jumps where the decision changes: an argmax or comparison inside it switches "
         "a weight, which has no gradient of its own and is off once the decision is right",
         "; ".join(found[:2]),
         "weight by the probabilities instead: expected_cost_loss, cost_sensitive_cross_entropy",
     )
-
-
-# --- what an element has to do with the others ----------------------------------------------------
 
 
 @functools.lru_cache(4)

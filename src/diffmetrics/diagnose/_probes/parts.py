@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from diffmetrics.diagnose._registry import probe
@@ -12,10 +10,10 @@ from diffmetrics.diagnose._subject import Subject
 
 
 @probe("parts", rank=5)
-def parts(subject: Subject) -> Iterator[Finding]:
+def parts(subject: Subject) -> Finding | None:
     """By which weight each of several losses enters the gradient of their total."""
     if not subject.parts:
-        return
+        return None
     names, form = list(subject.parts), subject.form
     z = np.stack([2.0 * form.predictions(i) for i in range(8)])
     others = [Subject(part, form) for part in subject.parts.values()]
@@ -27,10 +25,9 @@ def parts(subject: Subject) -> Iterator[Finding]:
     evidence = f"total gradient = {terms}, {rest:.1%} unexplained"
     silent = [name for name, w in zip(names, fit, strict=True) if abs(w) < 1e-3]
     if not silent:
-        yield ok(evidence)
-        return
+        return ok(evidence)
     why = "" if names[0] in silent else ": of several losses of one output only the first counts"
-    yield defect(
+    return defect(
         f"{', '.join(silent)} does not train{why}",
         evidence,
         "write their sum as one function, and log its parts",

@@ -19,11 +19,8 @@ from diffmetrics.diagnose._subject import Subject
 SURE = 20.0  # a logit of which the sigmoid is 0 or 1, and its exponential is no extreme
 
 
-# --- arguments ------------------------------------------------------------------------------------
-
-
 @probe("arguments", CLASSIFYING, rank=4)
-def arguments(subject: Subject) -> Iterator[Finding]:
+def arguments(subject: Subject) -> Finding | None:
     """Whether predictions and labels are swapped inside: the logarithm is taken of the labels.
 
     A cross-entropy is linear in the label; one with swapped arguments is linear in the probability,
@@ -31,21 +28,20 @@ def arguments(subject: Subject) -> Iterator[Finding]:
     """
     form, y = subject.form, subject.form.targets()
     if form.labels == "ids" or not separable(subject):
-        return
+        return None
     p = np.array([0.02, 0.2, 0.4, 0.6, 0.8, 0.98])
     z = form.at_margins(np.log(p / (1 - p)))
     value = subject.measure(z).value
     slope, offset = np.polyfit(p, value, 1)
-    linear = np.abs(np.polyval([slope, offset], p) - value).max() < 0.01 * np.ptp(value)
-    other = form.others(y)
-    kinds_of_labels = np.stack([0.5 * y + 0.5 * other, y, other])
-    middle, *ends = subject.measure(np.stack([z[1]] * 3), kinds_of_labels).value
+    linear = np.abs(slope * p + offset - value).max() < 0.01 * np.ptp(value)
+    other = 1 - y if form.decides else np.roll(y, 1, -1)
+    some = np.stack([0.5 * y + 0.5 * other, y, other])
+    middle, *ends = subject.measure(np.stack([z[1]] * 3), some).value
     between = np.mean(ends)
     bent = not abs(middle - between) < 0.05 * abs(between)
     if not (linear and -slope > 3 and bent):
-        yield ok("the loss is not that of the swapped arguments")
-        return
-    yield defect(
+        return ok("the loss is not that of the swapped arguments")
+    return defect(
         "labels and predictions are swapped inside: the logarithm is taken of the labels, "
         "so the loss is linear in the probability and the worst errors get no gradient",
         f"the loss is {-slope:.3g} (1 - p) for the true class, {-slope:.3g} being -log of "
@@ -55,14 +51,11 @@ def arguments(subject: Subject) -> Iterator[Finding]:
     )
 
 
-# --- minimum --------------------------------------------------------------------------------------
-
-
 @probe("minimum", CLASSIFYING, rank=10)
 def minimum(subject: Subject) -> Iterator[Finding]:
     """Whether nothing beats the perfect prediction, and whether it stands out from its opposite."""
     side = subject.form.sides()
-    best = np.nanmin(subject.measure(np.stack([8.0 * side, SURE * side, 50.0 * side])).value)
+    best = np.nanmin(subject.measure(np.multiply.outer([8.0, SURE, 50.0], side)).value)
     others = _imperfect(side)
     value = subject.measure(np.stack(list(others.values()))).value
     scale = max(np.nanmax(np.abs(value)), abs(best), 1e-30)
@@ -102,11 +95,13 @@ def _imperfect(side: np.ndarray) -> dict[str, np.ndarray]:
 
 def _absent(subject: Subject) -> Finding | None:
     """Whether classes that a batch lacks drown the others."""
-    true = np.arange(subject.form.examples) % CLASSES
-    (_, _, full), (right, wrong, few) = (
-        _contrast(subject, *ids) for ids in ((true, (true + 1) % CLASSES), (true % 2, 1 - true % 2))
-    )
-    if not (full > 0 and few < 0.01 * full):
+    true = subject.form.true
+    sure, found = np.full(len(true), SURE), []
+    for ids, others in ((true, (true + 1) % CLASSES), (true % 2, 1 - true % 2)):
+        z = np.stack([class_logits(some, sure) for some in (ids, others)])
+        found.append(subject.measure(z, subject.form.encoded(ids)).value)
+    full, (right, wrong) = found[0][1] - found[0][0], found[1]
+    if not (full > 0 and wrong - right < 0.01 * full):
         return None
     return defect(
         "a class that is absent from the batch takes all the weight, and right or wrong no "
@@ -117,52 +112,30 @@ def _absent(subject: Subject) -> Finding | None:
     )
 
 
-def _contrast(subject: Subject, ids: np.ndarray, wrong_ids: np.ndarray) -> tuple[float, ...]:
-    """The loss of the right classes, of wrong ones, and the difference."""
-    sure = np.full(len(ids), SURE)
-    z = np.stack([class_logits(some, sure) for some in (ids, wrong_ids)])
-    right, wrong = subject.measure(z, subject.form.encoded(ids)).value
-    return right, wrong, wrong - right
-
-
-# --- proper ---------------------------------------------------------------------------------------
-
 TRUTHS = np.array([0.125, 0.25, 0.5, 0.75])
 
 
 @probe("proper", CLASSIFYING, rank=17)
-def proper(subject: Subject) -> Iterator[Finding]:
+def proper(subject: Subject) -> Finding | None:
     """Where the best constant prediction lies for data that are positive with probability q."""
     form, logit = subject.form, np.linspace(-10.0, 10.0, 81)
     z = form.at_odds(logit)
-    values = [subject.measure(z, form.of_share(q)).value for q in TRUTHS]
+    values = np.stack([subject.measure(z, form.of_share(q)).value for q in TRUTHS])
     if not np.isfinite(values).all():
-        return
-    if all(np.ptp(value) <= 1e-5 * (1e-3 + np.abs(value).max()) for value in values):
-        yield _indifferent(form.decides and offset_free(subject))
-        return
-    best = np.array([_lowest(logit, value) for value in values])
-    found = 1 / (1 + np.exp(-best))
+        return None
+    if (np.ptp(values, 1) <= 1e-5 * (1e-3 + np.abs(values).max(1))).all():
+        return note(
+            "it leaves the offset free: only differences of logits matter, so probabilities "
+            "and the threshold 1/2 mean nothing"
+            if form.decides and offset_free(subject)
+            else "every constant prediction is as good as any other to it",
+            "the loss is the same for every constant prediction",
+            "add a cross-entropy, or tune the threshold",
+        )
+    found = 1 / (1 + np.exp(-np.array([_lowest(logit, value) for value in values])))
     curve = ", ".join(f"{q:g} -> {p:.2f}" for q, p in zip(TRUTHS, found, strict=True))
     if np.abs(found - TRUTHS).max() < 0.02:
-        yield ok(f"the best prediction is the true probability: {curve}")
-    else:
-        yield _biased(found, f"true probability -> best constant prediction: {curve}")
-
-
-def _indifferent(free: bool) -> Finding:
-    return note(
-        "it leaves the offset free: only differences of logits matter, so probabilities "
-        "and the threshold 1/2 mean nothing"
-        if free
-        else "every constant prediction is as good as any other to it",
-        "the loss is the same for every constant prediction",
-        "add a cross-entropy, or tune the threshold",
-    )
-
-
-def _biased(found: np.ndarray, evidence: str) -> Finding:
-    """In which way the best predictions are not the true probabilities."""
+        return ok(f"the best prediction is the true probability: {curve}")
     cause, advice = "its best prediction is not the probability", "do not read it as a probability"
     odds = found / (1 - found) / (TRUTHS / (1 - TRUTHS))
     if np.ptp(np.log(odds)) < 0.1:
@@ -170,7 +143,7 @@ def _biased(found: np.ndarray, evidence: str) -> Finding:
         advice = "divide the odds by it (correct_prior)"
     elif ((found < 0.02) | (found > 0.98)).sum() >= 3:
         cause += ": a decision, not a confidence"
-    return note(cause, evidence, advice)
+    return note(cause, f"true probability -> best constant prediction: {curve}", advice)
 
 
 def _lowest(x: np.ndarray, value: np.ndarray) -> float:
@@ -188,22 +161,20 @@ def rounded(x: float) -> str:
     return f"{float(f'{x:.2g}'):.0f}" if x >= 10 else f"{x:.2g}"
 
 
-# --- collapse -------------------------------------------------------------------------------------
-
 RARE = 1000  # one positive in so many
 
 
 @probe("collapse", DECIDING, rank=20, slow=True)
-def collapse(subject: Subject) -> Iterator[Finding]:
+def collapse(subject: Subject) -> Finding | None:
     """What becomes of a linear model on one positive in 1000, from zero, in 200 steps of Adam."""
     if subject.mode != "compiled":
-        return
+        return None
     x, y = _rare(subject)
     pull, (predicted, found) = jax.device_get(_trained(subject, x, y))
     size = np.abs(np.asarray(pull, np.float64))
     share = size[y == 1].sum() / max(size.sum(), 1e-300)
     if not np.isfinite(share) or size.sum() == 0:
-        return
+        return None
     evidence = (
         f"1 positive in {RARE}, linear model, 200 steps: predicts {predicted[-1]:.2%} positive, "
         f"finds {found[-1]:.0%} of the positives, which begin with {share:.1%} of the gradient"
@@ -211,20 +182,19 @@ def collapse(subject: Subject) -> Iterator[Finding]:
     if predicted[-1] == 0:
         first = int(np.argmax(predicted == 0))
         lasting = (predicted[first:] == 0).all()
-        yield note(
+        return note(
             "on rare positives it predicts nothing at the threshold 1/2",
             f"{evidence}; nothing from step {first + 1} on" if lasting else evidence,
             "tune the threshold (fit_threshold) before anything else; or weigh the positives, "
             "or take a loss of counts",
         )
-    elif predicted[-1] > 0.5:
-        yield note(
+    if predicted[-1] > 0.5:
+        return note(
             "on rare positives it predicts nearly everything",
             evidence,
             "nothing opposes false alarms: tune the threshold, or count them",
         )
-    else:
-        yield ok(evidence)
+    return ok(evidence)
 
 
 def _rare(subject: Subject) -> tuple[np.ndarray, np.ndarray]:

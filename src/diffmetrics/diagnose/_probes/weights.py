@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,32 +18,30 @@ from diffmetrics.diagnose._subject import Subject
 
 
 @probe("weights", CLASSIFYING, rank=9)
-def weights(subject: Subject) -> Iterator[Finding]:
+def weights(subject: Subject) -> Finding | None:
     """By which factor a positive weighs more than a negative, or one class than another."""
-    sizes = _undecided(subject)
-    if subject.form.decides and not separable(subject):
-        yield _of_errors(subject) or _at_half(sizes)
-        return
-    means = np.array([size.mean() for size in sizes])
+    form = subject.form
+    (gradient,) = subject.measure(np.zeros((1, *form.shape))).gradient
+    size = np.abs(form.in_margin(gradient))
+    totals, means = np.array(
+        [(size[group.members].sum(), size[group.members].mean()) for group in form.groups()]
+    ).T
+    if form.decides and not separable(subject):
+        share = totals[0] / max(totals.sum(), 1e-300)
+        half = f"at p = 1/2 positives, a quarter of the batch, hold {share:.0%} of the gradient"
+        return _of_errors(subject) or ok(half)
     if not means.min() > 0:
-        return  # `alive` tells of a class without a gradient
-    yield _of_positives(subject, *means) if subject.form.decides else _of_classes(means)
-
-
-def _undecided(subject: Subject) -> list[np.ndarray]:
-    """At logits of 0, the size of the gradient of every element of each class."""
-    (gradient,) = subject.measure(np.zeros((1, *subject.form.shape))).gradient
-    size = np.abs(subject.form.in_margin(gradient))
-    return [size[group.members] for group in subject.form.groups()]
+        return None  # `alive` tells of a class without a gradient
+    return _of_positives(subject, *means) if form.decides else _of_classes(means)
 
 
 def _of_classes(size: np.ndarray) -> Finding:
     evidence = "gradient of the true class at equal logits: " + ", ".join(f"{s:.3g}" for s in size)
-    if size.max() / size.min() < 1.25:
+    times = size.max() / size.min()
+    if times < 1.25:
         return ok(evidence)
     return note(
-        f"class {size.argmax()} weighs {rounded(size.max() / size.min())} times as much as "
-        f"class {size.argmin()}",
+        f"class {size.argmax()} weighs {rounded(times)} times as much as class {size.argmin()}",
         evidence,
         "if the heavy class is not the rare one, the weights are the wrong way round",
     )
@@ -79,15 +76,6 @@ def _of_positives(subject: Subject, positive: float, negative: float) -> Finding
         evidence,
         "probabilities are shifted by it: correct_prior, or a tuned threshold",
     )
-
-
-def _at_half(sizes: list[np.ndarray]) -> Finding:
-    positive, negative = (size.sum() for size in sizes)
-    share = positive / max(positive + negative, 1e-300)
-    return ok(f"at p = 1/2 positives, a quarter of the batch, hold {share:.0%} of the gradient")
-
-
-# --- scores of counts -----------------------------------------------------------------------------
 
 
 class Costs(NamedTuple):
