@@ -111,7 +111,7 @@ def loss(
         elif probes is not None:
             names = (*ALWAYS, *probes)
         results = examined(form.kind, subject, names)
-    return Report(subject.name, f"{form.kind}, {form.words}", results)
+    return Report(name_of(loss), f"{form.kind}, {form.words}", results)
 
 
 def run(loss: Loss, predictions: Any, labels: Any) -> Report:

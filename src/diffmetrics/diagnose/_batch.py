@@ -141,9 +141,6 @@ def saturated(batch: Batch) -> Finding | None:
     )
 
 
-# --- decisions ------------------------------------------------------------------------------------
-
-
 @probe("prevalence", (DECISIONS,), rank=25)
 def prevalence(batch: Batch) -> Finding:
     """Whether there are positives, and how many."""
@@ -238,8 +235,6 @@ def calibration(batch: Batch) -> Finding:
 
 
 MISCALIBRATED = "its probabilities are not frequencies"
-
-# --- classes --------------------------------------------------------------------------------------
 
 
 @probe("prevalence", (CLASSES,), rank=25)

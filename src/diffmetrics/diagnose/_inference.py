@@ -60,9 +60,6 @@ def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
     return OwnForm(_forms.OWN, shape, labels="any", lead=lead, batch=(z, y))
 
 
-# --- what makes sense ---------------------------------------------------------------------------
-
-
 def _sensible(loss: Loss, form: Form) -> Subject:
     """If logits make no sense, perhaps probabilities do, or the arguments in the other order."""
     first = Subject(loss, form)
@@ -97,32 +94,27 @@ def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
 
 
 def _is_finite(subject: Subject) -> bool:
-    value, gradient = subject.measure(subject.form.predictions()[None])
-    return bool(np.isfinite(value).all() and np.isfinite(gradient).all())
+    return bool(subject.measure(subject.form.predictions()[None]).finite.all())
 
 
-WRONG = np.array([-6.0, -2.0, -1.0, -0.3])
-
-
-def _pulls(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where value and gradient are finite, the pull to the right side, and what is positive."""
+def _pulls(subject: Subject) -> tuple[bool, np.ndarray]:
+    """Whether value and gradient of wrong predictions are finite, and the pull to the right."""
     side = subject.form.sides()
-    value, gradient = subject.measure(np.multiply.outer(WRONG, side))
-    finite = np.isfinite(value) & np.isfinite(gradient).reshape(len(value), -1).all(1)
-    return finite, -gradient * side, side == 1
+    measured = subject.measure(np.multiply.outer([-6.0, -2.0, -1.0, -0.3], side))
+    return bool(measured.finite.all()), -measured.gradient * side
 
 
 def _learns(subject: Subject) -> bool:
     """Every wrong prediction is pulled to the right side."""
-    finite, pull, _ = _pulls(subject)
-    return bool(finite.all() and (pull >= -1e-6 * np.abs(pull).max()).all() and (pull[1] > 0).all())
+    finite, pull = _pulls(subject)
+    return bool(finite and (pull >= -1e-6 * np.abs(pull).max()).all() and (pull[1] > 0).all())
 
 
 def _senseless(subject: Subject) -> bool:
     """Logits as such are the trouble: not finite, dead for both classes, or pulled astray."""
-    finite, pull, positive = _pulls(subject)
-    dead = all((pull[1][some] == 0).all() for some in (positive, ~positive))
-    return bool(not finite.all() or dead or (pull < -1e-6 * np.abs(pull).max()).any())
+    finite, pull = _pulls(subject)
+    astray = (pull < -1e-6 * np.abs(pull).max()).any()
+    return bool(not finite or not pull[1].any() or astray)
 
 
 def _wants_probabilities(as_logits: Subject) -> Finding:
@@ -137,9 +129,6 @@ def _wants_probabilities(as_logits: Subject) -> Finding:
         f"of logits {what}; behind a {squeeze} it learns, and was probed so",
         "never give it logits; better: a loss that takes logits, which needs no clipping",
     )
-
-
-# --- how a loss may be called -------------------------------------------------------------------
 
 
 def _required(loss: Loss) -> list[str]:
@@ -243,7 +232,7 @@ def _candidates(loss: Loss) -> Iterator[str]:
     if named:
         yield named
         return
-    if len(names) == 3 and _is_scale(loss):
+    if len(names) == 3 and _follows(loss, "mean_scale"):
         yield "mean_scale"
         return
     if len(names) != 2:
@@ -252,10 +241,7 @@ def _candidates(loss: Loss) -> Iterator[str]:
             "a loss takes predictions and labels, or a pair and whether it is the same: "
             "wrap it in a function of those"
         )
-    if _is_scale(loss):
-        yield "mean_scale"
-    if _is_regression(loss):
-        yield "regression"
+    yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
     (ids, one_hot), (embedding,) = _usual(loss, "multiclass"), _usual(loss, "embedding")
     if _refusal(loss, ids) is None:
         yield "embedding" if _only_compares(loss, embedding) else "multiclass"
@@ -270,18 +256,10 @@ def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) ->
     return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
 
 
-def _is_regression(loss: Loss) -> bool:
+def _follows(loss: Loss, kind: str) -> bool:
     """Moving predictions and targets together changes nothing, moving one of them does."""
-    (form,) = _usual(loss, "regression")
-    z, y = form.predictions() + 4.0, form.targets() + 4.0
-    same = functools.partial(_same, loss, form, z, y)
-    return same(z + 2.0, y + 2.0) and not same(z + 2.0, y)
-
-
-def _is_scale(loss: Loss) -> bool:
-    """The same of means and targets."""
-    up = np.array([[2.0], [0.0]], np.float32)
-    for form in _usual(loss, "mean_scale"):
+    up = 2.0 if kind == "regression" else np.array([[2.0], [0.0]], np.float32)
+    for form in _usual(loss, kind):
         z, y = form.predictions() + 2.0 * up, form.targets() + 4.0
         same = functools.partial(_same, loss, form, z, y)
         if same(z + up, y + 2.0) and not same(z + up, y):

@@ -16,16 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import (
-    CONCRETE,
-    Form,
-    Loss,
-    name_of,
-    quiet,
-    shape_of,
-    shapes_within,
-    total,
-)
+from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose._forms import Form, Loss, quiet
 from diffmetrics.diagnose._report import Finding
 
 ROWS = 64
@@ -65,13 +57,9 @@ class Subject:
         with quiet():
             self.mode, self.program, self.obstacle = self._compile()
 
-    @property
-    def name(self) -> str:
-        return name_of(self.loss)
-
     def one(self, predictions: Any, labels: Any) -> Any:
         """The loss of one batch as a scalar."""
-        return total(self.form.call(self.loss, predictions, labels))
+        return _forms.total(self.form.call(self.loss, predictions, labels))
 
     def measure(self, predictions: Any, labels: Any = None) -> Measured:
         """Loss and gradient of many batches; `labels` of one batch serve all."""
@@ -98,12 +86,12 @@ class Subject:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of all that it computes on the way, none if it cannot be traced."""
-        return list(shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
+        return list(_forms.shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of what the loss returns."""
-        return shape_of(self.loss, self.form, self.form.predictions(), self.form.targets())
+        return _forms.shape_of(self.loss, self.form, self.form.predictions(), self.form.targets())
 
     @functools.cached_property
     def claims(self) -> dict[str, float]:
@@ -130,7 +118,7 @@ class Subject:
         z, y = self.form.predictions()[None], self.form.targets()[None]
         try:
             return first_that_runs(ways, z, y)
-        except CONCRETE as error:
+        except _forms.CONCRETE as error:
             return "values", _by_differences(self.one), error
 
 
@@ -188,15 +176,13 @@ def _by_differences(one: Callable[..., Any]) -> Program:
     """Value and gradient of each batch, one entry after the other."""
     step = 1e-4
 
-    def slope(a: np.ndarray, b: np.ndarray, i: int) -> float:
-        nudge = np.zeros(a.size)
-        nudge[i] = step
-        nudge = nudge.reshape(a.shape)
-        return (float(one(a + nudge, b)) - float(one(a - nudge, b))) / (2 * step)
-
     def run(z: np.ndarray, y: np.ndarray) -> Any:
-        each = list(zip(z.astype(np.float64), y, strict=True))
-        gradients = [np.reshape([slope(a, b, i) for i in range(a.size)], a.shape) for a, b in each]
-        return np.array([float(one(a, b)) for a, b in each]), np.stack(gradients)
+        values, gradients = [], []
+        for a, b in zip(z.astype(np.float64), y, strict=True):
+            nudges = step * np.eye(a.size).reshape(-1, *a.shape)
+            ends = np.array([[float(one(a + s * n, b)) for s in (1, -1)] for n in nudges])
+            values.append(float(one(a, b)))
+            gradients.append(((ends[:, 0] - ends[:, 1]) / (2 * step)).reshape(a.shape))
+        return np.array(values), np.stack(gradients)
 
     return run

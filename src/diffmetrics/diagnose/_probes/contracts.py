@@ -64,8 +64,6 @@ def not_compiled(evidence: str) -> Finding:
     )
 
 
-# --- labels ---------------------------------------------------------------------------------------
-
 BLIND = "it is blind to its labels: "
 SHARE = "only their share counts, not whose they are"
 SHAPES = "give both the same shape, and check it: chex.assert_equal_shape"
@@ -140,9 +138,6 @@ def ids(subject: Subject) -> Finding | None:
     return ok(f"an id of -1 costs {value[0]:.3g}")
 
 
-# --- the batch as a whole -------------------------------------------------------------------------
-
-
 @probe("order", rank=14)
 def order(subject: Subject) -> Finding:
     """Whether the order of the examples matters."""
@@ -177,26 +172,20 @@ def decomposable(subject: Subject) -> Finding:
     norm = float(np.linalg.norm(slope))
     off = float(np.linalg.norm(slope - mean) / max(norm, 1e-30))
     cosine = (slope * mean).sum() / max(norm * np.linalg.norm(mean), 1e-30)
-    if is_mean(whole, np.mean(halves), off):
-        return ok("the loss of a batch is the mean over its halves")
-    return of_the_whole(whole, np.mean(halves), f"{off:.0%}, cosine {cosine:.3f}")
+    of_the_whole = not_a_mean(whole, np.mean(halves), off, f", cosine {cosine:.3f}")
+    return of_the_whole or ok("the loss of a batch is the mean over its halves")
 
 
-def is_mean(whole: Any, halves: Any, off: float) -> bool:
-    """Whether the loss is the mean of that of its halves, and its gradient is."""
-    return abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and off < 1e-3
-
-
-def of_the_whole(whole: Any, halves: Any, off: str) -> Finding:
-    """It is not the mean over the parts of a batch."""
+def not_a_mean(whole: Any, halves: Any, off: float, more: str = "") -> Finding | None:
+    """It is not the mean over the parts of a batch, in value or gradient."""
+    if abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and off < 1e-3:
+        return None
     return note(
         "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
-        f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off}",
+        f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off:.0%}{more}",
         "sum its counts first and divide once, see docs/microbatches.md",
     )
 
-
-# --- derivatives ----------------------------------------------------------------------------------
 
 MANY = 16
 
@@ -295,8 +284,6 @@ def targets(subject: Subject) -> Finding | None:
         "a jnp.where inside the logarithm too, on its argument (double where)",
     )
 
-
-# --- narrower types -------------------------------------------------------------------------------
 
 CAST = "cast the logits to float32 before the loss"
 

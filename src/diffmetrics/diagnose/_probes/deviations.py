@@ -80,11 +80,11 @@ def scale(subject: Subject) -> Finding | Iterator[Finding] | None:
     return None
 
 
-def _at_scales(subject: Subject, scales: np.ndarray, error: float) -> Measured:
-    """A batch of each scale, in which all means have the same error."""
+def _at_scales(subject: Subject, scales: np.ndarray, errors: np.ndarray | float) -> Measured:
+    """A batch of each scale, in which the means have these errors."""
     mean = np.full(subject.form.examples, 3.0)
     z = np.stack([np.stack([mean, np.full_like(mean, s)]) for s in scales])
-    return subject.measure(z, (mean + error).astype(np.float32))
+    return subject.measure(z, (mean + errors).astype(np.float32))
 
 
 def _floor(subject: Subject) -> Iterator[Finding]:
@@ -119,7 +119,9 @@ def proper(subject: Subject) -> Finding | None:
     """At which deviation its gradient is balanced, for normal errors of deviation 1."""
     raw = subject.form.raw_scale
     rows = np.linspace(-2.0, 3.0, 41) if raw else np.exp(np.linspace(-1.5, 1.5, 41))
-    balance = _balance(subject, rows)
+    n, quantile = subject.form.examples, statistics.NormalDist().inv_cdf
+    errors = np.array([quantile((i + 0.5) / n) for i in range(n)])
+    balance = _at_scales(subject, rows, errors / errors.std()).gradient[:, 1].sum(1)
     if not np.isfinite(balance).all():
         return None
     if not balance.any():
@@ -145,12 +147,3 @@ def proper(subject: Subject) -> Finding | None:
         "zero of the gradient in the deviation, for normal errors",
         "another distribution's scale, a variance in place of a deviation, or a missing 1/2?",
     )
-
-
-def _balance(subject: Subject, rows: np.ndarray) -> np.ndarray:
-    """The gradient in the deviation at each of them."""
-    n = subject.form.examples
-    quantile = statistics.NormalDist().inv_cdf
-    errors = np.array([quantile((i + 0.5) / n) for i in range(n)])
-    z = np.stack([np.stack([np.zeros(n), np.full(n, r)]) for r in rows])
-    return subject.measure(z, (errors / errors.std()).astype(np.float32)).gradient[:, 1].sum(1)

@@ -58,9 +58,10 @@ def _coincident(subject: Subject) -> Finding | None:
     if measured.finite.all():
         return None
     i = int(np.argmin(measured.finite))
-    name, cause = (
-        ("identical predictions", "the slope of a distance is infinite where the distance is 0"),
-        ("predictions of all zeros", "a vector of zeros is divided by its length"),
+    name = ("identical predictions", "predictions of all zeros")[i]
+    cause = (
+        "the slope of a distance is infinite where the distance is 0",
+        "a vector of zeros is divided by its length",
     )[i]
     return defect(
         cause,
@@ -80,7 +81,7 @@ def _out_of_reach(subject: Subject) -> Finding | None:
     sides = [form.sides(), -form.sides()] if form.decides else []
     batches = np.concatenate([form.of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)])
     for name, labels in form.labellings():
-        fine = subject.measure(batches, labels).finite.reshape(-1, len(SIZES)).all(0)
+        fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(SIZES)), axis=0)
         if not fine[SIZES <= REACHABLE].all():
             return _not_finite(subject, name, labels, SIZES[np.argmin(fine)])
     return None

@@ -33,10 +33,14 @@ class Profile(NamedTuple):
     `size` is its size, of which the largest is 1, unless it is 0 everywhere.
     """
 
-    name: str
+    group: Group
     value: np.ndarray
     slope: np.ndarray
     size: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.group.name
 
     def at(self, margin: float) -> float:
         """The slope's size at a margin."""
@@ -53,7 +57,7 @@ def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
     value, gradient = subject.measure(subject.form.at_margins(margins, group))
     slope = (subject.form.in_margin(gradient) * group.members).reshape(len(margins), -1).sum(1)
     size = np.abs(slope)
-    return Profile(group.name, value, slope, size / max(np.nanmax(size), 1e-300))
+    return Profile(group, value, slope, size / max(np.nanmax(size), 1e-300))
 
 
 @probe("alive", CLASSIFYING, rank=12)
@@ -116,7 +120,9 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             evidence,
             "check include_background, ignored ids and zero class weights",
         )
-    if _signed(subject):
+    side = subject.form.sides()
+    signed = subject.measure(-0.5 * side[None], side)
+    if signed.finite.all() and (signed.gradient * side < 0).all():
         return defect(
             "it expects labels -1 and +1: with 0 and 1 the hinge of a negative is flat",
             evidence + "; with labels -1 and +1 both classes learn",
@@ -136,13 +142,6 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
         evidence,
         "add the other kind of error: F-beta, Dice, or a cross-entropy",
     )
-
-
-def _signed(subject: Subject) -> bool:
-    """Whether it learns of labels -1 and +1."""
-    side = subject.form.sides()
-    value, gradient = subject.measure(-0.5 * side[None], side)
-    return bool(np.isfinite(value[0]) and (gradient[0] * side < 0).all())
 
 
 def _is_own_ratio(subject: Subject) -> bool:
@@ -210,22 +209,16 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     # A gradient of a probability falls with its logarithm, a clipped one at once.
     if not after < 0.2 * math.exp(first - last) * before:
         return None
-    epsilon = _clip(subject, profile.name, first, last)
+    margins = np.linspace(last, first, 64)
+    size = _profile(subject, profile.group, margins).size
+    edge = margins[np.argmax(size <= 0.05 * size[0])]
     return defect(
         "probabilities are clipped: beyond the clip a confidently wrong prediction gets no "
         "gradient, and never comes back",
-        f"{profile.name}: at margin {last:g} the gradient is {before:.2g} of "
-        f"its largest, from {first:g} on it is gone: a clip at about {epsilon:.0e}",
+        f"{profile.name}: at margin {last:g} the gradient is {before:.2g} of its largest, "
+        f"from {first:g} on it is gone: a clip at about {1 / (1 + math.exp(-edge)):.0e}",
         "compute from logits (log_sigmoid, log_softmax), which needs no clip",
     )
-
-
-def _clip(subject: Subject, name: str, first: float, last: float) -> float:
-    """The probability at which the gradient ends, somewhere between two margins."""
-    margins = np.linspace(last, first, 64)
-    (group,) = (group for group in subject.form.groups() if group.name == name)
-    size = _profile(subject, group, margins).size
-    return 1.0 / (1.0 + math.exp(-margins[np.argmax(size <= 0.05 * size[0])]))
 
 
 def _flat(profile: Profile) -> Finding | None:

@@ -125,12 +125,8 @@ def decomposable(batch: OwnBatch) -> Finding | None:
     both = zip(*(half.slopes for half in halves), strict=True)
     mean = Seen((halves[0].value + halves[1].value) / 2, [np.concatenate(two) / 2 for two in both])
     off = np.linalg.norm(whole.slope - mean.slope) / max(float(np.linalg.norm(whole.slope)), 1e-30)
-    if contracts.is_mean(whole.value, mean.value, float(off)):
-        return ok("its loss is the mean over its halves")
-    return contracts.of_the_whole(whole.value, mean.value, f"{off:.0%}")
-
-
-# --- who gets the gradient, and who should --------------------------------------------------------
+    of_the_whole = contracts.not_a_mean(whole.value, mean.value, float(off))
+    return of_the_whole or ok("its loss is the mean over its halves")
 
 
 class Decided(NamedTuple):

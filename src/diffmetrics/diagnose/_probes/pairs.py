@@ -59,12 +59,9 @@ def of_pairs(subject: Subject) -> Iterator[Finding]:
         )
         return
     yield ok("the same are pulled together, different ones apart")
-    if subject.form.kind == "pair":
-        yield from _coupled(subject, pairs)
-
-
-def _coupled(subject: Subject, pairs: Pairs) -> Iterator[Finding]:
-    """Whether the labels of the others turn the pull of a pair round."""
+    if subject.form.kind != "pair":
+        return
+    # Whether the labels of the others turn the pull of a pair round.
     labels = np.stack([np.eye(len(pairs.same), dtype="f")[0], pairs.same])
     gradient = subject.measure(np.stack([np.stack([pairs.first, pairs.near])] * 2), labels)[1]
     towards = (gradient[:, 0, 0] - gradient[:, 1, 0]) * (pairs.first[0] - pairs.near[0])
