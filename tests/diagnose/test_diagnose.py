@@ -20,6 +20,9 @@ import pytest
 import diffmetrics as dm
 from diffmetrics import diagnose
 from diffmetrics.diagnose.__main__ import main
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import note
+from diffmetrics.diagnose._subject import Subject
 from tests import ROOT
 from tests.contract import per_example
 from tests.contract.test_contract import CLASSES, LOSSES
@@ -55,11 +58,21 @@ KINDS |= dict.fromkeys(
 
 
 @functools.lru_cache
+def _report(loss: Any, kind: Any, probes: tuple[str, ...] | None) -> diagnose.Report:
+    """One for all cases of a loss that ask the same."""
+    return diagnose.loss(loss, kind=kind, probes=probes)
+
+
 def _examined(case: Case) -> diagnose.Report:
     kind = KINDS[case.name]
     # With all probes the kind is found out as well.
     given = case.kind if case.name in COMPLETE else kind
-    return diagnose.loss(case.loss, kind=given, probes=_probes(case, kind))  # type: ignore[arg-type]
+    return _report(case.loss, given, _probes(case, kind))
+
+
+def _can_be_asked_for(report: diagnose.Report) -> bool:
+    """Whether `probes=` and `allow=` take the names that a report prints."""
+    return {f.probe for f in report.results} <= set(diagnose.PROBES[report.kind.split(",")[0]])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.name}-{case.probe}" for case in CASES])
@@ -70,10 +83,56 @@ def test_the_cause_of_a_broken_loss_is_named(case: Case):
     assert told[0].status == case.status
     assert told[0].evidence
     assert told[0].advice
+    assert _can_be_asked_for(report)
     if case.status == "defect":
         assert not report.healthy
         assert report.findings[0] is told[0], str(report)
         assert case.cause in report.verdict
+
+
+# --- one vocabulary -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "name"),
+    [
+        (broken_losses.inverted_pairs, "pair", "direction"),
+        (broken_losses.asymmetric_kl, "divergence", "minimum"),
+        (dm.batch_hard_triplet_loss, "embedding", "direction"),
+        (dm.triplet_loss, "triplet", "direction"),
+        (broken_losses.no_penalty, "mean_scale", "proper"),
+        (optax.squared_error, "regression", "minimum"),
+    ],
+)
+def test_what_a_report_names_can_be_asked_for_alone(loss: Any, kind: Any, name: str):
+    assert [f.probe for f in diagnose.loss(loss, kind=kind, probes=(name,)).results] == [name]
+
+
+def test_a_new_probe_is_one_function(monkeypatch: pytest.MonkeyPatch):
+    for table in (diagnose.PROBES, diagnose.QUICK):  # which are as before at the end
+        monkeypatch.setitem(table, "regression", table["regression"])  # type: ignore[arg-type]
+
+    @probe("sober", kinds=("regression",), rank=0.5)
+    def sober(subject: Subject) -> diagnose.Finding:
+        return note("it is sober", f"{subject.form.examples} glasses of water", "a coffee")
+
+    examined = functools.partial(diagnose.loss, optax.squared_error, kind="regression")
+    assert (
+        {"sober", "direction"}
+        < set(diagnose.QUICK["regression"])
+        < set(diagnose.PROBES["regression"])
+    )
+    assert "sober" not in diagnose.PROBES["pair"]
+    assert examined(probes=diagnose.QUICK["regression"]).findings[0].probe == "sober"
+    (found,) = examined(probes=("sober",)).results
+    assert found == diagnose.Finding(
+        "sober", "it is sober", "64 glasses of water", "a coffee", "note"
+    )
+    with pytest.raises(ValueError, match="there is a probe sober of regression already"):
+        probe("sober", kinds=("regression",), rank=0.5)(lambda subject: None)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"probes of regression losses are .*; got sober"):
+        examined(probes=("sober",))
 
 
 # --- ours are healthy -----------------------------------------------------------------------------
@@ -194,8 +253,8 @@ def test_ours_pass_every_probe(name: str):
 # --- what is to know of sound losses --------------------------------------------------------------
 
 
-def _note(report: diagnose.Report, probe: str) -> diagnose.Finding:
-    (found,) = [f for f in report.findings if f.probe == probe]
+def _note(report: diagnose.Report, name: str) -> diagnose.Finding:
+    (found,) = [f for f in report.findings if f.probe == name]
     assert found.status == "note"
     return found
 
@@ -434,12 +493,11 @@ def test_the_command_exits_with_one_on_a_defect(capsys: pytest.CaptureFixture[st
     options = ["--kind", "binary", "--probes", "weights,direction"]
     assert main(["experiments.ships.losses:asked_weighted", *options]) == 1
     assert "DEFECT  weights" in capsys.readouterr().out
-    assert main(["experiments.ships.losses:asked_weighted", *options, "--json"]) == 1
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["healthy"] is False
-    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
     tversky = ["diffmetrics:tversky_loss", "--set", "fp_weight=0.3", "--set", "fn_weight=0.7"]
-    assert main([*tversky, *options]) == 0
+    assert main([*tversky, *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["healthy"] is True
+    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
 
 
 @pytest.mark.parametrize(
@@ -543,6 +601,7 @@ OPTAX: list[tuple[Any, str, str, str, str]] = [
 def test_defects_of_optax_are_found(loss: Any, kind: Any, probe: str, cause: str, status: str):
     report = diagnose.loss(loss, kind=kind, probes=(probe,))
     assert [f for f in report.findings if cause in f.cause and f.status == status], str(report)
+    assert _can_be_asked_for(report)
 
 
 KERAS = """
