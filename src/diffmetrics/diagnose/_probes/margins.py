@@ -61,19 +61,23 @@ def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
 
 
 @probe("alive", CLASSIFYING, rank=12)
-def alive(subject: Subject) -> Iterator[Finding]:
+def alive(subject: Subject) -> Iterable[Finding]:
     """Where a wrong prediction gets no gradient, and why."""
-    found = _merged(_not_alive(subject))
-    yield from found
-    if all(f.status == "note" for f in found):
-        least = min(p.at(-10.0) for p in profiles(subject))
-        yield ok(f"at margin -10 {least:.2g} of the largest gradient or more")
+    found: dict[str, Finding] = {}
+    for each in _not_alive(subject):  # those of one cause as one, with the evidence of all
+        before = found.setdefault(each.cause, each)
+        if before is not each and before.evidence.count(";") < 3:
+            more = f"{before.evidence}; {each.evidence}"
+            found[each.cause] = dataclasses.replace(each, evidence=more)
+    if any(each.status == "defect" for each in found.values()):
+        return found.values()
+    least = min(p.at(-10.0) for p in profiles(subject))
+    return [*found.values(), ok(f"at margin -10 {least:.2g} of the largest gradient or more")]
 
 
 def _not_alive(subject: Subject) -> Iterator[Finding]:
-    everyone = profiles(subject)
-    silent = [p for p in everyone if not np.nanmax(p.size) > 0]
-    moving = [p for p in everyone if np.nanmax(p.size) > 0]
+    silent = [p for p in profiles(subject) if not np.nanmax(p.size) > 0]
+    moving = [p for p in profiles(subject) if np.nanmax(p.size) > 0]
     if silent:
         yield _silent(subject, silent)
     elif _rectified(subject):
@@ -86,19 +90,6 @@ def _not_alive(subject: Subject) -> Iterator[Finding]:
     yield from _focused(moving)
     for profile in moving:
         yield from _dead(subject, profile)
-
-
-def _merged(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings of one cause as one, with the evidence of all."""
-    by_cause: dict[str, Finding] = {}
-    for f in findings:
-        before = by_cause.get(f.cause)
-        if before is None:
-            by_cause[f.cause] = f
-        elif before.evidence.count(";") < 3:
-            more = f"{before.evidence}; {f.evidence}"
-            by_cause[f.cause] = dataclasses.replace(f, evidence=more)
-    return list(by_cause.values())
 
 
 def _silent(subject: Subject, silent: list[Profile]) -> Finding:

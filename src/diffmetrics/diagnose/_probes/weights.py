@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -78,42 +77,8 @@ def _of_positives(subject: Subject, positive: float, negative: float) -> Finding
     )
 
 
-class Costs(NamedTuple):
-    """Of a score tp / (tp + a fp + b fn), and what shows it."""
-
-    a: float
-    b: float
-    evidence: str
-
-    @property
-    def beta(self) -> float | None:
-        """That of the F-beta which it is, if it is one."""
-        return math.sqrt(self.b / self.a) if abs(self.a + self.b - 1) < 0.1 and self.a > 0 else None
-
-    @property
-    def name(self) -> str:
-        """What it is called."""
-        if self.beta:
-            return "Dice (F1)" if abs(self.beta - 1) < 0.03 else f"F-{self.beta:.2g}"
-        return "Jaccard" if np.allclose(self[:2], 1, atol=0.05) else "a Tversky score"
-
-
 def _of_errors(subject: Subject) -> Finding | None:
-    """What a false alarm and a miss cost a score."""
-    costs = _costs(subject)
-    if costs is None:
-        return None
-    swapped = _swapped_beta(subject, costs) or _swapped_alpha(subject, costs)
-    if swapped:
-        return swapped
-    if costs.name in ("Dice (F1)", "Jaccard"):
-        return ok(f"{costs.evidence}, {costs.name}")
-    times = costs.b / costs.a
-    return note(f"it is {costs.name}: a miss costs {times:.2g} false alarms", costs.evidence)
-
-
-def _costs(subject: Subject) -> Costs | None:
-    """The costs, if the loss is 1 - such a score."""
+    """What a false alarm and a miss cost a score, if it is tp / (tp + a fp + b fn)."""
     form = subject.form
     one, two, three = (form.positives(each) for each in (1, 2, 3))
     predicted = np.stack([two, three, np.ones_like(two), one])
@@ -127,12 +92,27 @@ def _costs(subject: Subject) -> Costs | None:
         f"half a false alarm a positive costs {1 - alarm:.3g}, half of the positives missed "
         f"{1 - miss:.3g}: as tp / (tp + {a:.2g} fp + {b:.2g} fn)"
     )
-    return Costs(a, b, evidence)
+    beta = math.sqrt(b / a) if abs(a + b - 1) < 0.1 and a > 0 else 0.0
+    return (
+        _swapped_beta(subject, beta, evidence)
+        or _swapped_alpha(subject, (a, b), evidence)
+        or _as_meant(a, b, beta, evidence)
+    )
 
 
-def _swapped_beta(subject: Subject, costs: Costs) -> Finding | None:
+def _as_meant(a: float, b: float, beta: float, evidence: str) -> Finding:
+    """What the score is called."""
+    if abs(beta - 1) < 0.03:
+        return ok(f"{evidence}, Dice (F1)")
+    if np.allclose((a, b), 1, atol=0.05):
+        return ok(f"{evidence}, Jaccard")
+    name = f"F-{beta:.2g}" if beta else "a Tversky score"
+    return note(f"it is {name}: a miss costs {b / a:.2g} false alarms", evidence)
+
+
+def _swapped_beta(subject: Subject, shown: float, evidence: str) -> Finding | None:
     """Whether it is the F of 1/beta."""
-    claims, shown = subject.claims, costs.beta
+    claims = subject.claims
     asked = claims.get("beta", 0.0)
     if not shown or asked <= 0 or "alpha" in claims:
         return None
@@ -143,7 +123,7 @@ def _swapped_beta(subject: Subject, costs: Costs) -> Finding | None:
     return defect(
         f"false positives and false negatives are swapped: it is F-{shown:.2g}, the "
         f"F of 1/beta, not F-{asked:g}",
-        f"{costs.evidence}; beta = {asked:g} was asked for",
+        f"{evidence}; beta = {asked:g} was asked for",
         "FP = p (1 - y), FN = (1 - p) y; diffmetrics.fbeta_loss(beta=...)",
     )
 
@@ -162,17 +142,17 @@ def _at_other_beta(subject: Subject) -> tuple[float, float] | None:
     return math.sqrt((1 / miss - 1) / (2 * (1 / alarm - 1))), 2.0
 
 
-def _swapped_alpha(subject: Subject, costs: Costs) -> Finding | None:
+def _swapped_alpha(subject: Subject, costs: tuple[float, float], evidence: str) -> Finding | None:
     """Whether alpha weighs the misses."""
     alpha, beta = (subject.claims.get(name) for name in ("alpha", "beta"))
     if alpha is None or beta is None or alpha == beta:
         return None
-    right, swapped = (np.allclose(costs[:2], w, rtol=0.1) for w in ((alpha, beta), (beta, alpha)))
+    right, swapped = (np.allclose(costs, w, rtol=0.1) for w in ((alpha, beta), (beta, alpha)))
     if right or not swapped:
         return None
     return defect(
         f"alpha = {alpha:g} weighs misses and beta = {beta:g} false alarms: they are swapped",
-        costs.evidence,
+        evidence,
         "alpha belongs to the false positives (Salehi et al., 2017); "
         "diffmetrics.tversky_loss(fp_weight=..., fn_weight=...) says so",
     )
