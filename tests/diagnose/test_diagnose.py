@@ -108,6 +108,13 @@ def test_what_a_report_names_can_be_asked_for_alone(loss: Any, kind: Any, name: 
     assert [f.probe for f in diagnose.loss(loss, kind=kind, probes=(name,)).results] == [name]
 
 
+def test_a_name_has_one_place_in_every_report():
+    ranks = {
+        (probe.name, probe.rank) for some in diagnose.PROBES.values() for probe in some.values()
+    }
+    assert len(ranks) == len(dict(ranks))
+
+
 def test_a_new_probe_is_one_function(monkeypatch: pytest.MonkeyPatch):
     for table in (diagnose.PROBES, diagnose.QUICK):  # which are as before at the end
         monkeypatch.setitem(table, "regression", table["regression"])  # type: ignore[arg-type]

@@ -114,7 +114,7 @@ def finite(batch: Batch) -> Finding | None:
     )
 
 
-@probe("spread", BOTH, rank=23)
+@probe("spread", BOTH, rank=24)
 def spread(batch: Batch) -> Finding | None:
     """Whether logits differ."""
     if not np.ptp(batch.logits) < 1e-6:
@@ -126,7 +126,7 @@ def spread(batch: Batch) -> Finding | None:
     )
 
 
-@probe("saturated", BOTH, rank=24)
+@probe("saturated", BOTH, rank=25)
 def saturated(batch: Batch) -> Finding | None:
     """Whether sigmoids have a slope."""
     if not np.isfinite(batch.logits).all() or np.ptp(batch.logits) < 1e-6:
@@ -141,7 +141,7 @@ def saturated(batch: Batch) -> Finding | None:
     )
 
 
-@probe("prevalence", (DECISIONS,), rank=25)
+@probe("prevalence", (DECISIONS,), rank=26)
 def prevalence(batch: Batch) -> Finding:
     """Whether there are positives, and how many."""
     if batch.share in (0.0, 1.0):
@@ -160,7 +160,7 @@ def prevalence(batch: Batch) -> Finding:
     )
 
 
-@probe("ranking", (DECISIONS,), rank=26)
+@probe("ranking", (DECISIONS,), rank=27)
 def ranking(batch: Batch) -> Finding:
     """Whether positives have larger logits."""
     text = f"ROC AUC {batch.auc:.3f}"
@@ -180,7 +180,7 @@ def ranking(batch: Batch) -> Finding:
     )
 
 
-@probe("threshold", (DECISIONS,), rank=27)
+@probe("threshold", (DECISIONS,), rank=28)
 def threshold(batch: Batch) -> Finding:
     """Whether 1/2 is a sensible threshold."""
     best, chosen = best_fbeta(batch.curve, beta=batch.beta), batch.z > 0
@@ -208,7 +208,7 @@ def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
     return float((1 + beta**2) * tp / below) if below else 0.0
 
 
-@probe("prior", (DECISIONS,), rank=28)
+@probe("prior", (DECISIONS,), rank=29)
 def prior(batch: Batch) -> Finding:
     """Whether it expects as many positives as there are."""
     mean = float(batch.p.mean())
@@ -224,7 +224,7 @@ def prior(batch: Batch) -> Finding:
     )
 
 
-@probe("calibration", (DECISIONS,), rank=29)
+@probe("calibration", (DECISIONS,), rank=30)
 def calibration(batch: Batch) -> Finding:
     """Whether its probabilities are frequencies."""
     error = float(adaptive_calibration_error(batch.p.astype(np.float32), batch.y, bins=10))
@@ -237,7 +237,7 @@ def calibration(batch: Batch) -> Finding:
 MISCALIBRATED = "its probabilities are not frequencies"
 
 
-@probe("prevalence", (CLASSES,), rank=25)
+@probe("prevalence", (CLASSES,), rank=26)
 def class_prevalence(batch: Batch) -> Finding:
     """Whether all classes occur, and how often."""
     if not batch.y.size:
@@ -251,7 +251,7 @@ def class_prevalence(batch: Batch) -> Finding:
     return note(cause, text, "a larger batch, or stratified_batches")
 
 
-@probe("ranking", (CLASSES,), rank=26)
+@probe("ranking", (CLASSES,), rank=27)
 def class_ranking(batch: Batch) -> Finding:
     """Whether it is better than the most frequent class."""
     accuracy, most = float(batch.right.mean()), batch.share.max()
@@ -261,7 +261,7 @@ def class_ranking(batch: Batch) -> Finding:
     return note("it is no better than the most frequent class", text, "train longer first")
 
 
-@probe("threshold", (CLASSES,), rank=27)
+@probe("threshold", (CLASSES,), rank=28)
 def class_threshold(batch: Batch) -> Finding:
     """Whether every class is found."""
     recalls = {c: batch.right[batch.y == c].mean() for c in np.flatnonzero(batch.share)}
@@ -275,7 +275,7 @@ def class_threshold(batch: Batch) -> Finding:
     return note(f"class {worst} is hardly ever found", text, advice)
 
 
-@probe("prior", (CLASSES,), rank=28)
+@probe("prior", (CLASSES,), rank=29)
 def class_prior(batch: Batch) -> Finding:
     """Whether it expects the class frequencies that there are."""
     mean, share = batch.p.mean(0), batch.share
@@ -288,7 +288,7 @@ def class_prior(batch: Batch) -> Finding:
     return note(cause, text, "correct_class_priors, estimate_class_priors")
 
 
-@probe("calibration", (CLASSES,), rank=29)
+@probe("calibration", (CLASSES,), rank=30)
 def class_calibration(batch: Batch) -> Finding:
     """Whether the probability of the top class is a frequency."""
     top = batch.p.max(1).astype(np.float32)

@@ -26,15 +26,10 @@ def inputs(subject: Subject) -> tuple[Finding, ...]:
 
 
 @probe("jit", rank=0)
-def compiles(subject: Subject) -> Finding:
+def compiles(subject: Subject) -> Finding | None:
     """Whether it means the same with and without jit."""
     if subject.mode == "mapped":
-        return note(
-            "it cannot be vmapped",
-            said(subject.obstacle),
-            "per-example gradients and sweeps need a Python loop; look for callbacks "
-            "or indexing by a traced number",
-        )
+        return None  # `vmap` tells
     if subject.mode == "eager":
         return not_compiled(said(subject.obstacle))
     if subject.mode == "values":
@@ -53,6 +48,19 @@ def compiles(subject: Subject) -> Finding:
             "pass state and random keys as arguments",
         )
     return ok("the same under jit and vmap")
+
+
+@probe("vmap", rank=14)
+def maps(subject: Subject) -> Finding | None:
+    """Whether it can be vmapped, which is told if it cannot."""
+    if subject.mode != "mapped":
+        return None
+    return note(
+        "it cannot be vmapped",
+        said(subject.obstacle),
+        "per-example gradients and sweeps need a Python loop; look for callbacks "
+        "or indexing by a traced number",
+    )
 
 
 def not_compiled(evidence: str) -> Finding:
@@ -121,7 +129,7 @@ def shapes(subject: Subject) -> Finding:
     )
 
 
-@probe("ids", ("multiclass",), rank=20)
+@probe("ids", ("multiclass",), rank=21)
 def ids(subject: Subject) -> Finding | None:
     """What a class id of -1 counts as."""
     form = subject.form
@@ -138,7 +146,7 @@ def ids(subject: Subject) -> Finding | None:
     return ok(f"an id of -1 costs {value[0]:.3g}")
 
 
-@probe("order", rank=14)
+@probe("order", rank=15)
 def order(subject: Subject) -> Finding:
     """Whether the order of the examples matters."""
     form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
@@ -155,7 +163,7 @@ def order(subject: Subject) -> Finding:
     return ok("the order of the examples does not matter")
 
 
-@probe("decomposable", rank=16)
+@probe("decomposable", rank=17)
 def decomposable(subject: Subject) -> Finding:
     """Whether gradient accumulation and means over devices are exact.
 
@@ -235,7 +243,7 @@ def _differences(subject: Subject) -> Iterator[tuple[float, float, float]]:
             yield abs(fit - 1) + residual, fit, residual
 
 
-@probe("second", rank=15, slow=True)
+@probe("second", rank=16, slow=True)
 def second(subject: Subject) -> Finding | None:
     """Whether a second derivative exists and is finite."""
     if subject.mode != "compiled":
@@ -266,7 +274,7 @@ def second(subject: Subject) -> Finding | None:
     return ok("the second derivative is finite")
 
 
-@probe("targets", CLASSIFYING, rank=19, slow=True)
+@probe("targets", CLASSIFYING, rank=20, slow=True)
 def targets(subject: Subject) -> Finding | None:
     """Whether labels that are learnt, or come from a teacher, get a finite gradient."""
     z, y = subject.form.predictions(), subject.form.targets()
@@ -288,7 +296,7 @@ def targets(subject: Subject) -> Finding | None:
 CAST = "cast the logits to float32 before the loss"
 
 
-@probe("dtype", CLASSIFYING, rank=18, slow=True)
+@probe("dtype", CLASSIFYING, rank=19, slow=True)
 def dtype(subject: Subject) -> Finding | list[Finding] | None:
     """Whether a large batch in float16 or bfloat16 has the loss of the same numbers in float32."""
     if subject.mode != "compiled":

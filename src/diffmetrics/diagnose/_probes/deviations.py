@@ -114,7 +114,7 @@ def _floor(subject: Subject) -> Iterator[Finding]:
         yield ok(f"deviations down to {least:.2g} can be reached")
 
 
-@probe("proper", ("mean_scale",), rank=17)
+@probe("proper", ("mean_scale",), rank=18)
 def proper(subject: Subject) -> Finding | None:
     """At which deviation its gradient is balanced, for normal errors of deviation 1."""
     raw = subject.form.raw_scale

@@ -113,7 +113,7 @@ def labels(batch: OwnBatch) -> Finding:
     )
 
 
-@probe("decomposable", (OWN,), rank=16)
+@probe("decomposable", (OWN,), rank=17)
 def decomposable(batch: OwnBatch) -> Finding | None:
     """Whether the loss is the mean over the two halves of the batch."""
     z, y, whole = batch.form.predictions(), batch.form.targets(), seen(batch)

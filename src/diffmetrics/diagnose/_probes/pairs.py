@@ -153,7 +153,7 @@ def alive(subject: Subject) -> Finding | None:
     )
 
 
-@probe("flat", ("pair",), rank=22)
+@probe("flat", ("pair",), rank=23)
 def flat(subject: Subject) -> Finding | None:
     """Whether different ones that coincide ever part."""
     pairs = _pairs(subject)
@@ -194,7 +194,7 @@ def minimum(subject: Subject) -> Finding | None:
     )
 
 
-@probe("symmetric", PAIRS, rank=21)
+@probe("symmetric", PAIRS, rank=22)
 def symmetric(subject: Subject) -> Finding | None:
     """Whether both sides are treated alike."""
     pairs, many = _pairs(subject), _many(subject)

@@ -115,7 +115,7 @@ def _absent(subject: Subject) -> Finding | None:
 TRUTHS = np.array([0.125, 0.25, 0.5, 0.75])
 
 
-@probe("proper", CLASSIFYING, rank=17)
+@probe("proper", CLASSIFYING, rank=18)
 def proper(subject: Subject) -> Finding | None:
     """Where the best constant prediction lies for data that are positive with probability q."""
     form, logit = subject.form, np.linspace(-10.0, 10.0, 81)
@@ -164,7 +164,7 @@ def rounded(x: float) -> str:
 RARE = 1000  # one positive in so many
 
 
-@probe("collapse", DECIDING, rank=20, slow=True)
+@probe("collapse", DECIDING, rank=21, slow=True)
 def collapse(subject: Subject) -> Finding | None:
     """What becomes of a linear model on one positive in 1000, from zero, in 200 steps of Adam."""
     if subject.mode != "compiled":
