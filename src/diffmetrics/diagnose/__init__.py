@@ -21,7 +21,6 @@ from diffmetrics.diagnose._forms import KINDS as KINDS
 from diffmetrics.diagnose._forms import OWN, Loss, name_of, quiet
 from diffmetrics.diagnose._forms import Kind as Kind
 from diffmetrics.diagnose._probes.finite import hopeless
-from diffmetrics.diagnose._probes.own_batch import seen
 from diffmetrics.diagnose._registry import PROBES as PROBES
 from diffmetrics.diagnose._registry import QUICK as QUICK
 from diffmetrics.diagnose._registry import examined
@@ -147,7 +146,7 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     form = _inference.own_form(loss, predictions, labels)
     with np.errstate(all="ignore"), quiet():
         subject = OwnBatch(loss, form)
-        names = PROBES[OWN] if seen(subject).finite else ("jit", "shapes", "finite")
+        names = PROBES[OWN] if subject.seen.finite else ("jit", "shapes", "finite")
         results = examined(OWN, subject, names)
     return Report(name_of(loss), form.words, results)
 

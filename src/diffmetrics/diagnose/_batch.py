@@ -78,13 +78,9 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
     if z.size == 0:
         raise ValueError(f"logits must hold something, got shape {z.shape}")
     if z.shape == y.shape:
-        words, known, positive = (
-            f"{z.size} decisions of shape {z.shape}",
-            z.ravel(),
-            y.ravel() > 0.5,
-        )
-        p = 1 / (1 + np.exp(-np.clip(known, -500, 500)))
-        return Batch(DECISIONS, words, z, known, positive, float(positive.mean()), p, beta)
+        words, positive = f"{z.size} decisions of shape {z.shape}", y.ravel() > 0.5
+        p = 1 / (1 + np.exp(-np.clip(z.ravel(), -500, 500)))
+        return Batch(DECISIONS, words, z, z.ravel(), positive, float(positive.mean()), p, beta)
     if y.shape == z.shape[:-1] and y.dtype.kind in "iu":
         words, number = f"{y.size} examples of {z.shape[-1]} classes", z.shape[-1]
         known = (y >= 0) & (y < number)

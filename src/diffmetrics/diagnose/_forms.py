@@ -20,16 +20,9 @@ import numpy as np
 
 Loss = Callable[..., Any]
 Kind = Literal[
-    "binary",
-    "multilabel",
-    "multiclass",
-    "pair",
-    "divergence",
-    "embedding",
-    "triplet",
-    "mean_scale",
-    "regression",
-]
+    "binary", "multilabel", "multiclass", "pair", "divergence", "embedding", "triplet",
+    "mean_scale", "regression",
+]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)
 DECIDING = ("binary", "multilabel")  # every element is a decision of its own
 CLASSIFYING = (*DECIDING, "multiclass")

@@ -122,11 +122,35 @@ class Subject:
             return "values", _by_differences(self.one), error
 
 
-class OwnBatch(Subject):
-    """A loss on a batch of the user's; `program` gives value and gradient of a batch like it.
+class Seen(NamedTuple):
+    """Value of a batch, and its gradient in every array of the predictions."""
 
-    There is one batch, and it may be large, so that nothing is mapped.
-    """
+    value: float
+    slopes: list[np.ndarray]
+
+    @property
+    def slope(self) -> np.ndarray:
+        """The gradient as one vector."""
+        return np.concatenate([slope.ravel() for slope in self.slopes])
+
+    @property
+    def finite(self) -> bool:
+        """Whether value and gradient are."""
+        return bool(np.isfinite(self.value) and np.isfinite(self.slope).all())
+
+
+class OwnBatch(Subject):
+    """A loss on a batch of the user's, which is one, and may be large: nothing is mapped."""
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """What the batch shows."""
+        return self.look(self.form.predictions(), self.form.targets())
+
+    def look(self, predictions: Any, labels: Any) -> Seen:
+        """What another batch like it shows."""
+        value, gradient = self.program(predictions, labels)
+        return Seen(float(value), [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)])
 
     def _compile(self) -> tuple[str, Program, Exception | None]:
         differentiate = jax.value_and_grad(self.one)

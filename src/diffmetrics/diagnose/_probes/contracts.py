@@ -90,11 +90,9 @@ def labels(subject: Subject) -> Finding:
     n, shape = form.examples, subject.output_shape
     evidence = f"{moved}; it returns shape {shape} for {n} examples"
     outer = shape == (n, n) and len(form.shape) <= 2
-    if spread >= 1e-5 and outer:
+    if not spread < 1e-5:
         cause = f"it returns {shape} values for {n} examples: (B,) was  broadcast against (B, 1)"
-        return defect(cause, evidence, SHAPES)
-    if spread >= 1e-5:
-        return ok(moved)
+        return defect(cause, evidence, SHAPES) if outer else ok(moved)
     if outer or any(inner[:2] == (n, n) for inner in subject.shapes):
         cause = (
             f"{BLIND}(B,) was broadcast against (B, 1) to (B, B), so every prediction meets every "

@@ -215,7 +215,7 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
 def _flat(profile: Profile) -> Finding | None:
     """A gradient that has been cut off, and has not died away in the last digit of float32."""
     zero = np.flatnonzero(WRONG & (profile.size == 0))
-    moving = np.flatnonzero(WRONG & (profile.size > 0))
+    moving = np.flatnonzero(WRONG & (profile.size != 0))
     edge = moving[0] if moving.size else np.searchsorted(MARGINS, 0.0)
     if not (profile.at(-30.0) == 0 and profile.size[edge] > 1e-4):
         return None

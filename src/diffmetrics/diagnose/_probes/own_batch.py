@@ -6,8 +6,7 @@ what is seen in it is all there is to say.
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,35 +16,7 @@ from diffmetrics.diagnose._forms import OWN
 from diffmetrics.diagnose._probes import contracts
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
-from diffmetrics.diagnose._subject import OwnBatch
-
-
-class Seen(NamedTuple):
-    """Value of a batch, and its gradient in every array of the predictions."""
-
-    value: float
-    slopes: list[np.ndarray]
-
-    @property
-    def slope(self) -> np.ndarray:
-        """The gradient as one vector."""
-        return np.concatenate([slope.ravel() for slope in self.slopes])
-
-    @property
-    def finite(self) -> bool:
-        """Whether value and gradient are."""
-        return bool(np.isfinite(self.value) and np.isfinite(self.slope).all())
-
-
-def _look(batch: OwnBatch, z: Any, y: Any) -> Seen:
-    value, gradient = batch.program(z, y)
-    return Seen(float(value), [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)])
-
-
-@functools.lru_cache(4)
-def seen(batch: OwnBatch) -> Seen:
-    """What the batch itself shows."""
-    return _look(batch, batch.form.predictions(), batch.form.targets())
+from diffmetrics.diagnose._subject import OwnBatch, Seen
 
 
 def _first(batch: OwnBatch) -> jax.Array:
@@ -64,8 +35,8 @@ def compiles(batch: OwnBatch) -> Finding | None:
 @probe("finite", (OWN,), rank=13)
 def finite(batch: OwnBatch) -> Finding:
     """Whether value and gradient are finite."""
-    value, slope = seen(batch).value, seen(batch).slope
-    if seen(batch).finite:
+    value, slope = batch.seen.value, batch.seen.slope
+    if batch.seen.finite:
         return ok(f"loss {value:.4g}, gradient finite")
     return defect(
         "value or gradient are not finite on this batch",
@@ -101,8 +72,8 @@ def labels(batch: OwnBatch) -> Finding:
     if y.size < 2 or np.ptp(y.astype(np.float64)) == 0:
         return note("all labels are the same", f"{y.ravel()[:1]}", "look at another batch")
     shuffled = np.random.default_rng(0).permutation(y.ravel()).reshape(y.shape)
-    other = _look(batch, batch.form.predictions(), jnp.asarray(shuffled)).value
-    value = seen(batch).value
+    other = batch.look(batch.form.predictions(), jnp.asarray(shuffled)).value
+    value = batch.seen.value
     moved = abs(other - value) / max(abs(value), 1e-30)
     if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
         return ok(f"shuffling the labels moves the loss by {moved:.2g} of itself")
@@ -116,12 +87,12 @@ def labels(batch: OwnBatch) -> Finding:
 @probe("decomposable", (OWN,), rank=17)
 def decomposable(batch: OwnBatch) -> Finding | None:
     """Whether the loss is the mean over the two halves of the batch."""
-    z, y, whole = batch.form.predictions(), batch.form.targets(), seen(batch)
+    z, y, whole = batch.form.predictions(), batch.form.targets(), batch.seen
     n = (*_first(batch).shape, 0)[0]
     if n < 2 or n % 2 or y.shape[:1] != (n,):
         return None
     ends = slice(0, n // 2), slice(n // 2, n)
-    halves = [_look(batch, jax.tree.map(lambda a, e=end: a[e], z), y[end]) for end in ends]
+    halves = [batch.look(jax.tree.map(lambda a, e=end: a[e], z), y[end]) for end in ends]
     both = zip(*(half.slopes for half in halves), strict=True)
     mean = Seen((halves[0].value + halves[1].value) / 2, [np.concatenate(two) / 2 for two in both])
     off = np.linalg.norm(whole.slope - mean.slope) / max(float(np.linalg.norm(whole.slope)), 1e-30)
@@ -140,7 +111,7 @@ class Decided(NamedTuple):
 def _decided(batch: OwnBatch) -> Decided | None:
     """The decisions, if that is what predictions and labels are, and there is any gradient."""
     z, y = (np.asarray(a) for a in (_first(batch), batch.form.targets()))
-    slope, *others = seen(batch).slopes
+    slope, *others = batch.seen.slopes
     if others or y.shape != z.shape or not np.isin(y, (0, 1)).all() or not slope.any():
         return None
     return Decided(slope, y == 1, (z > 0) != (y == 1))
@@ -150,7 +121,7 @@ def _decided(batch: OwnBatch) -> Decided | None:
 def alive(batch: OwnBatch) -> Finding | None:
     """Whether predictions that are wrong get a gradient."""
     decided, why = _decided(batch), "diagnose.loss tells why"
-    if not seen(batch).slope.any():
+    if not batch.seen.slope.any():
         return defect("no prediction gets a gradient", "gradient 0 everywhere", why)
     if decided is None:
         return None
