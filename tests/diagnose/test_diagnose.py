@@ -443,21 +443,24 @@ def test_run_takes_pairs_and_ids():
 
 # --- logits and labels alone ----------------------------------------------------------------------
 
+N = 5000  # one size for all, which is one compilation
+ALTERNATING = np.arange(N) % 2
+
 
 def test_batch_says_to_tune_the_threshold_first():
-    labels = rng.random(20_000) < 0.01
-    report = diagnose.batch(rng.normal(size=20_000) + 3.0 * labels - 6.0, labels)
+    labels = rng.random(N) < 0.01
+    report = diagnose.batch(rng.normal(size=N) + 3.0 * labels - 6.0, labels)
     assert report.findings[0].probe == "threshold"
     assert "although it has learnt" in report.findings[0].cause
     assert "fit_threshold" in report.findings[0].advice
 
 
 def test_batch_has_no_complaint_of_calibrated_logits():
-    logits = 2.0 * rng.normal(size=20_000)
-    labels = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    logits = 2.0 * rng.normal(size=N)
+    labels = rng.random(N) < 1 / (1 + np.exp(-logits))
     assert not diagnose.batch(logits, labels).findings
-    ids = (rng.random((20_000, 1)) > np.cumsum([0.2, 0.3, 0.5])).sum(1)
-    scores = 3.0 * np.eye(3)[ids] + rng.gumbel(size=(20_000, 3)) + np.log([0.2, 0.3, 0.5])
+    ids = (rng.random((N, 1)) > np.cumsum([0.2, 0.3, 0.5])).sum(1)
+    scores = 3.0 * np.eye(3)[ids] + rng.gumbel(size=(N, 3)) + np.log([0.2, 0.3, 0.5])
     found = {f.probe for f in diagnose.batch(scores, ids).findings}
     assert found <= {"calibration"}
 
@@ -465,10 +468,10 @@ def test_batch_has_no_complaint_of_calibrated_logits():
 @pytest.mark.parametrize(
     ("logits", "labels", "probe"),
     [
-        (rng.normal(size=500), np.zeros(500), "prevalence"),
-        (np.zeros(500), np.arange(500) % 2, "spread"),
-        (np.full(500, np.nan), np.arange(500) % 2, "finite"),
-        (2.0 - 4.0 * (np.arange(500) % 2) + rng.normal(size=500), np.arange(500) % 2, "ranking"),
+        (rng.normal(size=N), np.zeros(N), "prevalence"),
+        (np.zeros(N), ALTERNATING, "spread"),
+        (np.full(N, np.nan), ALTERNATING, "finite"),
+        (2.0 - 4.0 * ALTERNATING + rng.normal(size=N), ALTERNATING, "ranking"),
     ],
 )
 def test_batch_names_what_is_broken(logits: np.ndarray, labels: np.ndarray, probe: str):
@@ -478,13 +481,12 @@ def test_batch_names_what_is_broken(logits: np.ndarray, labels: np.ndarray, prob
 
 
 def test_batch_notes_shifts_and_saturation():
-    labels = np.arange(5000) % 2
-    logits = 40.0 * (labels - 0.5) + 20 * rng.normal(size=5000)
-    assert _note(diagnose.batch(logits, labels), "saturated")
-    shifted = diagnose.batch(rng.normal(size=5000) + labels + 3.0, labels)
+    logits = 40.0 * (ALTERNATING - 0.5) + 20 * rng.normal(size=N)
+    assert _note(diagnose.batch(logits, ALTERNATING), "saturated")
+    shifted = diagnose.batch(rng.normal(size=N) + ALTERNATING + 3.0, ALTERNATING)
     assert "more positives than there are" in _note(shifted, "prior").cause
-    biased = diagnose.batch(np.eye(3)[np.zeros(300, int)] * 3 + rng.normal(size=(300, 3)),
-                            np.arange(300) % 3)  # fmt: skip
+    logits = 3.0 * np.eye(3)[np.zeros(N, int)] + rng.normal(size=(N, 3))
+    biased = diagnose.batch(logits, np.arange(N) % 3)
     assert {"prior", "threshold"} <= {f.probe for f in biased.findings}
 
 
