@@ -29,7 +29,7 @@ from tests.contract.test_contract import CLASSES, LOSSES
 from tests.diagnose import broken_losses
 from tests.diagnose.broken_losses import CASES, Case
 
-COMPLETE = {"asked_weighted", "relu_softplus"}
+COMPLETE = {"relu_softplus"}
 
 
 def _quick(kind: str) -> tuple[str, ...]:
