@@ -197,8 +197,7 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     if not (strong.size and gone):
         return None
     (first, last), (after, before) = (x[strong[0] - 1 : strong[0] + 1] for x in (MARGINS, size))
-    # A gradient of a probability falls with its logarithm, a clipped one at once.
-    if not after < 0.2 * math.exp(first - last) * before:
+    if not abrupt(before, after, last - first):
         return None
     margins = np.linspace(last, first, 64)
     size = _profile(subject, profile.group, margins).size
@@ -210,6 +209,11 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
         f"from {first:g} on it is gone: a clip at about {1 / (1 + math.exp(-edge)):.0e}",
         "compute from logits (log_sigmoid, log_softmax), which needs no clip",
     )
+
+
+def abrupt(before: float, after: float, distance: float) -> bool:
+    """Whether a gradient ends at once; that of a probability falls by no more than e a step."""
+    return after < 0.2 * math.exp(-distance) * before
 
 
 def _flat(profile: Profile) -> Finding | None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffmetrics.diagnose._forms import CLASSES, PAIRS
+from diffmetrics.diagnose._probes.margins import abrupt
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -137,9 +138,7 @@ def alive(subject: Subject) -> Finding | None:
     )
     last = int(np.flatnonzero(size > 0.25 * size.max()).max())
     strong = FAR[last]
-    # A gradient of a probability falls with its logarithm, a clipped one at once.
-    abrupt = size[last + 1] < 0.2 * math.exp(strong - FAR[last + 1]) * size[last]
-    if strong >= 8 and abrupt:
+    if strong >= 8 and abrupt(size[last], size[last + 1], FAR[last + 1] - strong):
         return defect(
             "probabilities are clipped: two that should be the same but disagree for sure get "
             "no gradient, and never meet",
