@@ -14,8 +14,7 @@ import pytest
 from rich.console import Console
 
 import diffmetrics as dm
-from benchmarks import __main__ as command
-from benchmarks import jax_peers, measure, peers, report, run, scaling, work
+from benchmarks import __main__ as command, jax_peers, measure, peers, report, run, scaling, work
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Row, Timing, choose

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from benchmarks import __main__ as command
-from benchmarks import microbatch
+from benchmarks import __main__ as command, microbatch
 from benchmarks.microbatch import MEAN, ORDERS, WHOLE, Size
 
 TINY = Size(rows=256, parts=8, features=4, hidden=64, positives=0.1)

@@ -14,8 +14,7 @@ import jax
 import numpy as np
 
 import diffmetrics as dm
-from tests.references import entropy as ref
-from tests.references import hinge as reference_margin
+from tests.references import entropy as ref, hinge as reference_margin
 
 rng = np.random.default_rng(0)
 BINARY = (rng.normal(size=(12, 3)).astype(np.float32), rng.integers(0, 2, (12, 3)))

@@ -20,13 +20,16 @@ import pytest
 import diffmetrics as dm
 from diffmetrics import diagnose
 from diffmetrics.diagnose.__main__ import main
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import note
+from diffmetrics.diagnose._subject import Subject
 from tests import ROOT
 from tests.contract import per_example
 from tests.contract.test_contract import CLASSES, LOSSES
 from tests.diagnose import broken_losses
 from tests.diagnose.broken_losses import CASES, Case
 
-COMPLETE = {"asked_weighted", "relu_softplus"}
+COMPLETE = {"relu_softplus"}
 
 
 def _quick(kind: str) -> tuple[str, ...]:
@@ -55,11 +58,21 @@ KINDS |= dict.fromkeys(
 
 
 @functools.lru_cache
+def _report(loss: Any, kind: Any, probes: tuple[str, ...] | None) -> diagnose.Report:
+    """One for all cases of a loss that ask the same."""
+    return diagnose.loss(loss, kind=kind, probes=probes)
+
+
 def _examined(case: Case) -> diagnose.Report:
     kind = KINDS[case.name]
     # With all probes the kind is found out as well.
     given = case.kind if case.name in COMPLETE else kind
-    return diagnose.loss(case.loss, kind=given, probes=_probes(case, kind))  # type: ignore[arg-type]
+    return _report(case.loss, given, _probes(case, kind))
+
+
+def _can_be_asked_for(report: diagnose.Report) -> bool:
+    """Whether `probes=` and `allow=` take the names that a report prints."""
+    return {f.probe for f in report.results} <= set(diagnose.PROBES[report.kind.split(",")[0]])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.name}-{case.probe}" for case in CASES])
@@ -70,10 +83,63 @@ def test_the_cause_of_a_broken_loss_is_named(case: Case):
     assert told[0].status == case.status
     assert told[0].evidence
     assert told[0].advice
+    assert _can_be_asked_for(report)
     if case.status == "defect":
         assert not report.healthy
         assert report.findings[0] is told[0], str(report)
         assert case.cause in report.verdict
+
+
+# --- one vocabulary -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "kind", "name"),
+    [
+        (broken_losses.inverted_pairs, "pair", "direction"),
+        (broken_losses.asymmetric_kl, "divergence", "minimum"),
+        (dm.batch_hard_triplet_loss, "embedding", "direction"),
+        (dm.triplet_loss, "triplet", "direction"),
+        (broken_losses.no_penalty, "mean_scale", "proper"),
+        (optax.squared_error, "regression", "minimum"),
+    ],
+)
+def test_what_a_report_names_can_be_asked_for_alone(loss: Any, kind: Any, name: str):
+    assert [f.probe for f in diagnose.loss(loss, kind=kind, probes=(name,)).results] == [name]
+
+
+def test_a_name_has_one_place_in_every_report():
+    ranks = {
+        (probe.name, probe.rank) for some in diagnose.PROBES.values() for probe in some.values()
+    }
+    assert len(ranks) == len(dict(ranks))
+
+
+def test_a_new_probe_is_one_function(monkeypatch: pytest.MonkeyPatch):
+    for table in (diagnose.PROBES, diagnose.QUICK):  # which are as before at the end
+        monkeypatch.setitem(table, "regression", table["regression"])  # type: ignore[arg-type]
+
+    @probe("sober", kinds=("regression",), rank=0.5)
+    def sober(subject: Subject) -> diagnose.Finding:
+        return note("it is sober", f"{subject.form.examples} glasses of water", "a coffee")
+
+    examined = functools.partial(diagnose.loss, optax.squared_error, kind="regression")
+    assert (
+        {"sober", "direction"}
+        < set(diagnose.QUICK["regression"])
+        < set(diagnose.PROBES["regression"])
+    )
+    assert "sober" not in diagnose.PROBES["pair"]
+    assert examined(probes=diagnose.QUICK["regression"]).findings[0].probe == "sober"
+    (found,) = examined(probes=("sober",)).results
+    assert found == diagnose.Finding(
+        "sober", "it is sober", "64 glasses of water", "a coffee", "note"
+    )
+    with pytest.raises(ValueError, match="there is a probe sober of regression already"):
+        probe("sober", kinds=("regression",), rank=0.5)(lambda subject: None)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"probes of regression losses are .*; got sober"):
+        examined(probes=("sober",))
 
 
 # --- ours are healthy -----------------------------------------------------------------------------
@@ -192,8 +258,8 @@ def test_ours_pass_every_probe(name: str):
 # --- what is to know of sound losses --------------------------------------------------------------
 
 
-def _note(report: diagnose.Report, probe: str) -> diagnose.Finding:
-    (found,) = [f for f in report.findings if f.probe == probe]
+def _note(report: diagnose.Report, name: str) -> diagnose.Finding:
+    (found,) = [f for f in report.findings if f.probe == name]
     assert found.status == "note"
     return found
 
@@ -229,7 +295,7 @@ def test_cross_entropy_predicts_nothing_on_rare_positives_and_dice_does():
 
 
 def test_beta_nll_says_that_its_gradient_is_another():
-    report = diagnose.loss(dm.beta_nll, probes=("gradient", "scale"))
+    report = diagnose.loss(dm.beta_nll, probes=("gradient", "scale", "proper"))
     assert report.healthy, str(report)
     assert "stop_gradient" in _note(report, "gradient").cause
     assert [f for f in report.results if f.probe == "proper" and f.status == "ok"]
@@ -375,21 +441,24 @@ def test_run_takes_pairs_and_ids():
 
 # --- logits and labels alone ----------------------------------------------------------------------
 
+N = 5000  # one size for all, which is one compilation
+ALTERNATING = np.arange(N) % 2
+
 
 def test_batch_says_to_tune_the_threshold_first():
-    labels = rng.random(20_000) < 0.01
-    report = diagnose.batch(rng.normal(size=20_000) + 3.0 * labels - 6.0, labels)
+    labels = rng.random(N) < 0.01
+    report = diagnose.batch(rng.normal(size=N) + 3.0 * labels - 6.0, labels)
     assert report.findings[0].probe == "threshold"
     assert "although it has learnt" in report.findings[0].cause
     assert "fit_threshold" in report.findings[0].advice
 
 
 def test_batch_has_no_complaint_of_calibrated_logits():
-    logits = 2.0 * rng.normal(size=20_000)
-    labels = rng.random(20_000) < 1 / (1 + np.exp(-logits))
+    logits = 2.0 * rng.normal(size=N)
+    labels = rng.random(N) < 1 / (1 + np.exp(-logits))
     assert not diagnose.batch(logits, labels).findings
-    ids = (rng.random((20_000, 1)) > np.cumsum([0.2, 0.3, 0.5])).sum(1)
-    scores = 3.0 * np.eye(3)[ids] + rng.gumbel(size=(20_000, 3)) + np.log([0.2, 0.3, 0.5])
+    ids = (rng.random((N, 1)) > np.cumsum([0.2, 0.3, 0.5])).sum(1)
+    scores = 3.0 * np.eye(3)[ids] + rng.gumbel(size=(N, 3)) + np.log([0.2, 0.3, 0.5])
     found = {f.probe for f in diagnose.batch(scores, ids).findings}
     assert found <= {"calibration"}
 
@@ -397,10 +466,10 @@ def test_batch_has_no_complaint_of_calibrated_logits():
 @pytest.mark.parametrize(
     ("logits", "labels", "probe"),
     [
-        (rng.normal(size=500), np.zeros(500), "prevalence"),
-        (np.zeros(500), np.arange(500) % 2, "spread"),
-        (np.full(500, np.nan), np.arange(500) % 2, "finite"),
-        (2.0 - 4.0 * (np.arange(500) % 2) + rng.normal(size=500), np.arange(500) % 2, "ranking"),
+        (rng.normal(size=N), np.zeros(N), "prevalence"),
+        (np.zeros(N), ALTERNATING, "spread"),
+        (np.full(N, np.nan), ALTERNATING, "finite"),
+        (2.0 - 4.0 * ALTERNATING + rng.normal(size=N), ALTERNATING, "ranking"),
     ],
 )
 def test_batch_names_what_is_broken(logits: np.ndarray, labels: np.ndarray, probe: str):
@@ -410,13 +479,12 @@ def test_batch_names_what_is_broken(logits: np.ndarray, labels: np.ndarray, prob
 
 
 def test_batch_notes_shifts_and_saturation():
-    labels = np.arange(5000) % 2
-    logits = 40.0 * (labels - 0.5) + 20 * rng.normal(size=5000)
-    assert _note(diagnose.batch(logits, labels), "saturated")
-    shifted = diagnose.batch(rng.normal(size=5000) + labels + 3.0, labels)
+    logits = 40.0 * (ALTERNATING - 0.5) + 20 * rng.normal(size=N)
+    assert _note(diagnose.batch(logits, ALTERNATING), "saturated")
+    shifted = diagnose.batch(rng.normal(size=N) + ALTERNATING + 3.0, ALTERNATING)
     assert "more positives than there are" in _note(shifted, "prior").cause
-    biased = diagnose.batch(np.eye(3)[np.zeros(300, int)] * 3 + rng.normal(size=(300, 3)),
-                            np.arange(300) % 3)  # fmt: skip
+    logits = 3.0 * np.eye(3)[np.zeros(N, int)] + rng.normal(size=(N, 3))
+    biased = diagnose.batch(logits, np.arange(N) % 3)
     assert {"prior", "threshold"} <= {f.probe for f in biased.findings}
 
 
@@ -432,12 +500,11 @@ def test_the_command_exits_with_one_on_a_defect(capsys: pytest.CaptureFixture[st
     options = ["--kind", "binary", "--probes", "weights,direction"]
     assert main(["experiments.ships.losses:asked_weighted", *options]) == 1
     assert "DEFECT  weights" in capsys.readouterr().out
-    assert main(["experiments.ships.losses:asked_weighted", *options, "--json"]) == 1
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["healthy"] is False
-    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
     tversky = ["diffmetrics:tversky_loss", "--set", "fp_weight=0.3", "--set", "fn_weight=0.7"]
-    assert main([*tversky, *options]) == 0
+    assert main([*tversky, *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["healthy"] is True
+    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
 
 
 @pytest.mark.parametrize(
@@ -541,6 +608,7 @@ OPTAX: list[tuple[Any, str, str, str, str]] = [
 def test_defects_of_optax_are_found(loss: Any, kind: Any, probe: str, cause: str, status: str):
     report = diagnose.loss(loss, kind=kind, probes=(probe,))
     assert [f for f in report.findings if cause in f.cause and f.status == status], str(report)
+    assert _can_be_asked_for(report)
 
 
 KERAS = """

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import NamedSharding, PartitionSpec as P
 from scipy.cluster import hierarchy
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, det_curve
 

@@ -12,8 +12,7 @@ import pytest
 from sklearn import metrics
 
 import diffmetrics as dm
-from experiments.tabular import __main__ as command
-from experiments.tabular import data, fit, report
+from experiments.tabular import __main__ as command, data, fit, report
 from experiments.tabular.losses import BASELINE, LOSSES, asked_f2, for_labels
 from experiments.tabular.measure import difference, measure
 from tests import DATA

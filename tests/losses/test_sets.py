@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.references import along_axes
-from tests.references import sets as reference
+from tests.references import along_axes, sets as reference
 
 Loss = Callable[..., jax.Array]
 rng = np.random.default_rng(0)

@@ -11,66 +11,22 @@ Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import (
-    _bargains,
-    _batch,
-    _contracts,
-    _finite,
-    _inference,
-    _margins,
-    _others,
-    _run,
-)
-from diffmetrics.diagnose._forms import KINDS as KINDS, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose import _batch, _inference
+from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose._probes.finite import hopeless
+from diffmetrics.diagnose._registry import PROBES as PROBES, QUICK as QUICK, examined
 from diffmetrics.diagnose._report import Finding as Finding, Report as Report
-from diffmetrics.diagnose._subject import Subject
+from diffmetrics.diagnose._subject import OwnBatch
 
-Probe = Callable[[Subject], list[Finding]]
-
-EVERY: dict[str, Probe] = {
-    "jit": _contracts.compiles,
-    "finite": _finite.finite,
-    "labels": _contracts.labels,
-    "shapes": _contracts.shapes,
-    "order": _contracts.order,
-    "gradient": _contracts.gradient,
-    "second": _contracts.second,
-    "decomposable": _margins.decomposable,
-}
-CLASSIFICATION: dict[str, Probe] = {
-    "alive": _margins.alive,
-    "direction": _margins.direction,
-    "continuity": _margins.continuity,
-    "arguments": _bargains.arguments,
-    "minimum": _bargains.minimum,
-    "weights": _bargains.weights,
-    "proper": _bargains.proper,
-    "dtype": _contracts.dtype,
-    "targets": _contracts.targets,
-}
-BINARY = {**CLASSIFICATION, "collapse": _bargains.collapse}
-OF_KIND: dict[str, dict[str, Probe]] = {
-    "binary": BINARY,
-    "multilabel": BINARY,
-    "multiclass": {**CLASSIFICATION, "ids": _contracts.invalid},
-    "pair": {"pairs": _others.pairs},
-    "divergence": {"pairs": _others.pairs},
-    "embedding": {"pairs": _others.embeddings},
-    "triplet": {"pairs": _others.triplets},
-    "mean_scale": {"scale": _others.scale},
-    "regression": {"residuals": _others.residuals},
-}
-
-
-# These compile programs of their own; all others share one.
-SLOW = ("finite", "second", "dtype", "targets", "collapse")
-PROBES = {kind: (*EVERY, *some) for kind, some in OF_KIND.items()}
-QUICK = {kind: tuple(p for p in some if p not in SLOW) for kind, some in PROBES.items()}
+# These compile programs of their own; all others, those in `QUICK`, share one.
+SLOW = tuple({name: None for kind in KINDS for name in PROBES[kind] if name not in QUICK[kind]})
+# What calling the loss showed, and what was asked by `parts=`, is told in any case.
+ALWAYS = ("inputs", "parts")
 
 
 def loss(
@@ -135,24 +91,21 @@ def loss(
       >>> report.healthy, report.findings[0].probe
       (False, 'weights')
     """
-    subject, results = _inference.subject(loss, kind)
-    available = {**EVERY, **OF_KIND[subject.form.kind]}
-    chosen = list(available) if probes is None else list(probes)
-    unknown = [name for name in chosen if name not in available]
+    subject = _inference.subject(loss, kind)
+    subject.parts = parts or {}
+    form, names = subject.form, tuple(PROBES[subject.form.kind])
+    unknown = [name for name in probes or () if name not in names]
     if unknown:
         raise ValueError(
-            f"probes of {subject.form.kind} losses are {', '.join(available)}; "
-            f"got {', '.join(unknown)}"
+            f"probes of {form.kind} losses are {', '.join(names)}; got {', '.join(unknown)}"
         )
     with np.errstate(all="ignore"), quiet():
-        hopeless = _finite.hopeless(subject)
-        results += hopeless
-        for name in chosen if not hopeless else ():
-            results += available[name](subject)
-        if parts and not hopeless:
-            others = {name: Subject(part, subject.form) for name, part in parts.items()}
-            results += _others.parts(subject, others)
-    return Report(subject.name, f"{subject.form.kind}, {subject.form.words}", tuple(results))
+        if hopeless(subject):
+            names = ("inputs", "finite")
+        elif probes is not None:
+            names = (*ALWAYS, *probes)
+        results = examined(form.kind, subject, names)
+    return Report(name_of(loss), f"{form.kind}, {form.words}", results)
 
 
 def run(loss: Loss, predictions: Any, labels: Any) -> Report:
@@ -185,9 +138,12 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
       label
     """
-    with np.errstate(all="ignore"):
-        words, results = _run.probe(loss, predictions, labels)
-    return Report(name_of(loss), words, tuple(results))
+    form = _inference.own_form(loss, predictions, labels)
+    with np.errstate(all="ignore"), quiet():
+        subject = OwnBatch(loss, form)
+        names = PROBES[OWN] if subject.seen.finite else ("jit", "shapes", "finite")
+        results = examined(OWN, subject, names)
+    return Report(name_of(loss), form.words, results)
 
 
 def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
@@ -219,6 +175,7 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
       at 1/2 it predicts next to nothing, although it has learnt: the threshold is wrong, not
       the model
     """
+    subject = _batch.subject(logits, labels, beta)
     with np.errstate(all="ignore"):
-        words, results = _batch.probe(logits, labels, beta)
-    return Report("batch", words, tuple(results))
+        results = examined(subject.kind, subject, subject.answerable)
+    return Report("batch", subject.words, results)

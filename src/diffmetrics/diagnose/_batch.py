@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,13 +12,64 @@ import numpy as np
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
-from diffmetrics.diagnose._report import Finding, note, ok
+from diffmetrics.diagnose._registry import PROBES, probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
 
 SATURATED = 15.0
 
 
-def probe(logits: Any, labels: Any, beta: float) -> tuple[str, list[Finding]]:
-    """The kind of the batch in words, and what was found.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+    """Logits and labels.
+
+    Attributes:
+      kind: "decisions" or "classes".
+      words: the same for readers.
+      logits: as they came.
+      z: logits of which the label is known, ``[N]`` or ``[N, C]``.
+      y: whether each is positive, or the id of its class ``[N]``.
+      share: of positives, or of each class.
+      p: the probabilities that the logits mean.
+      beta: of the F-beta of decisions.
+    """
+
+    kind: str
+    words: str
+    logits: np.ndarray
+    z: np.ndarray
+    y: np.ndarray
+    share: Any
+    p: np.ndarray
+    beta: float = 1.0
+
+    @property
+    def answerable(self) -> Collection[str]:
+        """The probes that it can be asked: of logits that are no numbers, or all of a kind, few."""
+        known = self.y.size > 0 and not (self.kind == DECISIONS and self.share in (0.0, 1.0))
+        complete = known and np.isfinite(self.z).all()
+        return PROBES[self.kind] if complete else ("finite", "spread", "saturated", "prevalence")
+
+    @functools.cached_property
+    def curve(self) -> Any:
+        """Recall and false alarms of decisions at every threshold."""
+        return curve(self.z.astype(np.float32), self.y)
+
+    @functools.cached_property
+    def auc(self) -> float:
+        """Area under it."""
+        return float(roc_auc(self.curve))
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which of the examples are of the class that is predicted."""
+        return self.z.argmax(1) == self.y
+
+
+DECISIONS, CLASSES = "decisions", "classes"
+
+
+def subject(logits: Any, labels: Any, beta: float) -> Batch:
+    """The batch as what it is.
 
     Raises:
       ValueError: if the shapes fit neither 0/1 labels nor class ids.
@@ -24,153 +78,124 @@ def probe(logits: Any, labels: Any, beta: float) -> tuple[str, list[Finding]]:
     if z.size == 0:
         raise ValueError(f"logits must hold something, got shape {z.shape}")
     if z.shape == y.shape:
-        words = f"{z.size} decisions of shape {z.shape}"
-        return words, _health(z) + _binary(z.ravel(), y.ravel() > 0.5, beta)
+        words, positive = f"{z.size} decisions of shape {z.shape}", y.ravel() > 0.5
+        p = 1 / (1 + np.exp(-np.clip(z.ravel(), -500, 500)))
+        return Batch(DECISIONS, words, z, z.ravel(), positive, float(positive.mean()), p, beta)
     if y.shape == z.shape[:-1] and y.dtype.kind in "iu":
-        words = f"{y.size} examples of {z.shape[-1]} classes"
-        return words, _health(z) + _classes(z.reshape(-1, z.shape[-1]), y.ravel())
+        words, number = f"{y.size} examples of {z.shape[-1]} classes", z.shape[-1]
+        known = (y >= 0) & (y < number)
+        share = np.bincount(y[known], minlength=number) / max(known.sum(), 1)
+        p = np.exp(z[known] - z[known].max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        return Batch(CLASSES, words, z, z[known], y[known], share, p)
     raise ValueError(
         f"labels must have the shape of logits, or be integer ids of shape logits.shape[:-1]: "
         f"logits are {z.shape}, labels {y.shape} {y.dtype}"
     )
 
 
-def _health(z: np.ndarray) -> list[Finding]:
-    if not np.isfinite(z).all():
-        return [
-            Finding(
-                "finite",
-                "logits are not finite",
-                f"{(~np.isfinite(z)).mean():.2%} of them",
-                "find the step at which it began: jax.config.update('jax_debug_nans', True)",
-            )
-        ]
-    if np.ptp(z) < 1e-6:
-        return [
-            Finding(
-                "spread",
-                "all logits are the same: the model answers without looking",
-                f"all {z.flat[0]:.4g}",
-                "a dead ReLU before the last layer, a learning rate too high, or inputs that are "
-                "constant",
-            )
-        ]
-    share = float((np.abs(z) > SATURATED).mean())
-    if share > 0.05:
-        return [
-            note(
-                "saturated",
-                "many logits are saturated: probabilities of 0 or 1, whose sigmoid has no slope",
-                f"{share:.1%} beyond +-{SATURATED:g}",
-                "regularise, or lower the learning rate; if they are wrong, look at the labels",
-            )
-        ]
-    return [ok("saturated", f"{share:.1%} of the logits beyond +-{SATURATED:g}")]
+BOTH = (DECISIONS, CLASSES)
 
 
-def _binary(z: np.ndarray, y: np.ndarray, beta: float) -> list[Finding]:
-    prevalence = float(y.mean())
-    if prevalence in (0.0, 1.0):
-        return [
-            Finding(
-                "prevalence",
-                f"there are no {'positives' if prevalence == 0 else 'negatives'} in it",
-                f"prevalence {prevalence:g} of {y.size}",
-                "take a larger batch, or stratified_batches",
-            )
-        ]
-    found: list[Finding] = []
-    number = int(y.sum())
-    text = f"{number} of {y.size} positive, {prevalence:.3%}"
-    found.append(
-        note(
-            "prevalence",
-            "positives are rare: accuracy says nothing, and few batches teach what they are",
-            text,
-            "judge by precision, recall and average precision",
-        )
-        if prevalence < 0.02
-        else ok("prevalence", text)
+@probe("finite", BOTH, rank=13)
+def finite(batch: Batch) -> Finding | None:
+    """Whether logits are numbers."""
+    bad = ~np.isfinite(batch.logits)
+    if not bad.any():
+        return None
+    return defect(
+        "logits are not finite",
+        f"{bad.mean():.2%} of them",
+        "find the step at which it began: jax.config.update('jax_debug_nans', True)",
     )
-    if not np.isfinite(z).all():
-        return found
-    points = curve(z.astype(np.float32), y)
-    auc, best = float(roc_auc(points)), best_fbeta(points, beta=beta)
-    name = f"F{beta:g}"
-    at_half = _fbeta(z > 0, y, beta)
-    top, threshold = float(best.value), float(best.threshold)
-    probability = 1 / (1 + np.exp(-threshold))
-    if auc < 0.45:
-        found.append(
-            Finding(
-                "ranking",
-                "positives are ranked below negatives: labels or the sign of the loss are inverted",
-                f"ROC AUC {auc:.3f}",
-                "check which class is called 1",
-            )
+
+
+@probe("spread", BOTH, rank=24)
+def spread(batch: Batch) -> Finding | None:
+    """Whether logits differ."""
+    if not np.ptp(batch.logits) < 1e-6:
+        return None
+    return defect(
+        "all logits are the same: the model answers without looking",
+        f"all {batch.logits.flat[0]:.4g}",
+        "a dead ReLU before the last layer, a learning rate too high, or inputs that are constant",
+    )
+
+
+@probe("saturated", BOTH, rank=25)
+def saturated(batch: Batch) -> Finding | None:
+    """Whether sigmoids have a slope."""
+    if not np.isfinite(batch.logits).all() or np.ptp(batch.logits) < 1e-6:
+        return None
+    share = float((np.abs(batch.logits) > SATURATED).mean())
+    if share <= 0.05:
+        return ok(f"{share:.1%} of the logits beyond +-{SATURATED:g}")
+    return note(
+        "many logits are saturated: probabilities of 0 or 1, whose sigmoid has no slope",
+        f"{share:.1%} beyond +-{SATURATED:g}",
+        "regularise, or lower the learning rate; if they are wrong, look at the labels",
+    )
+
+
+@probe("prevalence", (DECISIONS,), rank=26)
+def prevalence(batch: Batch) -> Finding:
+    """Whether there are positives, and how many."""
+    if batch.share in (0.0, 1.0):
+        return defect(
+            f"there are no {'positives' if batch.share == 0 else 'negatives'} in it",
+            f"prevalence {batch.share:g} of {batch.y.size}",
+            "take a larger batch, or stratified_batches",
         )
-    elif auc < 0.6:
-        found.append(
-            note(
-                "ranking",
-                "it has hardly learnt to tell them apart: no threshold and no loss of another "
-                "weight will help yet",
-                f"ROC AUC {auc:.3f}",
-                "train longer, look at the inputs and the learning rate first",
-            )
+    text = f"{batch.y.sum()} of {batch.y.size} positive, {batch.share:.3%}"
+    if batch.share >= 0.02:
+        return ok(text)
+    return note(
+        "positives are rare: accuracy says nothing, and few batches teach what they are",
+        text,
+        "judge by precision, recall and average precision",
+    )
+
+
+@probe("ranking", (DECISIONS,), rank=27)
+def ranking(batch: Batch) -> Finding:
+    """Whether positives have larger logits."""
+    text = f"ROC AUC {batch.auc:.3f}"
+    if batch.auc < 0.45:
+        return defect(
+            "positives are ranked below negatives: labels or the sign of the loss are inverted",
+            text,
+            "check which class is called 1",
         )
-    else:
-        found.append(ok("ranking", f"ROC AUC {auc:.3f}"))
+    if batch.auc >= 0.6:
+        return ok(text)
+    return note(
+        "it has hardly learnt to tell them apart: no threshold and no loss of another "
+        "weight will help yet",
+        text,
+        "train longer, look at the inputs and the learning rate first",
+    )
+
+
+@probe("threshold", (DECISIONS,), rank=28)
+def threshold(batch: Batch) -> Finding:
+    """Whether 1/2 is a sensible threshold."""
+    best, chosen = best_fbeta(batch.curve, beta=batch.beta), batch.z > 0
+    at_half, top = _fbeta(chosen, batch.y, batch.beta), float(best.value)
     evidence = (
-        f"{name} {at_half:.3f} at p > 1/2, which predicts {(z > 0).mean():.2%} positive; "
-        f"{top:.3f} at p > {probability:.3g}"
+        f"F{batch.beta:g} {at_half:.3f} at p > 1/2, which predicts {chosen.mean():.2%} positive; "
+        f"{top:.3f} at p > {1 / (1 + np.exp(-float(best.threshold))):.3g}"
     )
-    if top - at_half > 0.05 and auc >= 0.6:
-        nothing = (z > 0).mean() < 0.1 * prevalence
-        found.append(
-            Finding(
-                "threshold",
-                (
-                    "at 1/2 it predicts next to nothing, although it has learnt: the threshold is "
-                    "wrong, not the model"
-                    if nothing
-                    else "1/2 is the wrong threshold"
-                ),
-                evidence,
-                "tune it on validation data (fit_threshold) before you change the loss",
-                "defect" if nothing else "note",
-            )
-        )
-    else:
-        found.append(ok("threshold", evidence))
-    p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-    mean = float(p.mean())
-    shift = mean / prevalence
-    text = f"mean probability {mean:.3g}, prevalence {prevalence:.3g}"
-    found.append(
-        note(
-            "prior",
-            f"it expects {'more' if shift > 1 else 'fewer'} positives than there are: a class "
-            "weight, resampling, or another class frequency than in training",
-            text,
-            "correct_prior, where the training's prior is known; estimate_prior, where it is not",
-        )
-        if not 2 / 3 < shift < 1.5
-        else ok("prior", text)
+    advice = "tune it on validation data (fit_threshold) before you change the loss"
+    if top - at_half <= 0.05 or batch.auc < 0.6:
+        return ok(evidence)
+    if chosen.mean() >= 0.1 * batch.share:
+        return note("1/2 is the wrong threshold", evidence, advice)
+    return defect(
+        "at 1/2 it predicts next to nothing, although it has learnt: the threshold is "
+        "wrong, not the model",
+        evidence,
+        advice,
     )
-    error = float(adaptive_calibration_error(p.astype(np.float32), y, bins=10))
-    text = f"calibration error {error:.3f} in ten bins of equal size"
-    found.append(
-        note(
-            "calibration",
-            "its probabilities are not frequencies",
-            text,
-            "decide by a tuned threshold; do not read them as risks",
-        )
-        if error > max(0.05, 0.5 * prevalence)
-        else ok("calibration", text)
-    )
-    return found
 
 
 def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
@@ -179,71 +204,90 @@ def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
     return float((1 + beta**2) * tp / below) if below else 0.0
 
 
-def _classes(z: np.ndarray, y: np.ndarray) -> list[Finding]:
-    number = z.shape[1]
-    known = (y >= 0) & (y < number)
-    if not known.all():
-        z, y = z[known], y[known]
-    found: list[Finding] = []
-    if len(y) == 0:
-        return [Finding("prevalence", "no label names a class", "0 examples", "check the labels")]
-    share = np.bincount(y, minlength=number) / len(y)
-    absent = np.flatnonzero(share == 0)
+@probe("prior", (DECISIONS,), rank=29)
+def prior(batch: Batch) -> Finding:
+    """Whether it expects as many positives as there are."""
+    mean = float(batch.p.mean())
+    shift = mean / batch.share
+    text = f"mean probability {mean:.3g}, prevalence {batch.share:.3g}"
+    if 2 / 3 < shift < 1.5:
+        return ok(text)
+    return note(
+        f"it expects {'more' if shift > 1 else 'fewer'} positives than there are: a class "
+        "weight, resampling, or another class frequency than in training",
+        text,
+        "correct_prior, where the training's prior is known; estimate_prior, where it is not",
+    )
+
+
+@probe("calibration", (DECISIONS,), rank=30)
+def calibration(batch: Batch) -> Finding:
+    """Whether its probabilities are frequencies."""
+    error = float(adaptive_calibration_error(batch.p.astype(np.float32), batch.y, bins=10))
+    text = f"calibration error {error:.3f} in ten bins of equal size"
+    if error <= max(0.05, 0.5 * batch.share):
+        return ok(text)
+    return note(MISCALIBRATED, text, "decide by a tuned threshold; do not read them as risks")
+
+
+MISCALIBRATED = "its probabilities are not frequencies"
+
+
+@probe("prevalence", (CLASSES,), rank=26)
+def class_prevalence(batch: Batch) -> Finding:
+    """Whether all classes occur, and how often."""
+    if not batch.y.size:
+        return defect("no label names a class", "0 examples", "check the labels")
+    share, absent = batch.share, np.flatnonzero(batch.share == 0)
     rarest = int(np.where(share > 0, share, 2.0).argmin())
     text = f"class {rarest} is {share[rarest]:.2%}, class {share.argmax()} {share.max():.2%}"
-    found.append(
-        note(
-            "prevalence",
-            f"classes {', '.join(map(str, absent[:8]))} do not occur",
-            text,
-            "a larger batch, or stratified_batches",
-        )
-        if absent.size
-        else ok("prevalence", text)
+    if not absent.size:
+        return ok(text)
+    cause = f"classes {', '.join(map(str, absent[:8]))} do not occur"
+    return note(cause, text, "a larger batch, or stratified_batches")
+
+
+@probe("ranking", (CLASSES,), rank=27)
+def class_ranking(batch: Batch) -> Finding:
+    """Whether it is better than the most frequent class."""
+    accuracy, most = float(batch.right.mean()), batch.share.max()
+    text = f"accuracy {accuracy:.3f}, always class {batch.share.argmax()} {most:.3f}"
+    if accuracy > most + 1e-9:
+        return ok(text)
+    return note("it is no better than the most frequent class", text, "train longer first")
+
+
+@probe("threshold", (CLASSES,), rank=28)
+def class_threshold(batch: Batch) -> Finding:
+    """Whether every class is found."""
+    recalls = {c: batch.right[batch.y == c].mean() for c in np.flatnonzero(batch.share)}
+    worst = min(recalls, key=recalls.__getitem__)
+    text = (
+        f"recall {recalls[worst]:.2f} of class {worst} ({batch.share[worst]:.2%} of the examples)"
     )
-    if not np.isfinite(z).all():
-        return found
-    predicted = z.argmax(1)
-    recall = np.array(
-        [(predicted[y == c] == c).mean() if share[c] else np.nan for c in range(number)]
-    )
-    accuracy, worst = float((predicted == y).mean()), int(np.nanargmin(recall))
-    text = f"accuracy {accuracy:.3f}, always class {share.argmax()} {share.max():.3f}"
-    found.append(
-        note("ranking", "it is no better than the most frequent class", text, "train longer first")
-        if accuracy <= share.max() + 1e-9
-        else ok("ranking", text)
-    )
-    text = f"recall {recall[worst]:.2f} of class {worst} ({share[worst]:.2%} of the examples)"
-    found.append(
-        note(
-            "threshold",
-            f"class {worst} is hardly ever found",
-            text,
-            "shift the logits by the class frequencies (correct_class_priors), before the loss",
-        )
-        if recall[worst] < 0.5 * np.nanmean(recall)
-        else ok("threshold", text)
-    )
-    p = np.exp(z - z.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    shift = np.abs(np.log((p.mean(0) + 1e-6) / (share + 1e-6)))
-    shift[share == 0] = 0.0
+    if recalls[worst] >= 0.5 * np.mean(list(recalls.values())):
+        return ok(text)
+    advice = "shift the logits by the class frequencies (correct_class_priors), before the loss"
+    return note(f"class {worst} is hardly ever found", text, advice)
+
+
+@probe("prior", (CLASSES,), rank=29)
+def class_prior(batch: Batch) -> Finding:
+    """Whether it expects the class frequencies that there are."""
+    mean, share = batch.p.mean(0), batch.share
+    shift = np.where(share > 0, np.abs(np.log((mean + 1e-6) / (share + 1e-6))), 0.0)
     c = int(shift.argmax())
-    text = f"class {c}: mean probability {p[:, c].mean():.3g}, share {share[c]:.3g}"
-    found.append(
-        note("prior", "it expects other class frequencies than there are", text,
-             "correct_class_priors, estimate_class_priors")
-        if shift[c] > np.log(1.5)
-        else ok("prior", text)
-    )  # fmt: skip
-    right = predicted == y
-    error = float(adaptive_calibration_error(p.max(1).astype(np.float32), right, bins=10))
+    text = f"class {c}: mean probability {mean[c]:.3g}, share {share[c]:.3g}"
+    if shift[c] <= np.log(1.5):
+        return ok(text)
+    cause = "it expects other class frequencies than there are"
+    return note(cause, text, "correct_class_priors, estimate_class_priors")
+
+
+@probe("calibration", (CLASSES,), rank=30)
+def class_calibration(batch: Batch) -> Finding:
+    """Whether the probability of the top class is a frequency."""
+    top = batch.p.max(1).astype(np.float32)
+    error = float(adaptive_calibration_error(top, batch.right, bins=10))
     text = f"calibration error {error:.3f} of the top class, in ten bins of equal size"
-    found.append(
-        note("calibration", "its probabilities are not frequencies", text,
-             "do not read them as risks")
-        if error > 0.05
-        else ok("calibration", text)
-    )  # fmt: skip
-    return found
+    return ok(text) if error <= 0.05 else note(MISCALIBRATED, text, "do not read them as risks")

@@ -1,7 +1,8 @@
 """How a loss wants to be called: kinds of predictions, order of arguments, logits or probabilities.
 
 A `Form` holds the predictions of a batch as one array, whatever the loss takes, so that every probe
-moves one array and reads one gradient.
+moves one array and reads one gradient. It also answers what differs from kind to kind (who belongs
+to which class, which logits have which margin), so that a probe asks the same of all.
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import inspect
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,26 +20,31 @@ import numpy as np
 
 Loss = Callable[..., Any]
 Kind = Literal[
-    "binary",
-    "multilabel",
-    "multiclass",
-    "pair",
-    "divergence",
-    "embedding",
-    "triplet",
-    "mean_scale",
-    "regression",
-]
+    "binary", "multilabel", "multiclass", "pair", "divergence", "embedding", "triplet",
+    "mean_scale", "regression",
+]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)
+DECIDING = ("binary", "multilabel")  # every element is a decision of its own
+CLASSIFYING = (*DECIDING, "multiclass")
+PAIRS = ("pair", "divergence")
+COMPARING = (*PAIRS, "triplet", "embedding")  # what counts is who is near to whom
+STACKED = (*PAIRS, "triplet", "mean_scale")  # several predictions of an example, on the first axis
+OWN = "own batch"  # the kind of a batch of the user's
 
-# The names under which the arguments of a loss go.
-LABELS = {
-    "label", "labels", "y", "y_true", "target", "targets", "truth", "true", "ground_truth", "mask",
-    "masks", "ids", "expected",
-}  # fmt: skip
-SCALES = ("scale", "std", "sigma", "stddev", "deviation")
 CLASSES = 4
 WIDTH = 8  # of an embedding
+NOWHERE = -8.0  # the logit of a class that is neither the true one nor its rival
+
+
+class Group(NamedTuple):
+    """Elements of one class, and for each of all elements the class that its own is held against.
+
+    `members` is boolean, of the shape `Form.elements`. 0/1 labels have no rivals.
+    """
+
+    name: str
+    members: np.ndarray
+    rivals: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,208 +54,236 @@ class Form:
     Attributes:
       kind: what is predicted.
       shape: of the predictions of a batch, as one array.
-      call: ``call(loss, predictions, labels)``.
+      predicted: what the loss calls its predictions: one argument, or as many as are stacked.
+      called: what it calls the labels.
       labels: what labels are: "binary", "ids", "one-hot", "real", or "none".
-      axis: the axis of `shape` that holds the examples.
-      words: how the loss is called, for readers.
-      probabilities: whether what the loss gets is squeezed into probabilities first.
+      lead: whether labels come first.
+      step: what is done to the predictions before the loss gets them.
+      probabilities: whether that squeezes them into probabilities.
+      raw_scale: whether a deviation is predicted as a real number, which the loss makes positive.
     """
 
     kind: str
     shape: tuple[int, ...]
-    call: Callable[[Loss, Any, Any], Any]
-    labels: str
-    axis: int = 0
-    words: str = "loss(logits, labels)"
+    predicted: tuple[str, ...] = ("logits",)
+    called: str = "labels"
+    labels: str = "binary"
+    lead: bool = False
+    step: Callable[[Any], Any] | None = None
     probabilities: bool = False
     raw_scale: bool = False
 
+    def call(self, loss: Loss, predictions: Any, labels: Any) -> Any:
+        """What the loss returns."""
+        z = self.step(predictions) if self.step else predictions
+        return loss(*self._in_order(z if len(self.predicted) > 1 else (z,), labels))
+
+    @property
+    def words(self) -> str:
+        """How the loss is called, for readers."""
+        return f"loss({', '.join(self._in_order(self.predicted, self.called))})"
+
+    def _in_order(self, predictions: Any, labels: Any) -> list[Any]:
+        some = [] if self.labels == "none" else [labels]
+        return [*some, *predictions] if self.lead else [*predictions, *some]
+
+    def squeezed(self) -> Form:
+        """The same of probabilities."""
+        step = jax.nn.sigmoid if self.decides else jax.nn.softmax
+        names = tuple(name.replace("logits", "probabilities") for name in self.predicted)
+        return dataclasses.replace(self, step=step, predicted=names, probabilities=True)
+
+    # Questions of kind.
+
+    @property
+    def decides(self) -> bool:
+        """Whether every element is a decision of its own."""
+        return self.kind in DECIDING
+
+    @property
+    def classifies(self) -> bool:
+        """Whether predictions are logits of classes."""
+        return self.kind in CLASSIFYING
+
+    @property
+    def compares(self) -> bool:
+        """Whether what counts is who is near to whom."""
+        return self.kind in COMPARING
+
+    @property
+    def bare_scale(self) -> bool:
+        """Whether the second of the predictions is a deviation itself, which is positive."""
+        return self.kind == "mean_scale" and not self.raw_scale
+
+    @property
+    def axis(self) -> int:
+        """The axis of `shape` that holds the examples."""
+        return 1 if self.kind in STACKED else 0
+
     @property
     def examples(self) -> int:
+        """How many examples a batch has."""
         return self.shape[self.axis]
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Shape of what has a label, and so a margin, of its own."""
+        return self.shape[:1] if self.kind == "multiclass" else self.shape
+
+    @property
+    def true(self) -> np.ndarray:
+        """The class of every example, if there are several."""
+        return np.arange(self.examples) % CLASSES
+
+    # Predictions and labels of a batch.
 
     def predictions(self, seed: int = 0) -> np.ndarray:
         """Predictions as an untrained but not senseless model makes them."""
-        rng = np.random.default_rng(seed)
-        x = rng.normal(size=self.shape).astype(np.float32)
-        if self.kind in ("pair", "divergence", "triplet", "embedding"):
-            return 1.5 * x
-        if self.kind == "mean_scale" and not self.raw_scale:
+        x = np.random.default_rng(seed).normal(size=self.shape).astype(np.float32)
+        if self.bare_scale:
             x[1] = np.exp(0.5 * x[1])
-        return x
+        return 1.5 * x if self.compares else x
 
     def targets(self, seed: int = 0) -> np.ndarray:
         """Labels in which every row and every column holds every class."""
-        n = np.arange(self.examples)
-        if self.labels == "ids":
-            return (n % CLASSES).astype(np.int32)
-        if self.labels == "one-hot":
-            return np.eye(CLASSES, dtype=np.float32)[n % CLASSES]
+        if self.labels in ("ids", "one-hot"):
+            return self.encoded(self.true)
         if self.labels == "real":
             return np.random.default_rng(seed + 99).normal(size=self.examples).astype(np.float32)
         if self.labels == "none":
             return np.zeros(self.examples, np.float32)
-        if self.kind == "pair":
-            return (n % 2).astype(np.float32)
-        return self.positives(1)
+        return self.positives(1) if self.decides else np.arange(self.examples, dtype="f") % 2
 
     def positives(self, each: int) -> np.ndarray:
         """0/1 labels: `each` positives in every four, that move on by one from four to four."""
-        size = int(np.prod(self.shape))
-        i, j = np.divmod(np.arange(size), 4)
+        i, j = np.divmod(np.arange(np.prod(self.shape)), 4)
         return (((j - i) % 4) < each).astype(np.float32).reshape(self.shape)
 
+    def encoded(self, ids: np.ndarray) -> np.ndarray:
+        """Class ids as the labels that the loss takes."""
+        return ids.astype(np.int32) if self.labels == "ids" else np.eye(CLASSES, dtype="f")[ids]
 
-def _logits_first(loss: Loss, z: Any, y: Any) -> Any:
-    return loss(z, y)
+    def of_share(self, share: float) -> np.ndarray:
+        """Labels of which this share are positive, or of class 1 with all others of class 0."""
+        size = int(np.prod(self.elements))
+        ones = np.arange(size) < round(share * size)
+        if not self.decides:
+            return self.encoded(ones.astype(int))
+        y = np.zeros(size, np.float32)
+        y[np.random.default_rng(5).permutation(size)[ones]] = 1.0
+        return y.reshape(self.shape)
 
+    def uneven(self) -> np.ndarray:
+        """Labels whose two halves differ in what they hold, where that is theirs to choose."""
+        if not self.decides:
+            return self.targets()
+        halves = [np.split(self.positives(each), 2)[i] for i, each in enumerate((1, 2))]
+        return np.concatenate(halves)
 
-def _labels_first(loss: Loss, z: Any, y: Any) -> Any:
-    return loss(y, z)
+    def crowd(self, decisions: int) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions and labels of so many decisions, each with a logit of 1 on its side."""
+        number = decisions // int(np.prod(self.elements[1:]))
+        many = dataclasses.replace(self, shape=(number, *self.shape[1:]))
+        if not self.decides:
+            return many.sides().astype(np.float32), many.targets()
+        y = np.maximum(many.targets(), np.roll(many.targets(), 1, -1))
+        return 2.0 * y - 1.0, y
 
+    def labellings(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Labels that a loss must stand, and what they are called."""
+        y = self.targets()
+        yield "any labels", y
+        if self.kind == "embedding":
+            yield "identities that are all different", np.arange(self.examples, dtype=np.int32)
+            yield "one identity", np.zeros_like(y)
+        elif self.labels in ("ids", "one-hot"):
+            yield "labels of one class", self.encoded(0 * self.true)
+        elif self.labels == "binary":
+            yield "labels that are all 0", np.zeros_like(y)
+            yield "labels that are all 1", np.ones_like(y)
+        if self.labels == "one-hot":
+            yield "labels between 0 and 1", 0.7 * y + 0.075
+        elif self.decides:
+            yield "labels between 0 and 1", 0.8 * y + 0.1
 
-def _behind(activation: Callable[[Any], Any], call: Any) -> Any:
-    return lambda loss, z, y: call(loss, activation(z), y)
+    # What is right, and by how much.
 
+    def sides(self) -> np.ndarray:
+        """The sign of the right logit, in the shape of the predictions."""
+        y = self.targets()
+        return 2.0 * (np.eye(CLASSES)[y] if self.labels == "ids" else y) - 1.0
 
-BINARY_SHAPES = ((64,), (16, 4), (4, 4, 4), (4, 4, 4, 1), (2, 2, 4, 4, 1))
-
-
-def required(loss: Loss) -> list[str]:
-    """Names of the positional arguments without a default; two nameless ones if nobody knows.
-
-    Raises:
-      TypeError: if the loss needs keywords, which the caller has to bind.
-    """
-    try:
-        parameters = list(inspect.signature(loss).parameters.values())
-    except (TypeError, ValueError):
-        return ["", ""]
-    free = [p for p in parameters if p.default is p.empty]
-    keywords = [p.name for p in free if p.kind is p.KEYWORD_ONLY]
-    if keywords:
-        raise TypeError(
-            f"{name_of(loss)} needs the keywords {', '.join(keywords)}: bind them, "
-            f"functools.partial(loss, {keywords[0]}=...), or pass them on the command line, "
-            f"--set {keywords[0]}=..."
-        )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in positional if p in free]
-    if len(names) == 1 and len(positional) > 1:
-        names.append(positional[1].name)  # (predictions, targets=None), as optax has it
-    if any(p.kind is p.VAR_POSITIONAL for p in free) and len(names) < 2:
-        return ["", ""]
-    return names
-
-
-def name_of(loss: Loss) -> str:
-    """What to call a loss in a report."""
-    if isinstance(loss, functools.partial):
-        bound = ", ".join(f"{k}={v}" for k, v in loss.keywords.items() if np.ndim(v) == 0)
-        return f"{name_of(loss.func)}({bound})" if bound else name_of(loss.func)
-    name = getattr(loss, "__name__", type(loss).__name__)
-    return "loss" if name == "<lambda>" else name
-
-
-def labels_lead(names: list[str]) -> bool:
-    """Whether the names say that labels come before predictions."""
-    return len(names) > 1 and names[0].lower() in LABELS and names[1].lower() not in LABELS
-
-
-def kind_of_names(names: list[str]) -> str | None:
-    """What the arguments' names and number say of the kind, if anything."""
-    low = [n.lower() for n in names]
-    if len(low) == 3:
-        if any(n.startswith("anchor") for n in low):
-            return "triplet"
-        if any(word in n for n in low for word in SCALES):
-            return "mean_scale"
-        if not {low[0], low[2]} & LABELS:
-            return "pair"
-    if len(low) == 2:
-        if low[0].startswith("embedding"):
-            return "embedding"
-        if low[0][-2:] == "_p" or set(low) == {"p", "q"}:
-            return "divergence"
-        if low[0] in ("outputs", "raw", "parameters") and "label" not in low[1]:
-            return "mean_scale"
-    return None
-
-
-def forms(loss: Loss, kind: str, *, probabilities: bool = False) -> list[Form]:
-    """The ways in which a loss of this kind may be called, the likely ones first."""
-    names = required(loss)
-    lead = labels_lead(names)
-    call = _labels_first if lead else _logits_first
-    words = "loss(labels, {})" if lead else "loss({}, labels)"
-    what = "probabilities" if probabilities else "logits"
-    squeeze: Callable[[Any], Any]
-    squeeze = jax.nn.sigmoid if kind in ("binary", "multilabel") else jax.nn.softmax
-    if kind in ("binary", "multilabel"):
-        shapes = BINARY_SHAPES if kind == "binary" else BINARY_SHAPES[1:2]
-        found = [Form(kind, s, call, "binary", words=words.format(what)) for s in shapes]
-    elif kind == "multiclass":
-        shape, text = (32, CLASSES), words.format(what)
-        found = [
-            Form(kind, shape, call, "ids", words=text.replace("labels", "ids")),
-            Form(kind, shape, call, "one-hot", words=text.replace("labels", "one_hot")),
+    def groups(self, *, pairwise: bool = False) -> list[Group]:
+        """Who is of which class, against the next one, or `pairwise` against each other one."""
+        if self.decides:
+            y = self.targets()
+            return [Group("positive", y == 1), Group("negative", y == 0)]
+        true, after = self.true, (self.true + 1) % CLASSES
+        if not pairwise:
+            return [Group(f"class {c}", true == c, after) for c in range(CLASSES)]
+        return [
+            Group(f"class {c} against {rival}", true == c, np.where(true == c, rival, after))
+            for c in range(CLASSES)
+            for rival in range(CLASSES)
+            if rival != c
         ]
-    elif kind == "regression":
-        found = [Form(kind, (64,), call, "real", words=words.format("predictions"))]
-    elif kind == "pair":
-        found = [_pair_form(lead)]
-    elif kind == "divergence":
-        text = f"loss({what}_p, {what}_q)"
-        found = [Form(kind, (2, 16, WIDTH), lambda f, z, y: f(z[0], z[1]), "none", 1, text)]
-    elif kind == "embedding":
-        found = [Form(kind, (16, WIDTH), call, "ids", words=words.format("embeddings"))]
-    elif kind == "triplet":
-        text = "loss(anchors, positives, negatives)"
-        found = [Form(kind, (3, 16, WIDTH), lambda f, z, y: f(*z), "none", 1, text)]
-    elif kind == "mean_scale":
-        found = _scale_forms(names, lead)
-    else:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    if probabilities:
-        found = [
-            dataclasses.replace(f, call=_behind(squeeze, f.call), probabilities=True) for f in found
-        ]
-    return found
+
+    def at_margins(self, margins: np.ndarray, group: Group | None = None) -> np.ndarray:
+        """A batch of each margin: `group` has it, or all have, and the others have margin 1."""
+        column = margins.reshape(-1, *[1] * len(self.elements))
+        chosen = np.full(self.elements, True) if group is None else group.members
+        each = np.where(chosen, column, 1.0)
+        if self.decides:
+            return each * self.sides()
+        return class_logits(self.true, each, group and group.rivals)
+
+    def in_margin(self, gradient: np.ndarray) -> np.ndarray:
+        """Of gradients in the logits of batches: those in the margins of their elements."""
+        if self.decides:
+            return gradient * self.sides()
+        return gradient[..., np.arange(self.examples), self.true]
+
+    def at_odds(self, logits: np.ndarray) -> np.ndarray:
+        """A batch of each logit, which all positives and negatives, or classes 1 and 0, share."""
+        each = np.multiply.outer(logits, np.ones(self.elements))
+        return each if self.decides else class_logits(1 + 0 * self.true, each, 0)
+
+    def of_sizes(self, sizes: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Predictions of many sizes; of a mean and its deviation the mean alone."""
+        z = np.multiply.outer(sizes, direction)
+        if self.bare_scale:
+            z[:, 1] = 1.0
+        return z
 
 
-def _pair_form(lead: bool) -> Form:
-    if lead:
-        return Form(
-            "pair",
-            (2, 16, WIDTH),
-            lambda f, z, y: f(y, z[0], z[1]),
-            "binary",
-            1,
-            "loss(same, a, b)",
-        )
-    return Form(
-        "pair", (2, 16, WIDTH), lambda f, z, y: f(z[0], z[1], y), "binary", 1, "loss(a, b, same)"
-    )
+@dataclasses.dataclass(frozen=True)
+class OwnForm(Form):
+    """The form of a batch of the user's: it has no other predictions, a tree, and labels."""
+
+    batch: tuple[Any, Any] = ((), ())
+
+    def predictions(self, seed: int = 0) -> Any:
+        """Those of the batch."""
+        return self.batch[0]
+
+    def targets(self, seed: int = 0) -> Any:
+        """Those of the batch."""
+        return self.batch[1]
+
+    @property
+    def words(self) -> str:
+        """Its shapes."""
+        shapes = " and ".join(str(a.shape) for a in jax.tree.leaves(self.batch[0]))
+        return f"predictions {shapes}, labels {self.batch[1].shape} {self.batch[1].dtype}"
 
 
-def _scale_forms(names: list[str], lead: bool) -> list[Form]:
-    shape = (2, 64)
-    make = functools.partial(Form, "mean_scale", shape, labels="real", axis=1)
-    if len(names) == 3:
-        if lead:
-            return [make(call=lambda f, z, y: f(y, z[0], z[1]), words="loss(target, mean, scale)")]
-        return [make(call=lambda f, z, y: f(z[0], z[1], y), words="loss(mean, scale, target)")]
-    order = (lambda f, p, y: f(y, p)) if lead else (lambda f, p, y: f(p, y))
-    raw = make(
-        call=lambda f, z, y: order(f, jnp.moveaxis(z, 0, -1), y),
-        words="loss(outputs [..., 2], target)",
-        raw_scale=True,
-    )
-    both = make(call=lambda f, z, y: order(f, (z[0], z[1]), y), words="loss((mean, scale), target)")
-    return [raw, both]
-
-
-# --- trying -------------------------------------------------------------------------------------
+def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> np.ndarray:
+    """Logits ``[..., B, C]`` in which the true class leads its rival, or the next, by `margins`."""
+    z = np.full((*margins.shape, CLASSES), NOWHERE)
+    rows = np.arange(len(true))
+    z[..., rows, (true + 1) % CLASSES if rivals is None else rivals] = -margins / 2
+    z[..., rows, true] = margins / 2
+    return z
 
 
 def total(out: Any) -> Any:
@@ -289,6 +322,18 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
             return tuple(np.shape(output(*arguments)))
 
 
+def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
+    """Shapes of all that is computed on the way, in inner programs too."""
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            yield tuple(getattr(variable.aval, "shape", ()))
+        for parameter in equation.params.values():
+            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
+                inner = getattr(each, "jaxpr", each)
+                if hasattr(inner, "eqns"):
+                    yield from shapes_within(inner)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Dry calls try what the loss may warn of."""
@@ -306,88 +351,16 @@ def value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
         return float("nan")
 
 
-def fits(loss: Loss, form: Form) -> str | None:
-    """None if the loss can be called so, or what it raised."""
-    try:
-        with quiet():
-            shape_of(loss, form, form.predictions(), form.targets())
-    except Exception as error:
-        return f"{form.words} with {form.shape}: {said(error)}"
-    return None
-
-
-def said(error: Exception) -> str:
+def said(error: object) -> str:
     """An error in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:140] if lines else ''}"
 
 
-def candidates(loss: Loss) -> Iterator[str]:
-    """Kinds that the loss may be of, by its signature and by what it accepts and ignores."""
-    names = required(loss)
-    named = kind_of_names(names)
-    if named:
-        yield named
-        return
-    if len(names) == 3 and _is_scale(loss):
-        yield "mean_scale"
-        return
-    if len(names) != 2:
-        raise TypeError(
-            f"{name_of(loss)} takes {len(names)} positional arguments ({', '.join(names)}); "
-            "a loss takes predictions and labels, or a pair and whether it is the same: "
-            "wrap it in a function of those"
-        )
-    if _is_scale(loss):
-        yield "mean_scale"
-    if _is_regression(loss):
-        yield "regression"
-    (ids, one_hot), (embedding,) = forms(loss, "multiclass"), forms(loss, "embedding")
-    if fits(loss, ids) is None:
-        yield "embedding" if _only_compares(loss, embedding) else "multiclass"
-    elif fits(loss, one_hot) is None and _is_softmax(loss, one_hot):
-        yield "multiclass"
-    yield "binary"
-
-
-def _same(a: float, b: float) -> bool:
-    return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
-
-
-def _is_regression(loss: Loss) -> bool:
-    """Moving predictions and targets together changes nothing, moving one of them does."""
-    (form,) = forms(loss, "regression")
-    z, y = form.predictions() + 4.0, form.targets() + 4.0
-    here = value(loss, form, z, y)
-    moved = value(loss, form, z + 2.0, y)
-    return _same(here, value(loss, form, z + 2.0, y + 2.0)) and not _same(here, moved)
-
-
-def _is_scale(loss: Loss) -> bool:
-    names = required(loss)
-    for form in _scale_forms(names, labels_lead(names)):
-        z, y = form.predictions(), form.targets() + 4.0
-        z[0] += 4.0
-        up = np.array([[2.0], [0.0]], np.float32)
-        here = value(loss, form, z, y)
-        if _same(here, value(loss, form, z + up, y + 2.0)) and not _same(
-            here, value(loss, form, z + up, y)
-        ):
-            return True
-    return False
-
-
-def _only_compares(loss: Loss, form: Form) -> bool:
-    """Other names for the same identities change nothing: what counts is who equals whom."""
-    z, ids = form.predictions(), form.targets()
-    return _same(value(loss, form, z, ids), value(loss, form, z, (ids + 1) % CLASSES))
-
-
-def _is_softmax(loss: Loss, form: Form) -> bool:
-    """Logits of an example may move together, each example by its own amount."""
-    z, y = form.predictions(), form.targets()
-    offsets = np.arange(form.examples, dtype=np.float32)[:, None] % 5.0
-    here = value(loss, form, z, y)
-    return _same(here, value(loss, form, z + offsets, y)) and not _same(
-        here, value(loss, form, -z, y)
-    )
+def name_of(loss: Loss) -> str:
+    """What to call a loss in a report."""
+    if isinstance(loss, functools.partial):
+        bound = ", ".join(f"{k}={v}" for k, v in loss.keywords.items() if np.ndim(v) == 0)
+        return f"{name_of(loss.func)}({bound})" if bound else name_of(loss.func)
+    name = getattr(loss, "__name__", type(loss).__name__)
+    return "loss" if name == "<lambda>" else name

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose import _forms
-from diffmetrics.diagnose._forms import Form, Loss
+from diffmetrics.diagnose._forms import CLASSES, KINDS, WIDTH, Form, Loss, OwnForm, name_of
 from diffmetrics.diagnose._report import Finding, note
 from diffmetrics.diagnose._subject import Subject
 
+# The names under which the arguments of a loss go.
+LABELS = {
+    "label", "labels", "y", "y_true", "target", "targets", "truth", "true", "ground_truth", "mask",
+    "masks", "ids", "expected",
+}  # fmt: skip
+SCALES = ("scale", "std", "sigma", "stddev", "deviation")
 
-def subject(loss: Loss, kind: str | None) -> tuple[Subject, list[Finding]]:
-    """The loss, compiled in the form that makes most sense of it, and what that took.
+
+def subject(loss: Loss, kind: str | None) -> Subject:
+    """The loss, compiled in the form that makes most sense of it.
 
     Raises:
       TypeError: if the loss is not callable, or cannot be called as any of the kinds.
@@ -21,110 +34,248 @@ def subject(loss: Loss, kind: str | None) -> tuple[Subject, list[Finding]]:
     """
     if not callable(loss):
         raise TypeError(f"loss must be callable, got {type(loss).__name__}")
-    if kind is not None and kind not in _forms.KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_forms.KINDS)}, got {kind!r}")
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     tried: list[str] = []
-    for some in [kind] if kind else _forms.candidates(loss):
-        for form in _forms.forms(loss, some):
-            reason = _forms.fits(loss, form)
+    for some in [kind] if kind else _candidates(loss):
+        for form in _usual(loss, some):
+            reason = _refusal(loss, form)
             if reason is None:
                 return _sensible(loss, form)
             tried.append(reason)
-        if some in ("binary", "multilabel", "multiclass"):  # perhaps it refuses logits
-            for form in _forms.forms(loss, some, probabilities=True):
-                if _forms.fits(loss, form) is None:
-                    return Subject(loss, form), [_refuses_logits(tried[-1])]
+        for form in _usual(loss, some):
+            if form.classifies and _refusal(loss, form.squeezed()) is None:
+                refuses = note("it takes probabilities, and refuses logits", tried[-1])
+                return Subject(loss, form.squeezed(), refuses)
     raise TypeError(
-        f"{_forms.name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
+        f"{name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
         "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(tried)
     )
 
 
-def _sensible(loss: Loss, form: Form) -> tuple[Subject, list[Finding]]:
+def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
+    """The form of a batch of the user's."""
+    z, y = jax.tree.map(jnp.asarray, predictions), jnp.asarray(labels)
+    shape, lead = jax.tree.leaves(z)[0].shape, _labels_lead(_required(loss))
+    return OwnForm(_forms.OWN, shape, labels="any", lead=lead, batch=(z, y))
+
+
+def _sensible(loss: Loss, form: Form) -> Subject:
     """If logits make no sense, perhaps probabilities do, or the arguments in the other order."""
     first = Subject(loss, form)
-    if form.kind in ("pair", "divergence") and not _is_finite(first):
-        squeezed = _forms.forms(loss, form.kind, probabilities=True)[0]
-        second = Subject(loss, squeezed)
-        return (second, [_wants_probabilities(first)]) if _is_finite(second) else (first, [])
-    if form.kind not in ("binary", "multilabel", "multiclass") or _learns(first):
-        return first, []
-    squeezed = next(
-        f
-        for f in _forms.forms(loss, form.kind, probabilities=True)
-        if f.shape == form.shape and f.labels == form.labels
-    )
-    if _senseless(first) and _forms.fits(loss, squeezed) is None:
-        second = Subject(loss, squeezed)
-        if _learns(second):
-            return second, [_wants_probabilities(first)]
-    names = _forms.required(loss)
-    if form.labels != "ids" and not {n.lower() for n in names} & _forms.LABELS:
-        swapped = dataclasses.replace(
-            form, call=lambda f, z, y: f(y, z), words="loss(labels, logits)"
+    paired = form.kind in _forms.PAIRS
+    makes_sense = _is_finite if paired else _learns
+    if not (paired or form.classifies) or makes_sense(first):
+        return first
+    for other, noticed in _others(first):
+        if _refusal(loss, other) is None:
+            second = Subject(loss, other, noticed)
+            if makes_sense(second):
+                return second
+    return first
+
+
+def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
+    """Forms that may make more sense, and what to say if they do."""
+    form = first.form
+    if not form.classifies or _senseless(first):
+        yield form.squeezed(), _wants_probabilities(first)
+    named = {name.lower() for name in _required(first.loss)} & LABELS
+    if form.classifies and form.labels != "ids" and not named:
+        yield (
+            dataclasses.replace(form, lead=True),
+            note(
+                "labels come first, predictions second",
+                "called as loss(logits, labels) its gradient makes no sense, the other way round "
+                "it does",
+                "name the arguments (y_true, y_pred), so that nobody mixes them up",
+            ),
         )
-        if _forms.fits(loss, swapped) is None:
-            third = Subject(loss, swapped)
-            if _learns(third):
-                return third, [
-                    note(
-                        "arguments",
-                        "labels come first, predictions second",
-                        "called as loss(logits, labels) its gradient makes no sense, the other "
-                        "way round it does",
-                        "name the arguments (y_true, y_pred), so that nobody mixes them up",
-                    )
-                ]
-    return first, []
 
 
 def _is_finite(subject: Subject) -> bool:
-    value, gradient = subject.measure(subject.form.predictions()[None])
-    return bool(np.isfinite(value).all() and np.isfinite(gradient).all())
+    return bool(subject.measure(subject.form.predictions()[None]).finite.all())
 
 
-WRONG = np.array([-6.0, -2.0, -1.0, -0.3])
-
-
-def _pulls(subject: Subject) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where value and gradient are finite, the pull to the right side, and what is positive."""
-    form, y = subject.form, subject.form.targets()
-    hot = np.eye(_forms.CLASSES)[y] if form.labels == "ids" else y
-    side = 2.0 * hot - 1.0
-    value, gradient = subject.measure(WRONG.reshape(-1, *[1] * side.ndim) * side)
-    finite = np.isfinite(value) & np.isfinite(gradient).reshape(len(value), -1).all(1)
-    return finite, -gradient * side, hot == 1
+def _pulls(subject: Subject) -> tuple[bool, np.ndarray]:
+    """Whether value and gradient of wrong predictions are finite, and the pull to the right."""
+    side = subject.form.sides()
+    measured = subject.measure(np.multiply.outer([-6.0, -2.0, -1.0, -0.3], side))
+    return bool(measured.finite.all()), -measured.gradient * side
 
 
 def _learns(subject: Subject) -> bool:
     """Every wrong prediction is pulled to the right side."""
-    finite, pull, _ = _pulls(subject)
-    return bool(finite.all() and (pull >= -1e-6 * np.abs(pull).max()).all() and (pull[1] > 0).all())
+    finite, pull = _pulls(subject)
+    return bool(finite and (pull >= -1e-6 * np.abs(pull).max()).all() and (pull[1] > 0).all())
 
 
 def _senseless(subject: Subject) -> bool:
     """Logits as such are the trouble: not finite, dead for both classes, or pulled astray."""
-    finite, pull, positive = _pulls(subject)
-    dead = all((pull[1][some] == 0).all() for some in (positive, ~positive))
-    return bool(not finite.all() or dead or (pull < -1e-6 * np.abs(pull).max()).any())
-
-
-def _refuses_logits(reason: str) -> Finding:
-    return note("inputs", "it takes probabilities, and refuses logits", reason)
+    finite, pull = _pulls(subject)
+    astray = (pull < -1e-6 * np.abs(pull).max()).any()
+    return bool(not finite or not pull[1].any() or astray)
 
 
 def _wants_probabilities(as_logits: Subject) -> Finding:
-    z, y = as_logits.form.predictions(), as_logits.form.targets()
-    value, gradient = as_logits.measure(np.stack([3.0 * z]), y)
-    finite = np.isfinite(value[0])
+    value, gradient = as_logits.measure(3.0 * as_logits.form.predictions()[None])
     dead = float((gradient[0] == 0).mean())
     what = f"it is {value[0]:.3g}"
-    if finite:
+    if np.isfinite(value[0]):
         what = f"{dead:.0%} of the gradient is 0" if dead else "it pulls some to the wrong side"
-    squeeze = "sigmoid" if as_logits.form.kind in ("binary", "multilabel") else "softmax"
+    squeeze = "sigmoid" if as_logits.form.decides else "softmax"
     return note(
-        "inputs",
         "it takes probabilities, not logits",
         f"of logits {what}; behind a {squeeze} it learns, and was probed so",
         "never give it logits; better: a loss that takes logits, which needs no clipping",
     )
+
+
+def _required(loss: Loss) -> list[str]:
+    """Names of the positional arguments without a default; two nameless ones if nobody knows.
+
+    Raises:
+      TypeError: if the loss needs keywords, which the caller has to bind.
+    """
+    try:
+        parameters = list(inspect.signature(loss).parameters.values())
+    except (TypeError, ValueError):
+        return ["", ""]
+    free = [p for p in parameters if p.default is p.empty]
+    keywords = [p.name for p in free if p.kind is p.KEYWORD_ONLY]
+    if keywords:
+        raise TypeError(
+            f"{name_of(loss)} needs the keywords {', '.join(keywords)}: bind them, "
+            f"functools.partial(loss, {keywords[0]}=...), or pass them on the command line, "
+            f"--set {keywords[0]}=..."
+        )
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in positional if p in free]
+    if len(names) == 1 and len(positional) > 1:
+        names.append(positional[1].name)  # (predictions, targets=None), as optax has it
+    if any(p.kind is p.VAR_POSITIONAL for p in free) and len(names) < 2:
+        return ["", ""]
+    return names
+
+
+def _labels_lead(names: list[str]) -> bool:
+    """Whether the names say that labels come before predictions."""
+    return len(names) > 1 and names[0].lower() in LABELS and names[1].lower() not in LABELS
+
+
+BINARY_SHAPES = ((64,), (16, 4), (4, 4, 4), (4, 4, 4, 1), (2, 2, 4, 4, 1))
+
+
+def _usual(loss: Loss, kind: str) -> list[Form]:
+    """The ways in which a loss of this kind may be called, the likely ones first."""
+    names = _required(loss)
+    make = functools.partial(Form, kind, lead=_labels_lead(names))
+    two, scales = (2, 16, WIDTH), functools.partial(make, (2, 64), called="target", labels="real")
+    match kind:
+        case "binary":
+            return [make(shape) for shape in BINARY_SHAPES]
+        case "multilabel":
+            return [make(BINARY_SHAPES[1])]
+        case "multiclass":
+            called = {"ids": "ids", "one-hot": "one_hot"}
+            return [make((32, CLASSES), called=called[labels], labels=labels) for labels in called]
+        case "pair":
+            return [make(two, ("a", "b"), "same")]
+        case "divergence":
+            return [make(two, ("logits_p", "logits_q"), labels="none")]
+        case "embedding":
+            return [make((16, WIDTH), ("embeddings",), labels="ids")]
+        case "triplet":
+            return [make((3, 16, WIDTH), ("anchors", "positives", "negatives"), labels="none")]
+        case "regression":
+            return [make((64,), ("predictions",), labels="real")]
+    if len(names) == 3:
+        return [scales(("mean", "scale"))]
+    raw = functools.partial(jnp.moveaxis, source=0, destination=-1)
+    outputs = scales(("outputs [..., 2]",), step=raw, raw_scale=True)
+    return [outputs, scales(("(mean, scale)",), step=tuple)]
+
+
+def _refusal(loss: Loss, form: Form) -> str | None:
+    """None if the loss can be called so, or what it raised."""
+    try:
+        _forms.shape_of(loss, form, form.predictions(), form.targets())
+    except Exception as error:
+        return f"{form.words} with {form.shape}: {_forms.said(error)}"
+    return None
+
+
+def _kind_of_names(names: list[str]) -> str | None:
+    """What the arguments' names and number say of the kind, if anything."""
+    low = [n.lower() for n in names]
+    if len(low) == 3:
+        if any(n.startswith("anchor") for n in low):
+            return "triplet"
+        if any(word in n for n in low for word in SCALES):
+            return "mean_scale"
+        if not {low[0], low[2]} & LABELS:
+            return "pair"
+    if len(low) == 2:
+        if low[0].startswith("embedding"):
+            return "embedding"
+        if low[0][-2:] == "_p" or set(low) == {"p", "q"}:
+            return "divergence"
+        if low[0] in ("outputs", "raw", "parameters") and "label" not in low[1]:
+            return "mean_scale"
+    return None
+
+
+def _candidates(loss: Loss) -> Iterator[str]:
+    """Kinds that the loss may be of, by its signature and by what it accepts and ignores."""
+    names = _required(loss)
+    named = _kind_of_names(names)
+    if named:
+        yield named
+        return
+    if len(names) == 3 and _follows(loss, "mean_scale"):
+        yield "mean_scale"
+        return
+    if len(names) != 2:
+        raise TypeError(
+            f"{name_of(loss)} takes {len(names)} positional arguments ({', '.join(names)}); "
+            "a loss takes predictions and labels, or a pair and whether it is the same: "
+            "wrap it in a function of those"
+        )
+    yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
+    (ids, one_hot), (embedding,) = _usual(loss, "multiclass"), _usual(loss, "embedding")
+    if _refusal(loss, ids) is None:
+        yield "embedding" if _only_compares(loss, embedding) else "multiclass"
+    elif _refusal(loss, one_hot) is None and _is_softmax(loss, one_hot):
+        yield "multiclass"
+    yield "binary"
+
+
+def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) -> bool:
+    """Whether two batches have the same loss."""
+    a, b = (_forms.value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
+    return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
+
+
+def _follows(loss: Loss, kind: str) -> bool:
+    """Moving predictions and targets together changes nothing, moving one of them does."""
+    up = 2.0 if kind == "regression" else np.array([[2.0], [0.0]], np.float32)
+    for form in _usual(loss, kind):
+        z, y = form.predictions() + 2.0 * up, form.targets() + 4.0
+        same = functools.partial(_same, loss, form, z, y)
+        if same(z + up, y + 2.0) and not same(z + up, y):
+            return True
+    return False
+
+
+def _only_compares(loss: Loss, form: Form) -> bool:
+    """Other names for the same identities change nothing: what counts is who equals whom."""
+    z, ids = form.predictions(), form.targets()
+    return _same(loss, form, z, ids, z, (ids + 1) % CLASSES)
+
+
+def _is_softmax(loss: Loss, form: Form) -> bool:
+    """Logits of an example may move together, each example by its own amount."""
+    z, y = form.predictions(), form.targets()
+    same = functools.partial(_same, loss, form, z, y)
+    offsets = np.arange(form.examples, dtype=np.float32)[:, None] % 5.0
+    return same(z + offsets, y) and not same(-z, y)

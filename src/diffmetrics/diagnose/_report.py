@@ -8,11 +8,6 @@ from typing import Any, Literal
 
 Status = Literal["ok", "note", "defect"]
 
-# What explains the most comes first: a loss that is blind to its labels has nothing else to say.
-IMPORTANCE = (
-    "jit", "labels", "shapes", "inputs", "arguments", "parts", "direction", "scale", "continuity",
-    "weights", "minimum", "gradient", "alive", "finite",
-)  # fmt: skip
 WIDTH = 100
 
 
@@ -36,14 +31,22 @@ class Finding:
     status: Status = "defect"
 
 
-def ok(probe: str, evidence: str) -> Finding:
-    """A probe that found nothing."""
-    return Finding(probe, "", evidence, "", "ok")
+# A probe says what it found with these three. Its name is put on by `@probe`.
 
 
-def note(probe: str, cause: str, evidence: str, advice: str = "") -> Finding:
+def defect(cause: str, evidence: str, advice: str = "") -> Finding:
+    """Something on account of which training with the loss goes wrong."""
+    return Finding("", cause, evidence, advice)
+
+
+def note(cause: str, evidence: str, advice: str = "") -> Finding:
     """A property to know, which is no defect."""
-    return Finding(probe, cause, evidence, advice, "note")
+    return Finding("", cause, evidence, advice, "note")
+
+
+def ok(evidence: str) -> Finding:
+    """All is as it should be."""
+    return Finding("", "", evidence, "", "ok")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Report:
     Attributes:
       subject: the name of the loss, or what the batch was.
       kind: kind of the predictions, and how the loss is called.
-      results: one or more findings of every probe that ran, the good ones too.
+      results: the findings of every probe that ran, the good ones too, in the order of the probes.
     """
 
     subject: str
@@ -63,13 +66,8 @@ class Report:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What was found, defects first, what explains the most before what follows from it."""
-
-        def rank(finding: Finding) -> tuple[bool, int]:
-            known = finding.probe in IMPORTANCE
-            place = IMPORTANCE.index(finding.probe) if known else len(IMPORTANCE)
-            return finding.status != "defect", place
-
-        return tuple(sorted((f for f in self.results if f.status != "ok"), key=rank))
+        found = (f for f in self.results if f.status != "ok")
+        return tuple(sorted(found, key=lambda f: f.status != "defect"))
 
     @property
     def defects(self) -> tuple[Finding, ...]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import CONCRETE, Form, Loss, name_of, quiet, said, shape_of, total
-from diffmetrics.diagnose._report import Finding, note
+from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose._forms import Form, Loss, quiet
+from diffmetrics.diagnose._report import Finding
 
 ROWS = 64
+CLAIMS = ("alpha", "beta", "gamma", "pos_weight", "positive_weight")
+Program = Callable[[Any, Any], Any]
 
 
 class Measured(NamedTuple):
@@ -28,6 +31,12 @@ class Measured(NamedTuple):
     value: np.ndarray
     gradient: np.ndarray
 
+    @property
+    def finite(self) -> np.ndarray:
+        """Whether value and gradient of each batch are finite ``[R]``."""
+        slopes = np.isfinite(self.gradient).reshape(len(self.value), -1)
+        return np.isfinite(self.value) & slopes.all(1)
+
 
 class Subject:
     """A loss and the form in which it is called.
@@ -35,24 +44,22 @@ class Subject:
     Attributes:
       loss: the callable.
       form: how it is called.
+      noticed: what was found out by looking for that form.
+      parts: losses that it claims to combine.
       mode: "compiled"; "mapped" if it cannot be vmapped; "eager" if it cannot be compiled either;
         "values" if it has no gradient at all, which is then taken by differences.
-      findings: what was found out by merely calling it.
+      obstacle: the error on account of which it is not compiled.
     """
 
-    def __init__(self, loss: Loss, form: Form) -> None:
-        self.loss, self.form = loss, form
-        self.findings: list[Finding] = []
-        self.mode = "compiled"
-        self._program = self._compile()
-
-    @property
-    def name(self) -> str:
-        return name_of(self.loss)
+    def __init__(self, loss: Loss, form: Form, *noticed: Finding) -> None:
+        self.loss, self.form, self.noticed = loss, form, noticed
+        self.parts: Mapping[str, Loss] = {}
+        with quiet():
+            self.mode, self.program, self.obstacle = self._compile()
 
     def one(self, predictions: Any, labels: Any) -> Any:
         """The loss of one batch as a scalar."""
-        return total(self.form.call(self.loss, predictions, labels))
+        return _forms.total(self.form.call(self.loss, predictions, labels))
 
     def measure(self, predictions: Any, labels: Any = None) -> Measured:
         """Loss and gradient of many batches; `labels` of one batch serve all."""
@@ -63,7 +70,7 @@ class Subject:
         values, gradients = [], []
         for start in range(0, len(z), ROWS):
             some = (a[start : start + ROWS] for a in (z, y))
-            value, gradient = self._program(*some)
+            value, gradient = self.program(*some)
             values.append(np.asarray(value, np.float64))
             gradients.append(np.asarray(gradient, np.float64))
         return Measured(np.concatenate(values), np.concatenate(gradients))
@@ -76,84 +83,101 @@ class Subject:
         with quiet():
             return jax.make_jaxpr(self.one)(self.form.predictions(), self.form.targets())
 
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of all that it computes on the way, none if it cannot be traced."""
+        return list(_forms.shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
+
     @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of what the loss returns."""
-        return shape_of(self.loss, self.form, self.form.predictions(), self.form.targets())
+        return _forms.shape_of(self.loss, self.form, self.form.predictions(), self.form.targets())
 
     @functools.cached_property
     def claims(self) -> dict[str, float]:
         """Hyper-parameters by name: defaults, what `partial` bound, attributes of an object."""
-        found: dict[str, float] = {}
-        names = ("alpha", "beta", "gamma", "pos_weight", "positive_weight")
         try:
             parameters = inspect.signature(self.loss).parameters
         except (TypeError, ValueError):
             parameters = {}
-        for name in names:
-            default = parameters[name].default if name in parameters else None
-            value = getattr(self.loss, name, default)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                found[name] = float(value)
-        return found
+        defaults = {name: p.default for name, p in parameters.items()}
+        found = {name: getattr(self.loss, name, defaults.get(name)) for name in CLAIMS}
+        return {
+            name: float(value)
+            for name, value in found.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
 
-    def _compile(self) -> Callable[..., Any]:
-        z, y = self.form.predictions(), self.form.targets()
+    def _compile(self) -> tuple[str, Program, Exception | None]:
         differentiate = jax.value_and_grad(self.one)
-        with quiet():
-            mapped, error = _tried(_in_full_rows(jax.jit(jax.vmap(differentiate))), z, y)
-            if error is None:
-                return mapped
-            looped, worse = _tried(_one_by_one(jax.jit(differentiate)), z, y)
-            if worse is None:
-                self.mode = "mapped"
-                self.findings.append(
-                    note(
-                        "vmap",
-                        "it cannot be vmapped",
-                        said(error),
-                        "per-example gradients and sweeps need a Python loop; look for callbacks "
-                        "or indexing by a traced number",
-                    )
-                )
-                return looped
-            eager, worst = _tried(_one_by_one(differentiate), z, y)
-            if worst is None:
-                self.mode = "eager"
-                self.findings.append(
-                    Finding(
-                        "jit",
-                        "it cannot be compiled: it looks at values while being traced",
-                        said(worse),
-                        "check shapes only, replace `if` on values by jnp.where",
-                    )
-                )
-                return eager
-            if not isinstance(worst, CONCRETE):
-                raise worst
-            self.mode = "values"
-            self.findings.append(
-                Finding(
-                    "jit",
-                    "no gradient flows through it: it leaves JAX, and computes in NumPy or Python",
-                    said(worst),
-                    "write it in jax.numpy; the other probes here used finite differences",
-                )
-            )
-            return _by_differences(self.one)
+        ways = {
+            "compiled": _in_full_rows(jax.jit(jax.vmap(differentiate))),
+            "mapped": _one_by_one(jax.jit(differentiate)),
+            "eager": _one_by_one(differentiate),
+        }
+        z, y = self.form.predictions()[None], self.form.targets()[None]
+        try:
+            return first_that_runs(ways, z, y)
+        except _forms.CONCRETE as error:
+            return "values", _by_differences(self.one), error
 
 
-def _tried(
-    program: Callable[..., Any], z: np.ndarray, y: np.ndarray
-) -> tuple[Callable[..., Any], Exception | None]:
-    try:
-        program(z[None], y[None])
-    except Exception as error:  # whatever a user's function may raise
-        return program, error
-    return program, None
+class Seen(NamedTuple):
+    """Value of a batch, and its gradient in every array of the predictions."""
+
+    value: float
+    slopes: list[np.ndarray]
+
+    @property
+    def slope(self) -> np.ndarray:
+        """The gradient as one vector."""
+        return np.concatenate([slope.ravel() for slope in self.slopes])
+
+    @property
+    def finite(self) -> bool:
+        """Whether value and gradient are."""
+        return bool(np.isfinite(self.value) and np.isfinite(self.slope).all())
 
 
-def _in_full_rows(program: Callable[..., Any]) -> Callable[..., Any]:
+class OwnBatch(Subject):
+    """A loss on a batch of the user's, which is one, and may be large: nothing is mapped."""
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """What the batch shows."""
+        return self.look(self.form.predictions(), self.form.targets())
+
+    def look(self, predictions: Any, labels: Any) -> Seen:
+        """What another batch like it shows."""
+        value, gradient = self.program(predictions, labels)
+        return Seen(float(value), [np.asarray(g, np.float64) for g in jax.tree.leaves(gradient)])
+
+    def _compile(self) -> tuple[str, Program, Exception | None]:
+        differentiate = jax.value_and_grad(self.one)
+        ways = {"compiled": jax.jit(differentiate), "eager": differentiate}
+        return first_that_runs(ways, self.form.predictions(), self.form.targets())
+
+
+def first_that_runs(
+    ways: Mapping[str, Program], z: Any, y: Any
+) -> tuple[str, Program, Exception | None]:
+    """Of some ways to differentiate the first that does not raise, and what the one before raised.
+
+    Raises:
+      Exception: what the last one raised, if all do.
+    """
+    obstacle = None
+    for mode, program in ways.items():
+        try:
+            program(z, y)
+        except Exception as error:  # whatever a user's function may raise
+            obstacle = error
+        else:
+            return mode, program, obstacle
+    raise obstacle or ValueError("no way")
+
+
+def _in_full_rows(program: Program) -> Program:
     """Pads to `ROWS` batches, so that there is one compilation."""
 
     def run(z: np.ndarray, y: np.ndarray) -> Any:
@@ -164,7 +188,7 @@ def _in_full_rows(program: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _one_by_one(program: Callable[..., Any]) -> Callable[..., Any]:
+def _one_by_one(program: Program) -> Program:
     def run(z: np.ndarray, y: np.ndarray) -> Any:
         each = [program(jnp.asarray(a), jnp.asarray(b)) for a, b in zip(z, y, strict=True)]
         return tuple(np.stack([np.asarray(x) for x in part]) for part in zip(*each, strict=True))
@@ -172,20 +196,17 @@ def _one_by_one(program: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _by_differences(one: Callable[..., Any]) -> Callable[..., Any]:
+def _by_differences(one: Callable[..., Any]) -> Program:
+    """Value and gradient of each batch, one entry after the other."""
     step = 1e-4
 
     def run(z: np.ndarray, y: np.ndarray) -> Any:
         values, gradients = [], []
         for a, b in zip(z.astype(np.float64), y, strict=True):
+            nudges = step * np.eye(a.size).reshape(-1, *a.shape)
+            ends = np.array([[float(one(a + s * n, b)) for s in (1, -1)] for n in nudges])
             values.append(float(one(a, b)))
-            gradient = np.zeros(a.size)
-            for i in range(a.size):
-                nudge = np.zeros(a.size)
-                nudge[i] = step
-                nudge = nudge.reshape(a.shape)
-                gradient[i] = (float(one(a + nudge, b)) - float(one(a - nudge, b))) / (2 * step)
-            gradients.append(gradient.reshape(a.shape))
+            gradients.append(((ends[:, 0] - ends[:, 1]) / (2 * step)).reshape(a.shape))
         return np.array(values), np.stack(gradients)
 
     return run

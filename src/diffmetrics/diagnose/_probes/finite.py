@@ -1,0 +1,163 @@
+"""Probes of whether value and gradient are finite, asked alike of every kind.
+
+On an ordinary batch, over the range of float32 and of narrower types, with labels of one class, and
+where embeddings coincide.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diffmetrics.diagnose._probes.contracts import CAST, not_narrow
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
+from diffmetrics.diagnose._subject import Measured, Subject
+
+SIZES = np.array(
+    [0.0, 1.0, 10.0, 17.0, 20.0, 40.0, 60.0, 80.0, 88.0, 89.0, 100.0, 104.0, 150.0, 300.0, 1e3,
+     1e4, 1e6, 1e10, 1e15, 1e20, 1e30, float(np.finfo(np.float32).max)]
+)  # fmt: skip
+# What training can reach: a logit beyond is a lost run whatever the loss does there.
+REACHABLE = 1e4
+
+
+@probe("finite", rank=13, slow=True)
+def finite(subject: Subject) -> Finding:
+    """Where value or gradient first stop being finite, over the range of float32 and narrower."""
+    questions = (hopeless, _coincident, _out_of_reach, _narrow)
+    found = next(filter(None, (question(subject) for question in questions)), None)
+    return found or ok("value and gradient, at every logit up to 1e4 and every label")
+
+
+@functools.lru_cache(4)
+def hopeless(subject: Subject) -> Finding | None:
+    """An ordinary batch is too much for it already, so that nothing else can be asked."""
+    value, gradient = subject.measure(subject.form.predictions()[None])
+    if np.isfinite(value[0]) and np.isfinite(gradient[0]).any():
+        return None
+    return defect(
+        "it is not finite on an ordinary batch",
+        f"value {value[0]:g}, {(~np.isfinite(gradient)).mean():.0%} of the gradient not "
+        f"finite, for {subject.form.words} of normal predictions",
+        "if it wants other inputs, pass kind= or wrap it",
+    )
+
+
+def _coincident(subject: Subject) -> Finding | None:
+    """Identical and zero embeddings."""
+    form = subject.form
+    if not form.compares:
+        return None
+    same = np.broadcast_to(form.predictions()[:1], form.shape)
+    measured = subject.measure(np.stack([same, 0 * same]))
+    if measured.finite.all():
+        return None
+    i = int(np.argmin(measured.finite))
+    name = ("identical predictions", "predictions of all zeros")[i]
+    cause = (
+        "the slope of a distance is infinite where the distance is 0",
+        "a vector of zeros is divided by its length",
+    )[i]
+    return defect(
+        cause,
+        f"value {measured.value[i]:g}, gradient not finite, for {name}",
+        "guard the argument of the root with a jnp.where (double where)",
+    )
+
+
+def _signs(subject: Subject) -> np.ndarray:
+    z = subject.form.predictions(2)
+    return np.sign(z) + (z == 0)
+
+
+def _out_of_reach(subject: Subject) -> Finding | None:
+    """The first labels with which predictions that training reaches are too large."""
+    form = subject.form
+    sides = [form.sides(), -form.sides()] if form.decides else []
+    batches = np.concatenate([form.of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)])
+    for name, labels in form.labellings():
+        fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(SIZES)), axis=0)
+        if not fine[SIZES <= REACHABLE].all():
+            return _not_finite(subject, name, labels, SIZES[np.argmin(fine)])
+    return None
+
+
+def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -> Finding:
+    signs = np.sign(subject.form.predictions(2))
+    value, gradient = subject.measure(subject.form.of_sizes(np.array([reach]), signs), labels)
+    bad = gradient[~np.isfinite(gradient)]
+    what, shown = "gradient", bad[0] if bad.size else np.nan
+    if not np.isfinite(value[0]):
+        what, shown = "value", value[0]
+    empty = name not in ("any labels", "labels between 0 and 1") and reach <= 1.0
+    cause, advice = _why(subject, reach, what, empty)
+    return defect(cause, f"{what} {shown:g} from |logit| = {reach:g} on, {name}", advice)
+
+
+def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, str]:
+    """The likely cause, and what to do."""
+    form = subject.form
+    if empty and form.kind == "embedding":
+        return (
+            "0/0 in a batch that has no two of a kind, or no two of different kinds",
+            "make 0/0 a 0 with two jnp.where, or draw two of every identity",
+        )
+    if empty:
+        return (
+            "0/0 where a class is empty: an ordinary batch without positives ends the training",
+            "give the ratio a prior, or make 0/0 a 0 with two jnp.where",
+        )
+    if what == "gradient":
+        return (
+            "its gradient is not finite although its value is: a denominator that vanishes, or the "
+            "branch of a jnp.where that was not taken",
+            "keep the denominator from 0 with a jnp.where on the argument (double where)",
+        )
+    if form.compares:
+        return (
+            "a root, a power or a ratio that is not defined there",
+            "an odd power wants an absolute value, a root and a ratio a guarded argument",
+        )
+    if form.probabilities or reach <= 20:
+        return (
+            "the logarithm of a probability that float32 rounds to 0 or 1",
+            "compute from logits (log_sigmoid, log_softmax)",
+        )
+    return (
+        "an exponential or its inverse leaves float32",
+        "compute from logits (log_sigmoid, log_softmax), and guard the ratio",
+    )
+
+
+def _narrow(subject: Subject) -> Finding | None:
+    """The same in float16 and bfloat16, which stop at 65,504 and at three digits."""
+    if subject.mode != "compiled":
+        return None
+    # Squares of distances are to be what float16 can hold.
+    sizes = SIZES[(20.0 if subject.form.compares else 6e4) >= SIZES].astype(np.float32)
+
+    # Labels are an argument, because XLA sorts and sums constants while it compiles, and slowly.
+    def both(z: jax.Array, y: jax.Array) -> Any:
+        differentiate = jax.value_and_grad(subject.one)
+        return [differentiate(z.astype(d), y) for d in (jnp.float16, jnp.bfloat16)]
+
+    try:
+        batches = subject.form.of_sizes(sizes, _signs(subject))
+        results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, subject.form.targets())
+    except Exception as error:
+        return not_narrow(error)
+    bad = []
+    # A loss beyond 65,504 has no float16.
+    for name, most, result in zip(("float16", "bfloat16"), (1e3, REACHABLE), results, strict=True):
+        fine = Measured(*(np.asarray(a, np.float32) for a in result)).finite
+        lost = sizes[~fine & (sizes <= most)]
+        bad += [f"{name} from |logit| = {lost.min():g} on"] if lost.size else []
+    if not bad:
+        return None
+    cause = "in float16 or bfloat16 it is not finite, though it is in float32"
+    return note(cause, "not finite in " + ", in ".join(bad), CAST)
