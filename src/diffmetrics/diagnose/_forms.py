@@ -163,7 +163,7 @@ class Form:
         """Class ids as the labels that the loss takes."""
         return ids.astype(np.int32) if self.labels == "ids" else np.eye(CLASSES, dtype="f")[ids]
 
-    def of_share(self, share: float) -> np.ndarray:
+    def labels_of_share(self, share: float) -> np.ndarray:
         """Labels of which this share are positive, or of class 1 with all others of class 0."""
         size = int(np.prod(self.elements))
         ones = np.arange(size) < round(share * size)
@@ -248,7 +248,7 @@ class Form:
         each = np.multiply.outer(logits, np.ones(self.elements))
         return each if self.decides else class_logits(1 + 0 * self.true, each, 0)
 
-    def of_sizes(self, sizes: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    def predictions_of_sizes(self, sizes: np.ndarray, direction: np.ndarray) -> np.ndarray:
         """Predictions of many sizes; of a mean and its deviation the mean alone."""
         z = np.multiply.outer(sizes, direction)
         if self.bare_scale:

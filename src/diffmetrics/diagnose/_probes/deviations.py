@@ -17,7 +17,7 @@ ERRORS = np.array([-100.0, -10.0, -1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0, 10.0, 
 
 
 @functools.lru_cache(4)
-def _of_errors(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+def _over_errors(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """The loss, and its slope, as all predictions have the same error."""
     value, gradient = subject.measure(np.add.outer(ERRORS, subject.form.targets()))
     return value, gradient.sum(1)
@@ -26,7 +26,7 @@ def _of_errors(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
 @probe("minimum", ("regression",), rank=10)
 def minimum(subject: Subject) -> Finding:
     """Whether the target is the minimum."""
-    value, _ = _of_errors(subject)
+    value, _ = _over_errors(subject)
     least = ERRORS[np.nanargmin(value)]
     if least == 0:
         return ok(f"at the target, {np.nanmin(value):.3g}")
@@ -40,7 +40,7 @@ def minimum(subject: Subject) -> Finding:
 @probe("direction", ("regression",), rank=6)
 def direction(subject: Subject) -> Finding | None:
     """Whether predictions are pulled to their targets."""
-    wrong = ERRORS[_of_errors(subject)[1] * ERRORS < 0]
+    wrong = ERRORS[_over_errors(subject)[1] * ERRORS < 0]
     if not wrong.size:
         return None
     evidence = f"at errors {', '.join(f'{s:g}' for s in wrong)}"
@@ -50,7 +50,7 @@ def direction(subject: Subject) -> Finding | None:
 @probe("alive", ("regression",), rank=12)
 def alive(subject: Subject) -> Finding | None:
     """Whether large and small errors have a gradient."""
-    dead = ERRORS[(_of_errors(subject)[1] == 0) & (ERRORS != 0)]
+    dead = ERRORS[(_over_errors(subject)[1] == 0) & (ERRORS != 0)]
     if not dead.size:
         return None
     return (defect if np.abs(dead).max() >= 1 else note)(

@@ -79,7 +79,9 @@ def _out_of_reach(subject: Subject) -> Finding | None:
     """The first labels with which predictions that training reaches are too large."""
     form = subject.form
     sides = [form.sides(), -form.sides()] if form.decides else []
-    batches = np.concatenate([form.of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)])
+    batches = np.concatenate(
+        [form.predictions_of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)]
+    )
     for name, labels in form.labellings():
         fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(SIZES)), axis=0)
         if not fine[SIZES <= REACHABLE].all():
@@ -89,7 +91,9 @@ def _out_of_reach(subject: Subject) -> Finding | None:
 
 def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -> Finding:
     signs = np.sign(subject.form.predictions(2))
-    value, gradient = subject.measure(subject.form.of_sizes(np.array([reach]), signs), labels)
+    value, gradient = subject.measure(
+        subject.form.predictions_of_sizes(np.array([reach]), signs), labels
+    )
     bad = gradient[~np.isfinite(gradient)]
     what, shown = "gradient", bad[0] if bad.size else np.nan
     if not np.isfinite(value[0]):
@@ -147,7 +151,7 @@ def _narrow(subject: Subject) -> Finding | None:
         return [differentiate(z.astype(d), y) for d in (jnp.float16, jnp.bfloat16)]
 
     try:
-        batches = subject.form.of_sizes(sizes, _signs(subject))
+        batches = subject.form.predictions_of_sizes(sizes, _signs(subject))
         results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, subject.form.targets())
     except Exception as error:
         return not_narrow(error)

@@ -46,7 +46,7 @@ def _pairs(subject: Subject) -> Pairs | None:
 
 
 @probe("direction", PAIRS, rank=6)
-def of_pairs(subject: Subject) -> Iterator[Finding]:
+def direction_of_pairs(subject: Subject) -> Iterator[Finding]:
     """Whether the same come together and others part."""
     pairs = _pairs(subject)
     if pairs is None:
@@ -78,7 +78,7 @@ def of_pairs(subject: Subject) -> Iterator[Finding]:
 
 
 @probe("direction", ("embedding",), rank=6)
-def of_embeddings(subject: Subject) -> Finding | None:
+def direction_of_embeddings(subject: Subject) -> Finding | None:
     """Whether the same come together, and right clusters cost less than wrong ones."""
     form, ids = subject.form, subject.form.targets()
     z = form.predictions()
@@ -97,7 +97,7 @@ def of_embeddings(subject: Subject) -> Finding | None:
 
 
 @probe("direction", ("triplet",), rank=6)
-def of_triplets(subject: Subject) -> Finding | None:
+def direction_of_triplets(subject: Subject) -> Finding | None:
     """Whether positives are pulled to the anchor and negatives away."""
     z = subject.form.predictions()
     a, p, n = z

@@ -120,7 +120,7 @@ def proper(subject: Subject) -> Finding | None:
     """Where the best constant prediction lies for data that are positive with probability q."""
     form, logit = subject.form, np.linspace(-10.0, 10.0, 81)
     z = form.at_odds(logit)
-    values = np.stack([subject.measure(z, form.of_share(q)).value for q in TRUTHS])
+    values = np.stack([subject.measure(z, form.labels_of_share(q)).value for q in TRUTHS])
     if not np.isfinite(values).all():
         return None
     if (np.ptp(values, 1) <= 1e-5 * (1e-3 + np.abs(values).max(1))).all():

@@ -28,13 +28,13 @@ def weights(subject: Subject) -> Finding | None:
     if form.decides and not separable(subject):
         share = totals[0] / max(totals.sum(), 1e-300)
         half = f"at p = 1/2 positives, a quarter of the batch, hold {share:.0%} of the gradient"
-        return _of_errors(subject) or ok(half)
+        return _error_weights(subject) or ok(half)
     if not means.min() > 0:
         return None  # `alive` tells of a class without a gradient
-    return _of_positives(subject, *means) if form.decides else _of_classes(means)
+    return _positive_weight(subject, *means) if form.decides else _class_weights(means)
 
 
-def _of_classes(size: np.ndarray) -> Finding:
+def _class_weights(size: np.ndarray) -> Finding:
     evidence = "gradient of the true class at equal logits: " + ", ".join(f"{s:.3g}" for s in size)
     times = size.max() / size.min()
     if times < 1.25:
@@ -46,7 +46,7 @@ def _of_classes(size: np.ndarray) -> Finding:
     )
 
 
-def _of_positives(subject: Subject, positive: float, negative: float) -> Finding:
+def _positive_weight(subject: Subject, positive: float, negative: float) -> Finding:
     factor = positive / negative
     evidence = (
         f"gradient at p = 1/2: {positive:.3g} of a positive, {negative:.3g} of a negative, "
@@ -77,7 +77,7 @@ def _of_positives(subject: Subject, positive: float, negative: float) -> Finding
     )
 
 
-def _of_errors(subject: Subject) -> Finding | None:
+def _error_weights(subject: Subject) -> Finding | None:
     """What a false alarm and a miss cost a score, if it is tp / (tp + a fp + b fn)."""
     form = subject.form
     one, two, three = (form.positives(each) for each in (1, 2, 3))
