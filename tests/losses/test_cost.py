@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.contract.per_example import BINARY, CLASSES, FREE_DIAGONAL
+from tests.rows import BINARY, CLASSES, FREE_DIAGONAL
 
 MAX = float(np.finfo(np.float32).max)
 Z, Y = BINARY[0].ravel(), BINARY[1].ravel()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.contract.per_example import BINARY, CLASSES
+from tests.rows import BINARY, CLASSES
 
 BINARY_LABELS = BINARY[1].astype(np.float32)
 MAX = float(np.finfo(np.float32).max)

@@ -222,7 +222,7 @@ def lagrangian(terms: Callable[..., list[float]]) -> Callable[..., list[Array]]:
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
-        multiplier: float,
+        multipliers: float = 1.0,
         *,
         axis: Axis = None,
         where: ArrayLike | None = None,
@@ -234,7 +234,7 @@ def lagrangian(terms: Callable[..., list[float]]) -> Callable[..., list[Array]]:
 
         def term(number: int) -> Array:
             def of_set(*arrays: Array) -> float:
-                return terms(*chosen(*arrays), multiplier, **options)[number]
+                return terms(*chosen(*arrays), multipliers, **options)[number]
 
             return along(of_set, axis, *arrays)
 
