@@ -358,10 +358,11 @@ DISTRIBUTIONS = [
     predicted("interval_score", (MEAN, MEAN + SCALE, TARGET), traced={"coverage": 0.8}, kind=None),
     predicted("scale_from_raw", (MEAN,), traced={"min_scale": 0.1, "init_scale": 0.6}),
     *(
-        Row(name, "members", MEMBERS, reference=getattr(distributions, name), smooth=True)
+        Row(name, "members", MEMBERS, {"weights": WEIGHTS}, smooth=True,
+            reference=getattr(distributions, name))
         for name in ("crps_mixture", "mixture_log_likelihood", "moment_matched_log_likelihood")
     ),
-    Row("decompose_variance", "members", MEMBERS[:2]),
+    Row("decompose_variance", "members", MEMBERS[:2], {"weights": WEIGHTS}),
     Row("crps_sample", "members", (MEAN, TARGET[0]), options={"fair": True},
         reference=distributions.crps_sample, smooth=True),
     Row("elbo_loss", "members", (MEAN[:, 0], SCALE), {"num_data": 1000.0, "beta": 0.1},
