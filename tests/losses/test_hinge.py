@@ -101,8 +101,8 @@ def test_wrong_classes_that_tie_share_the_slope_evenly():
 
 
 def test_smooth_hinge_of_width_one_is_that_of_rennie_and_srebro():
-    pairs = zip(LOGITS.tolist(), LABELS.tolist(), strict=True)
-    expected = [reference.rennie_srebro(*pair) for pair in pairs]
+    pairs = zip(LOGITS, LABELS, strict=True)
+    expected = [reference.rennie_srebro(float(z), int(y)) for z, y in pairs]
     np.testing.assert_allclose(dm.smooth_hinge_loss(LOGITS, LABELS), expected, rtol=1e-6)
 
 
