@@ -238,17 +238,6 @@ def test_crps_has_its_exact_slope_down_to_no_deviation_at_all():
     np.testing.assert_allclose(dm.crps_gaussian(0.0, 0.0, -3.0), 3.0)
 
 
-def test_crps_is_twice_the_pinball_loss_over_all_levels():
-    nodes, w = np.polynomial.legendre.leggauss(200)
-    levels = 0.5 * (nodes + 1)
-    for mean, scale, target in zip(*(x[0].tolist() for x in (MEAN, SCALE, TARGET)), strict=True):
-        quantiles = ref.scipy.stats.norm.ppf(levels, mean, scale)
-        losses = dm.pinball_loss(quantiles, np.full_like(quantiles, target), level=levels)
-        np.testing.assert_allclose(
-            dm.crps_gaussian(mean, scale, target), np.sum(w * losses), rtol=1e-3
-        )
-
-
 @pytest.mark.parametrize("fair", [False, True])
 @pytest.mark.parametrize("n", [2, 7, 64])
 def test_crps_of_samples_is_that_of_all_pairs(n: int, fair: bool):
@@ -368,13 +357,6 @@ def test_members_that_agree_have_a_gradient():
 
 
 # --- intervals, weights ---------------------------------------------------------------------------
-
-
-def test_interval_score_is_the_pinball_loss_of_both_ends():
-    low, high, y = narrow((MEAN, MEAN + SCALE, TARGET))
-    ends = dm.pinball_loss(low, y, level=0.1) + dm.pinball_loss(high, y, level=0.9)
-    found = dm.interval_score(low, high, y, coverage=0.8)
-    chex.assert_trees_all_close(found, 10.0 * ends, rtol=1e-5, atol=1e-6)
 
 
 def test_a_hit_leaves_a_quantile_alone():

@@ -83,12 +83,6 @@ def test_generalized_cross_entropy_is_smooth_in_q_at_cross_entropy():
     assert_same(gradient, expected)
 
 
-def test_asymmetric_without_shift_is_focal():
-    options = {"gamma_positive": 2.0, "gamma_negative": 2.0, "shift": 0.0}
-    expected = both(dm.sigmoid_focal_loss, *BINARY, gamma=2.0)
-    assert_same(both(dm.asymmetric_loss, *BINARY, **options), expected)
-
-
 def test_asymmetric_has_no_dead_zone_for_confident_errors():
     far = np.array([20.0, 30.0, 90.0, 1e4, 1e30])
     _, of_positive = both(dm.asymmetric_loss, -far, np.ones(5))
@@ -109,13 +103,6 @@ def test_asymmetric_ends_where_the_shift_says():
     chex.assert_trees_all_close(value, jnp.full(2, -np.log(0.1)), rtol=1e-5)
 
 
-def test_weights_are_repetitions():
-    logits, labels = BINARY
-    once = dm.sigmoid_cross_entropy(logits, labels)
-    weighted = dm.weighted_sigmoid_cross_entropy(logits, labels, positive_weight=3.0)
-    assert_same(weighted, once * np.where(labels == 1, 3.0, 1.0))
-
-
 def test_weights_may_differ_by_label():
     logits, labels = BINARY
     weights = np.array([1.0, 2.0, 5.0])
@@ -125,16 +112,6 @@ def test_weights_may_differ_by_label():
             logits[:, k], labels[:, k], positive_weight=weight
         )
         assert_same(weighted[:, k], alone)
-
-
-def test_class_weights_of_two_classes_are_a_positive_weight():
-    z = BINARY[0].ravel()
-    pairs = np.stack([np.zeros_like(z), z], -1)
-    weighted = dm.weighted_softmax_cross_entropy(
-        pairs, BINARY[1].ravel(), class_weights=np.array([1.0, 3.0])
-    )
-    expected = dm.weighted_sigmoid_cross_entropy(z, BINARY[1].ravel(), positive_weight=3.0)
-    assert_same(weighted, expected)
 
 
 def test_a_loss_held_at_the_largest_number_still_comes_down():
@@ -199,13 +176,6 @@ def test_focal_alpha_is_a_factor_by_class():
     plain = dm.softmax_focal_loss(*CLASSES)
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=alpha), plain * alpha[CLASSES[1]])
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=0.5), plain * 0.5)
-
-
-def test_focal_of_two_classes_is_the_sigmoid_one():
-    z, y = BINARY[0].ravel(), BINARY[1].ravel()
-    pairs = np.stack([np.zeros_like(z), z], -1)
-    expected = dm.sigmoid_focal_loss(z, y, gamma=0.5)
-    assert_same(dm.softmax_focal_loss(pairs, y, gamma=0.5), expected)
 
 
 @pytest.mark.parametrize(

