@@ -80,8 +80,6 @@ class Row:
     constant: tuple[str, ...] = ()
     # Labels in between are taken, and mix the losses of 0 and 1 (of the classes).
     soft_labels: bool = False
-    # The loss of logits that are right beyond doubt (±100).
-    perfect: float = 0.0
     # How many temporary arrays of the logits' size value and gradient may take: none, but for
     # what XLA's CPU backend writes out around a `where` or a clamp in the value.
     arrays: float = 0.0
