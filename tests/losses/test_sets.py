@@ -206,10 +206,12 @@ def test_lovasz_is_the_largest_over_all_orders_of_mistakes(labels: np.ndarray):
 
 
 def test_lovasz_hinge_without_foreground_is_the_largest_hinge():
-    z = jnp.array([-3.0, 0.5, -0.2])
-    value, gradient = jax.value_and_grad(dm.lovasz_hinge_loss)(z, np.zeros(3, int))
+    both = jax.jit(jax.value_and_grad(dm.lovasz_hinge_loss))
+    value, gradient = both(jnp.array([-3.0, 0.5, -0.2]), np.zeros(3, int))
     np.testing.assert_allclose(value, 1.5)
     np.testing.assert_allclose(gradient, [0, 1, 0])
+    # At the margin itself nothing pulls.
+    assert not both(jnp.array([1.0, -1.0, 1.0]), np.array([1, 0, 1]))[1].any()
 
 
 def test_lovasz_gradient_of_a_large_image_keeps_its_digits():

@@ -42,7 +42,7 @@ over_areas = pytest.mark.parametrize(("ours", "theirs"), AREAS.values(), ids=ARE
 # Rows of curves take scores and labels, and make the curve themselves.
 NUMBERS = [row for row in of("curves") if not row.name.endswith("_curve")]
 over_numbers = over(lambda row: row in NUMBERS)
-FEW = [the(name) for name in ("roc_auc", "average_precision", "best_fbeta")]
+FEW = [the(name) for name in ("roc_auc", "average_precision")]
 
 
 def number(row: Row, curve: dm.Curve) -> Any:
@@ -143,12 +143,12 @@ def test_areas_equal_scikit_learn(scores: Any, weights: Any, ours: Any, theirs: 
     np.testing.assert_allclose(found, theirs(LABELS, scores, sample_weight=weights), atol=1e-6)
 
 
-@over_areas
-def test_areas_equal_scikit_learn_on_a_million_scores(ours: Any, theirs: Any):
+def test_areas_equal_scikit_learn_on_a_million_scores():
     labels = rng.random(1_000_000) < 0.01
     scores = np.round(rng.normal(size=labels.size) + 2.0 * labels, 4).astype(np.float32)
-    found = ours(dm.curve(scores, labels))
-    np.testing.assert_allclose(found, theirs(labels, scores), atol=1e-6)
+    curve = dm.curve(scores, labels)
+    for ours, theirs in AREAS.values():
+        np.testing.assert_allclose(ours(curve), theirs(labels, scores), atol=1e-6)
 
 
 @over_scores
