@@ -168,9 +168,12 @@ def test_every_loss_goes_through_its_door(row: Row):
         traced(row, logits.astype(int), labels)
     with pytest.raises(ValueError, match="labels must have the shape of logits"):
         traced(row, logits, np.eye(5)[np.zeros(12, int)])
-    for name in row.traced:
-        with pytest.raises(ValueError, match=name):
-            traced(row, logits, labels, **{name: np.ones((7, 5), np.float32)})
+    for name, value in row.traced.items():
+        # What there is one of for each class, or pair of classes, is not broadcast, but for alpha.
+        each = np.ndim(value) > 0 and name != "alpha"
+        for shape in [(7, 5), *([(), (1,), (3,), (4, 1), (3, 3), (12, 4)] if each else [])]:
+            with pytest.raises(ValueError, match=name):
+                traced(row, logits, labels, **{name: np.ones(shape, np.float32)})
     if row.softmax:
         with pytest.raises(ValueError, match="class ids and must be integers"):
             traced(row, logits, labels.astype(np.float32))

@@ -176,17 +176,3 @@ def test_focal_alpha_is_a_factor_by_class():
     plain = dm.softmax_focal_loss(*CLASSES)
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=alpha), plain * alpha[CLASSES[1]])
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=0.5), plain * 0.5)
-
-
-@pytest.mark.parametrize(
-    ("loss", "name"),
-    [
-        (dm.weighted_softmax_cross_entropy, "class_weights"),
-        (dm.logit_adjusted_softmax_loss, "prevalence"),
-        (dm.ldam_loss, "class_counts"),
-    ],
-)
-def test_what_is_not_one_number_per_class_is_named(loss: Any, name: str):
-    for wrong in (1.0, np.ones(1), np.ones(3), np.ones((12, 4))):
-        with pytest.raises(ValueError, match=name):
-            loss(*CLASSES, **{name: wrong})

@@ -277,18 +277,6 @@ def test_a_single_example_and_further_axes_are_accepted(loss: Any):
     chex.assert_trees_all_equal(cube, loss(Z, IDS, cost=COST).reshape(5, 8))
 
 
-@over_classes
-def test_costs_of_another_shape_are_named(loss: Any):
-    for shape in [(), (4,), (4, 3), (1, 4), (40, 4, 4)]:
-        with pytest.raises(ValueError, match=r"cost must have shape \(4, 4\)"):
-            loss(Z, IDS, cost=np.ones(shape, np.float32))
-
-
-def test_a_margin_of_another_shape_is_named():
-    with pytest.raises(ValueError, match="margin must broadcast to logits"):
-        dm.hinge_loss(Z, Z > 0, margin=np.ones(3))
-
-
 def test_a_margin_per_label_broadcasts():
     margin = np.array([0.0, 0.5, 1.0, 2.0], np.float32)
     loss = dm.hinge_loss(Z, Z > 0, margin=margin)
