@@ -33,6 +33,13 @@ def test_value_is_its_definition(row: Row):
             np.testing.assert_allclose(row(*arrays, **traced), expected, rtol=2e-5, atol=2e-6)
 
 
+@over(lambda row: "same" in row.names and row.family == "pairs")
+def test_whether_a_pair_is_the_same_may_be_any_type(row: Row):
+    *arrays, same = row.batch
+    for dtype in (bool, np.float32):
+        chex.assert_trees_all_equal(row(*arrays, same.astype(dtype)), row(*row.batch))
+
+
 @over_pairs
 def test_one_value_a_pair_whatever_the_leading_axes(row: Row):
     if {"identities", "labels"} & set(row.names):
