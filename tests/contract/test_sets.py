@@ -144,14 +144,8 @@ def test_soft_tends_to_hard(row: Row):
     testing.assert_tends_to_metric(row.loss, lambda p, y: metric(dm.counts(p, y)), *BINARY)
 
 
-# An absent class is left out, and to the Lovász hinge the empty set is a lesson already.
-EMPTY_IS_KNOWN = ("lovasz_hinge_loss", *OVER_CLASSES)
-
-
-@over(
-    lambda row: row.family == "sets" and not row.softmax and row.name not in EMPTY_IS_KNOWN,
-    once=True,
-)
+# To the Lovász hinge the empty set is a lesson already.
+@over(lambda r: r.family == "sets" and not r.softmax and "lovasz" not in r.name, once=True)
 def test_no_positive_is_the_constant_one_until_a_prior_teaches_emptiness(row: Row):
     logits, labels = BINARY[0], np.zeros_like(BINARY[1])
 
@@ -163,7 +157,8 @@ def test_no_positive_is_the_constant_one_until_a_prior_teaches_emptiness(row: Ro
         value, gradient = both(dm.Counts(tp=0.0, tn=0.0))
         assert value == 1
         assert not gradient.any()
-    assert jnp.all(both(dm.Counts(tp=1.0, tn=1.0))[1] > 0)
+    if row.name not in OVER_CLASSES:  # which leave an absent class out
+        assert jnp.all(both(dm.Counts(tp=1.0, tn=1.0))[1] > 0)
 
 
 # --- engines and doors ----------------------------------------------------------------------------
