@@ -28,7 +28,7 @@ over_all = over(lambda row: row.family == "elements")
 # What does not depend on the hyper-parameters is asked once of every way to call a function.
 over_functions = over(lambda row: row.family == "elements", once=True)
 over_softmax = over(lambda row: row.family == "elements" and row.softmax, once=True)
-BEHIND = {"binary": the("sigmoid_focal_loss"), "classes": the("softmax_focal_loss")}
+BEHIND = {"binary": the("sigmoid_focal_loss"), "classes": the("softmax_poly_loss")}
 over_doors = pytest.mark.parametrize("row", BEHIND.values(), ids=BEHIND)
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.rows import Row, over
+from tests.rows import Row, over, the
 
 over_pairs = over(lambda row: row.family == "pairs")
 
@@ -58,7 +58,7 @@ def test_one_value_a_pair_whatever_the_leading_axes(row: Row):
         chex.assert_trees_all_close(each[5], last[5], rtol=1e-5, atol=1e-6)
 
 
-@over(lambda row: row.family == "pairs", once=True)
+@over(lambda row: row.family == "pairs" and row is the(row.name))
 def test_narrow_numbers_are_computed_in_float32(row: Row):
     dtype = jnp.float16 if len(row.name) % 2 else jnp.bfloat16
     narrow = moved(row, lambda x: jnp.asarray(x, dtype))

@@ -139,22 +139,20 @@ def test_anchor_without_positive_or_negative_costs_nothing(sharpness: float | No
         )
 
 
-@pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, MAX])
-def test_hidden_examples_are_as_good_as_absent(poison: float):
+def test_hidden_examples_are_as_good_as_absent():
     @jax.jit
     def loss(x: jax.Array, ids: Any, where: Any) -> tuple[jax.Array, jax.Array]:
         return jax.value_and_grad(
             lambda x: dm.batch_hard_triplet_loss(x, ids, margin=3.0, where=where).sum()
         )(x)
 
-    hidden = jnp.where(WHERE[:, None], A, poison)
-    value, gradient = loss(hidden, IDS, WHERE)
     alone = loss(jnp.asarray(A[WHERE]), IDS[WHERE], None)
-    chex.assert_trees_all_close((value, gradient[WHERE]), alone, rtol=1e-5)
-    assert jnp.all(gradient[~WHERE] == 0)
-    chex.assert_trees_all_equal(
-        loss(jnp.full_like(A, poison), IDS, np.zeros(6, bool)), (0.0, jnp.zeros_like(A))
-    )
+    for poison in (jnp.nan, jnp.inf, MAX):
+        value, gradient = loss(jnp.where(WHERE[:, None], A, poison), IDS, WHERE)
+        chex.assert_trees_all_close((value, gradient[WHERE]), alone, rtol=1e-5)
+        assert jnp.all(gradient[~WHERE] == 0)
+        nothing = loss(jnp.full_like(A, poison), IDS, np.zeros(6, bool))
+        chex.assert_trees_all_equal(nothing, (0.0, jnp.zeros_like(A)))
 
 
 def test_order_and_names_do_not_matter():

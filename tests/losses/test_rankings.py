@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,47 +21,58 @@ rng = np.random.default_rng(0)
 N = 40
 LABELS = (np.arange(N) % 3 == 0).astype(int)
 LOGITS = (2.0 * rng.normal(size=N) + LABELS).astype(np.float32)
+ALL = np.ones(N, bool)
 WEIGHTS = rng.uniform(0.2, 3.0, N).astype(np.float32)
 SURROGATES: tuple[Any, ...] = tuple(reference.PAIRS)
 over_rows = over(lambda row: row.family == "rankings" and hasattr(reference, row.name))
 over_surrogates = pytest.mark.parametrize("surrogate", SURROGATES)
 
 
+@functools.cache
+def both(row: Row) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Value and gradient of logits, labels and a mask, in one program for several tests."""
+    margin = {"margin": 0.75} if "margin" in row.traced else {}  # exact beside an offset
+    return jax.jit(jax.value_and_grad(lambda z, y, where: row(z, y, where=where, **margin)))
+
+
 @over_rows
-def test_a_set_of_one_class_costs_nothing(row: Row):
-    both = jax.jit(jax.value_and_grad(row.loss))
+def test_a_set_of_one_class_or_of_nothing_costs_nothing(row: Row):
     for labels in (np.zeros(N, int), np.ones(N, int)):
-        value, gradient = both(LOGITS, labels)
+        value, gradient = both(row)(LOGITS, labels, ALL)
         if labels[0] and row.name == "average_precision_loss":
             chex.assert_trees_all_close(value, 0.0, atol=1e-6)
         else:
             chex.assert_trees_all_equal((value, gradient), (0.0, jnp.zeros(N)))
-    nothing = row(LOGITS, LABELS, where=np.zeros(N, bool))
-    chex.assert_trees_all_equal(nothing, jnp.zeros(()))
+    chex.assert_trees_all_equal(both(row)(LOGITS, LABELS, ~ALL), (0.0, jnp.zeros(N)))
 
 
 @over_rows
 def test_an_offset_of_the_scores_costs_no_digits(row: Row):
     if row.name == "aucm_loss":
         return  # of probabilities, which an offset changes
-    margin = {"margin": 0.75} if "margin" in row.traced else {}  # exact beside the offset
     grid = np.round(LOGITS * 64) / 64  # so that the offset is exact
-    both = jax.jit(jax.value_and_grad(partial(row, **margin)))
-    near, far = (both(grid + offset, LABELS) for offset in (0.0, 4096.0))
+    near, far = (both(row)(grid + np.float32(offset), LABELS, ALL) for offset in (0.0, 4096.0))
     chex.assert_trees_all_close(near, far, rtol=2e-5, atol=1e-6)
 
 
 @over_surrogates
 def test_a_range_of_everything_is_the_whole_and_a_part_is_that_of_the_loops(surrogate: Any):
     options = {"surrogate": surrogate, "margin": 0.7}
-    everything = dm.partial_roc_auc_loss(LOGITS, LABELS, max_fpr=1.0, min_tpr=0.0, **options)
-    whole = dm.roc_auc_loss(LOGITS, LABELS, **options)
-    np.testing.assert_allclose(everything, whole, rtol=1e-5)
 
-    options |= {"max_fpr": 0.33, "min_tpr": 0.4, "weights": WEIGHTS}
-    part = jax.jit(jax.value_and_grad(partial(dm.partial_roc_auc_loss, **options)))
-    loops = partial(reference.partial_roc_auc_loss, labels=LABELS, **options)
-    value, gradient = part(LOGITS, LABELS)
+    @jax.jit
+    @jax.value_and_grad
+    def part(z: jax.Array, weights: Any, max_fpr: Any, min_tpr: Any) -> jax.Array:
+        shares = {"max_fpr": max_fpr, "min_tpr": min_tpr}
+        return dm.partial_roc_auc_loss(z, LABELS, weights=weights, **shares, **options)
+
+    whole = dm.roc_auc_loss(LOGITS, LABELS, weights=WEIGHTS, **options)
+    np.testing.assert_allclose(part(LOGITS, WEIGHTS, 1.0, 0.0)[0], whole, rtol=1e-5)
+
+    shares = {"max_fpr": 0.33, "min_tpr": 0.4}
+    loops = partial(
+        reference.partial_roc_auc_loss, labels=LABELS, weights=WEIGHTS, **shares, **options
+    )
+    value, gradient = part(LOGITS, WEIGHTS, 0.33, 0.4)
     np.testing.assert_allclose(value, loops(LOGITS), rtol=1e-5)
     along, step = rng.normal(size=N), 1e-6
     change = loops(LOGITS + step * along) - loops(LOGITS - step * along)
