@@ -24,7 +24,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-import jax.test_util
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -36,9 +35,22 @@ Loss = Callable[..., jax.Array]
 SCALES = (0.0, 1.0, 1e4, float(np.finfo(np.float32).max))
 
 
-def _total(loss: Loss, labels: Any, options: dict[str, Any]) -> Callable[[jax.Array], jax.Array]:
+def _total(loss: Loss, labels: Any, options: dict[str, Any]) -> Callable[[Any], jax.Array]:
     """The loss as a scalar function of the logits, whatever it reduces."""
     return lambda logits: jnp.sum(loss(logits, labels, **options))
+
+
+def _both(
+    loss: Loss, options: dict[str, Any]
+) -> Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]:
+    """Value and gradient of the sum, of logits and labels, in one program."""
+
+    @jax.jit
+    def both(logits: jax.Array, labels: Any) -> tuple[jax.Array, jax.Array]:
+        value, pull = jax.vjp(lambda z: loss(z, labels, **options), logits)
+        return value, pull(jnp.ones_like(value))[0]
+
+    return both
 
 
 def assert_gradient_finite(
@@ -68,12 +80,12 @@ def assert_gradient_finite(
     all_labels = {"given": y, "all zero": jnp.zeros_like(y)}
     if same:
         all_labels["all one"] = jnp.ones_like(y)
+    both = _both(loss, options)
     for scale in scales:
         scaled = scale * (jnp.sign(z) if scale > 1e30 else z)
         for name, some in all_labels.items():
             # Of every element, because a sum of finite losses may overflow.
-            value = loss(scaled, some, **options)
-            gradient = jax.grad(_total(loss, some, options))(scaled)
+            value, gradient = both(scaled, some)
             worst, bad = (int(jnp.sum(~jnp.isfinite(x))) for x in (value, gradient))
             if worst or bad:
                 raise AssertionError(
@@ -84,24 +96,48 @@ def assert_gradient_finite(
 
 
 def assert_gradient_matches_numerical(
-    loss: Loss, logits: ArrayLike, labels: ArrayLike, *, order: int = 2, **options: Any
+    loss: Loss,
+    logits: Any,
+    labels: Any,
+    *,
+    step: float = 1e-6,
+    tolerance: float = 1e-6,
+    **options: Any,
 ) -> None:
-    """Forward and reverse derivatives up to `order` agree with finite differences in float64.
+    """The first two derivatives agree with central differences in float64.
+
+    Along one random direction: the slope by forward mode is the change of the value, the gradient
+    by reverse mode gives the same slope, and the product of Hessian and direction is the change of
+    the gradient. All come out of one compiled program.
 
     Args:
       loss: the loss under test; it must compute in float64 for float64 logits.
-      logits: where to differentiate; keep away from kinks.
-      labels: labels of these logits.
-      order: highest derivative, 2 by default.
+      logits: where to differentiate, an array or a tree of them; keep away from kinks.
+      labels: labels of these logits, or whatever else the loss takes second.
+      step: how far to go from there; so near nothing may bend much.
+      tolerance: relative and absolute.
       **options: passed to the loss.
 
     Raises:
       AssertionError: with both derivatives.
     """
-    z = np.asarray(logits, np.float64)
+    draws = np.random.default_rng(0)
     with jax.enable_x64(True):
-        f = jax.jit(_total(loss, labels, options))
-        jax.test_util.check_grads(f, (z,), order=order, modes=("fwd", "rev"), atol=1e-4, rtol=1e-4)
+        at = jax.tree.map(lambda x: np.asarray(x, np.float64), logits)
+        along = jax.tree.map(lambda x: draws.normal(size=x.shape), at)
+
+        @jax.jit
+        def everything(x: Any) -> Any:
+            return jax.jvp(jax.value_and_grad(_total(loss, labels, options)), (x,), (along,))
+
+        def moved(by: float) -> Any:
+            return everything(jax.tree.map(lambda x, v: x + by * v, at, along))[0]
+
+        (_, gradient), (slope, bend) = everything(at)
+        differences = jax.tree.map(lambda a, b: (a - b) / (2 * step), moved(step), moved(-step))
+        products = jax.tree.map(lambda g, v: np.vdot(g, v), gradient, along)
+        chex.assert_trees_all_close((slope, bend), differences, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(sum(jax.tree.leaves(products)), slope, rtol=1e-9, atol=1e-12)
 
 
 def assert_jit_and_vmap_agree(
@@ -172,13 +208,21 @@ def assert_shapes_checked(loss: Loss, logits: ArrayLike, labels: ArrayLike, **op
     wrong = [(z, y[..., None]), (z[..., None], y), (z, y[:-1]), (z[:1], y)]
     for some, other in wrong:
         try:
-            value = loss(some, other, **options)
+            value = _traced(lambda z, y: loss(z, y, **options), some, other)
         except (ValueError, TypeError, AssertionError):
             continue
         raise AssertionError(
             f"loss accepted logits {some.shape} with labels {other.shape} and returned shape "
             f"{value.shape}; it should raise"
         )
+
+
+def _traced(f: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """The shape of what `f` returns, without compiling it, if it does not look at numbers."""
+    try:
+        return jax.eval_shape(f, *arrays)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        return f(*arrays)
 
 
 def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
@@ -197,11 +241,10 @@ def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **opt
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     visible = np.arange(z.shape[0]) % 2 == 0
     where = visible.reshape(-1, *[1] * (z.ndim - 1))
+    both = _both(loss, {**options, "where": where})
+    alone = _both(loss, options)(z[visible], y[visible])
     for poison in (jnp.nan, jnp.inf, 0.0):
-        hidden = jnp.where(where, z, poison)
-        f = _total(loss, y, {**options, "where": where})
-        value, gradient = jax.value_and_grad(f)(hidden)
-        alone = jax.value_and_grad(_total(loss, y[visible], options))(z[visible])
+        value, gradient = both(jnp.where(where, z, poison), y)
         chex.assert_trees_all_close((value, gradient[visible]), alone, rtol=1e-5, atol=1e-6)
         if jnp.any(gradient[~visible] != 0):
             raise AssertionError(f"gradient reaches examples hidden by where, which hold {poison}")
@@ -244,8 +287,8 @@ def assert_accumulates_in_float32(
     """
     for dtype in (jnp.float16, jnp.bfloat16):
         narrow = jnp.asarray(logits, dtype)
-        value, gradient = jax.value_and_grad(_total(loss, labels, options))(narrow)
-        wide = _total(loss, labels, options)(narrow.astype(jnp.float32))
+        value, gradient = _both(loss, options)(narrow, labels)
+        wide = loss(narrow.astype(jnp.float32), labels, **options)
         chex.assert_type(value, jnp.float32)
         chex.assert_type(gradient, dtype)
         chex.assert_tree_all_finite(gradient)

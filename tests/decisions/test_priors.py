@@ -58,15 +58,12 @@ def test_effective_numbers_end_in_balanced_weights():
     )
 
 
-def test_beta_is_traced_and_has_a_gradient():
-    counts, betas = np.array([5000.0, 40.0, 7.0]), jnp.array([0.3, 0.9, 0.999])
-    swept = jax.vmap(lambda b: dm.effective_number_weights(counts, beta=b))(betas)
-    for beta, row in zip(betas, swept, strict=True):
-        chex.assert_trees_all_close(row, dm.effective_number_weights(counts, beta=beta))
+def test_beta_has_a_gradient():
+    counts = np.array([5000.0, 40.0, 7.0])
+    slope_at = jax.jit(jax.jacobian(lambda b: dm.effective_number_weights(counts, beta=b)))
     for beta in (0.0, 0.9, 1.0):
-        slope = jax.jacobian(lambda b: dm.effective_number_weights(counts, beta=b))(beta)
-        chex.assert_tree_all_finite(slope)
-    slope = jax.jacobian(lambda b: dm.effective_number_weights(counts, beta=b))(0.9)
+        chex.assert_tree_all_finite(slope_at(beta))
+    slope = slope_at(0.9)
     ahead, behind = (effective([5000, 40, 7], b) for b in (0.9 + 1e-5, 0.9 - 1e-5))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-4, atol=1e-5)
 
@@ -226,7 +223,6 @@ def test_every_column_may_be_a_set(estimate: Any):
     z = np.stack([sample(0.1, 50), sample(0.6, 50)], -1).astype(np.float32)
     each = jnp.stack([estimate(z[:, 0]), estimate(z[:, 1])])
     chex.assert_trees_all_close(estimate(z, axis=0), each, rtol=1e-5)
-    chex.assert_trees_all_close(jax.vmap(estimate, 1)(z), each, rtol=1e-5)
 
 
 @over_estimates

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.contract.per_example import BINARY, CLASSES, FREE_DIAGONAL
+from tests.rows import BINARY, CLASSES, FREE_DIAGONAL
 
 MAX = float(np.finfo(np.float32).max)
 Z, Y = BINARY[0].ravel(), BINARY[1].ravel()
@@ -87,10 +85,3 @@ def test_a_loss_held_at_the_largest_number_still_comes_down():
     )(jnp.array([0.0, -MAX]))
     assert value == MAX
     chex.assert_trees_all_close(gradient, jnp.array([5.0, -5.0]), rtol=1e-5)
-
-
-@pytest.mark.parametrize("loss", [dm.expected_cost_loss, dm.cost_sensitive_cross_entropy])
-def test_a_cost_of_another_shape_is_named(loss: Callable[..., jax.Array]):
-    for wrong in (1.0, np.ones(4), np.ones((4, 1)), np.ones((3, 3)), np.ones((12, 4))):
-        with pytest.raises(ValueError, match="cost must have the shape"):
-            loss(*CLASSES, cost=wrong)

@@ -1,8 +1,7 @@
-"""Losses of predicted distributions: what all promise, over one table, then each alone."""
+"""Losses of predicted distributions: what all promise, over their rows, then each alone."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -16,98 +15,16 @@ import pytest
 
 import diffmetrics as dm
 from tests.references import distributions as ref
+from tests.rows import MEAN, SCALE, TARGET, Row, over
 
 MAX = float(np.finfo(np.float32).max)
-rng = np.random.default_rng(0)
-MEAN = rng.normal(size=(4, 3))
-SCALE = rng.uniform(0.3, 2.0, size=(4, 3))
-TARGET = rng.normal(size=(4, 3))
+over_rows = over(lambda row: row.family == "distributions")
+over_functions = over(lambda row: row.family == "distributions", once=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Row:
-    """One loss of predictions and targets, element by element."""
-
-    loss: Callable[..., jax.Array]
-    reference: Callable[..., float]
-    names: tuple[str, ...] = ("mean", "scale", "target")
-    batch: tuple[np.ndarray, ...] = (MEAN, SCALE, TARGET)
-    traced: dict[str, Any] = dataclasses.field(default_factory=dict)
-    # Keywords of the reference that hold what has no gradient, of one element.
-    constant: Callable[..., dict[str, float]] = lambda *_: {}
-
-    @property
-    def name(self) -> str:
-        return getattr(self.loss, "__name__", "")
-
-    def __call__(self, *arguments: Any) -> jax.Array:
-        return self.loss(*arguments, **self.traced)
-
-    @property
-    def has_scale(self) -> bool:
-        return "scale" in self.names
-
-
-ROWS = [
-    Row(dm.gaussian_nll, ref.gaussian_nll),
-    *(
-        Row(
-            dm.beta_nll,
-            ref.beta_nll,
-            traced={"beta": beta},
-            constant=lambda m, s, y: {"constant_scale": s},
-        )
-        for beta in (0.5, 1.0)
-    ),
-    Row(
-        dm.faithful_nll,
-        ref.faithful_nll,
-        constant=lambda m, s, y: {"constant_error": y - m},
-    ),
-    Row(dm.laplace_nll, ref.laplace_nll),
-    *(Row(dm.student_t_nll, ref.student_t_nll, traced={"df": df}) for df in (0.7, 30.0)),
-    Row(dm.crps_gaussian, ref.crps_gaussian),
-    Row(
-        dm.kl_normal,
-        ref.kl_normal,
-        ("mean", "scale"),
-        (MEAN, SCALE),
-        {"prior_mean": 0.3, "prior_scale": 0.8},
-    ),
-    Row(
-        dm.pinball_loss,
-        ref.pinball_loss,
-        ("quantile", "target"),
-        (MEAN, TARGET),
-        {"level": 0.8},
-    ),
-    Row(
-        dm.interval_score,
-        ref.interval_score,
-        ("lower", "upper", "target"),
-        (MEAN, MEAN + SCALE, TARGET),
-        {"coverage": 0.8},
-    ),
-    Row(
-        dm.scale_from_raw,
-        ref.scale_from_raw,
-        ("raw",),
-        (MEAN,),
-        {"min_scale": 0.1, "init_scale": 0.6},
-    ),
-]
-over_rows = pytest.mark.parametrize(
-    "row", ROWS, ids=["-".join([r.name, *map(str, r.traced.values())]) for r in ROWS]
-)
-over_functions = pytest.mark.parametrize(
-    "row", list({r.name: r for r in ROWS}.values()), ids=lambda row: row.name
-)
-
-
-def over(*losses: Callable[..., jax.Array]) -> pytest.MarkDecorator:
+def over_some(*names: str) -> pytest.MarkDecorator:
     """A test of some, where all would cost more than they tell."""
-    rows = {r.name: r for r in ROWS if r.loss in losses}
-    return pytest.mark.parametrize("row", rows.values(), ids=rows)
+    return over(lambda row: row.name in names and row.family == "distributions", once=True)
 
 
 def narrow(arrays: Any, dtype: Any = np.float32) -> list[jax.Array]:
@@ -120,7 +37,7 @@ LENGTH = 448
 @functools.cache
 def compiled(row: Row) -> Callable[..., Any]:
     places = tuple(range(len(row.names)))
-    return jax.jit(jax.vmap(jax.value_and_grad(row, argnums=places)))
+    return jax.jit(jax.vmap(jax.value_and_grad(row.loss, argnums=places)))
 
 
 def value_and_gradients(
@@ -142,8 +59,9 @@ def test_value_and_gradient_are_those_of_the_definition(row: Row):
     whole = row(*narrow(row.batch))  # nothing is reduced
     chex.assert_trees_all_close(whole, value.reshape(row.batch[0].shape), rtol=1e-6, atol=1e-7)
     step = 1e-5
+    assert row.reference is not None
     for i, numbers in enumerate(zip(*(x.tolist() for x in flat), strict=True)):
-        constant = row.constant(*numbers)
+        constant = row.detached(*numbers)
         of = row.reference(*numbers, **row.traced)
         np.testing.assert_allclose(value[i], of, rtol=2e-5, atol=2e-6)
         for place in range(len(numbers)):
@@ -156,24 +74,6 @@ def test_value_and_gradient_are_those_of_the_definition(row: Row):
             np.testing.assert_allclose(slopes[place][i], slope, rtol=1e-3, atol=2e-5)
 
 
-@over(dm.gaussian_nll, dm.student_t_nll, dm.crps_gaussian, dm.kl_normal)
-def test_second_derivatives_match_finite_differences_of_the_first(row: Row):
-    places = tuple(range(len(row.names)))
-    with jax.enable_x64(True):
-        at = [np.asarray(x[0]) for x in row.batch]
-        draws = np.random.default_rng(1)
-        along = [draws.normal(size=x.shape) for x in at]
-        gradient = jax.jit(jax.grad(lambda *a: row(*a).sum(), argnums=places))
-        _, bend = jax.jvp(gradient, tuple(at), tuple(along))
-        step = 1e-5
-        after, before = (
-            gradient(*(x + sign * step * v for x, v in zip(at, along, strict=True)))
-            for sign in (1, -1)
-        )
-        for exact, a, b in zip(bend, after, before, strict=True):
-            np.testing.assert_allclose(exact, (a - b) / (2 * step), rtol=1e-5, atol=1e-8)
-
-
 # Errors and deviations whose quotients and squares are far beyond float32, and what they are worth
 # in float64 is the judge.
 DEVIATIONS = [1e-30, 1e-20, 1e-10, 1e-3, 1.0, 1e3, 1e10, 1e20, 1e30]
@@ -182,7 +82,7 @@ ERRORS = [0.0, 1e-30, 1e-10, 0.1, 1.0, 3.0, 1e10, 1e30]
 
 @over_rows
 def test_extremes_are_right_or_the_largest_number(row: Row):
-    if row.has_scale:
+    if "scale" in row.names:
         error, scale = (x.ravel() for x in np.meshgrid([-e for e in ERRORS] + ERRORS, DEVIATIONS))
         grid = {"mean": -error, "scale": scale, "target": np.zeros_like(error)}
     else:
@@ -207,7 +107,7 @@ def test_wide_types_stay_finite_and_are_computed_in_float32(row: Row, dtype: Any
     assert_finite_in(dtype, row)
 
 
-@over(dm.gaussian_nll, dm.beta_nll, dm.student_t_nll, dm.scale_from_raw)
+@over_some("gaussian_nll", "beta_nll", "student_t_nll", "scale_from_raw")
 def test_slopes_beyond_the_largest_half_are_that_number(row: Row):
     assert_finite_in(jnp.float16, row)
 
@@ -228,7 +128,7 @@ def assert_finite_in(dtype: Any, row: Row) -> None:
     chex.assert_trees_all_close(value, value_and_gradients(row, *rounded)[0], rtol=1e-6)
 
 
-@over(dm.gaussian_nll, dm.faithful_nll, dm.laplace_nll, dm.crps_gaussian, dm.pinball_loss)
+@over_some("gaussian_nll", "faithful_nll", "laplace_nll", "crps_gaussian", "pinball_loss")
 def test_value_and_gradient_make_no_array_but_the_gradient(row: Row):
     some = [jax.ShapeDtypeStruct((2**18,), jnp.float32)] * len(row.names)
     both = jax.jit(jax.value_and_grad(lambda *a: row(*a).mean()))
@@ -238,50 +138,38 @@ def test_value_and_gradient_make_no_array_but_the_gradient(row: Row):
 
 
 @over_functions
-def test_lists_are_accepted(row: Row):
-    batch = narrow(row.batch)
-    chex.assert_trees_all_close(row(*(x.tolist() for x in batch)), row(*batch), rtol=1e-6)
-
-
-@over_functions
-def test_hyper_parameters_are_traced_and_can_be_swept(row: Row):
-    batch = narrow(row.batch)
-    for name, given in row.traced.items():
-        swept = jax.vmap(lambda x, n=name: row.loss(*batch, **(row.traced | {n: x})))
-        both = [row.loss(*batch, **(row.traced | {name: x})) for x in (given, 0.9 * given)]
-        found = swept(jnp.array([given, 0.9 * given]))
-        chex.assert_trees_all_close(found, jnp.stack(both), rtol=1e-5)
-        wrong = row.traced | {name: np.full(5, given)}
-        with pytest.raises(ValueError, match=f"{name} must broadcast to"):
-            row.loss(*batch, **wrong)
-
-
-@over_functions
 def test_bad_arguments_are_named(row: Row):
-    batch = narrow(row.batch)
+    def asked(*arrays: Any, **others: Any) -> Any:
+        return jax.eval_shape(lambda: row(*arrays, **others))
+
+    batch = list(row.batch)
+    row(*(x.tolist() for x in batch))  # lists are numbers
+    for name, given in row.traced.items():
+        with pytest.raises(ValueError, match=f"{name} must broadcast to"):
+            asked(*batch, **{name: np.full(5, given)})
     for i, name in enumerate(row.names):
         changed = list(batch)
         changed[i] = batch[i].astype(int)
         if name == "target":
-            row(*changed)  # integers are numbers
+            asked(*changed)  # integers are numbers
             changed[i] = batch[i][..., None]
             with pytest.raises(ValueError, match=r"target must have the shape of .*\(4, 3, 1\)"):
-                row(*changed)
+                asked(*changed)
             with pytest.raises(ValueError, match=r"target is \(4,\), .* is \(4, 1\)"):
-                row(*(x[:, 0] if i == j else x[:, :1] for j, x in enumerate(batch)))
+                asked(*(x[:, 0] if i == j else x[:, :1] for j, x in enumerate(batch)))
         else:
             with pytest.raises(TypeError, match=f"{name} must be floating, got int"):
-                row(*changed)
+                asked(*changed)
         if name == "scale":
             changed[i] = batch[i][:, :2]
             with pytest.raises(ValueError, match="scale must broadcast to mean"):
-                row(*changed)
+                asked(*changed)
 
 
 # --- likelihoods ----------------------------------------------------------------------------------
 
 
-@over(dm.gaussian_nll, dm.kl_normal)
+@over_some("gaussian_nll", "kl_normal")
 def test_one_deviation_serves_all(row: Row):
     place = row.names.index("scale")
     one = narrow(row.batch)
@@ -350,17 +238,6 @@ def test_crps_has_its_exact_slope_down_to_no_deviation_at_all():
     np.testing.assert_allclose(dm.crps_gaussian(0.0, 0.0, -3.0), 3.0)
 
 
-def test_crps_is_twice_the_pinball_loss_over_all_levels():
-    nodes, w = np.polynomial.legendre.leggauss(200)
-    levels = 0.5 * (nodes + 1)
-    for mean, scale, target in zip(*(x[0].tolist() for x in (MEAN, SCALE, TARGET)), strict=True):
-        quantiles = ref.scipy.stats.norm.ppf(levels, mean, scale)
-        losses = dm.pinball_loss(quantiles, np.full_like(quantiles, target), level=levels)
-        np.testing.assert_allclose(
-            dm.crps_gaussian(mean, scale, target), np.sum(w * losses), rtol=1e-3
-        )
-
-
 @pytest.mark.parametrize("fair", [False, True])
 @pytest.mark.parametrize("n", [2, 7, 64])
 def test_crps_of_samples_is_that_of_all_pairs(n: int, fair: bool):
@@ -371,21 +248,6 @@ def test_crps_of_samples_is_that_of_all_pairs(n: int, fair: bool):
     expected = [ref.crps_sample(x[:, i].tolist(), float(y[i]), fair) for i in range(4)]
     found = dm.crps_sample(x, y, fair=fair)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_crps_of_samples_has_the_gradient_of_all_pairs():
-    x = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
-    y = np.array([0.1, -0.4], np.float32)
-
-    def pairs(x: jax.Array, y: jax.Array) -> jax.Array:
-        between = jnp.abs(x[:, None] - x[None]).sum((0, 1)) / (2 * 9 * 8)
-        return (jnp.abs(x - y).mean(0) - between).sum()
-
-    def fair(x: jax.Array, y: jax.Array) -> jax.Array:
-        return dm.crps_sample(x, y, fair=True).sum()
-
-    found, expected = (jax.jit(jax.grad(f, argnums=(0, 1)))(x, y) for f in (fair, pairs))
-    chex.assert_trees_all_close(found, expected, atol=1e-6)
 
 
 def test_a_fair_crps_does_not_depend_on_the_number_of_draws():
@@ -414,23 +276,17 @@ MEANS = np.random.default_rng(2).normal(size=(3, 4))
 SCALES = np.random.default_rng(3).uniform(0.3, 1.5, size=(3, 4))
 TARGETS = np.random.default_rng(4).normal(size=4)
 SHARES = np.array([0.5, 0.2, 0.3])
-MIXTURES = {
-    "crps_mixture": (dm.crps_mixture, ref.crps_mixture),
-    "mixture_log_likelihood": (dm.mixture_log_likelihood, ref.mixture_log_likelihood),
-    "moment_matched_log_likelihood": (
-        dm.moment_matched_log_likelihood,
-        ref.moment_matched_log_likelihood,
-    ),
-}
-over_mixtures = pytest.mark.parametrize(("found", "reference"), MIXTURES.values(), ids=MIXTURES)
+MIXTURES = ("crps_mixture", "mixture_log_likelihood", "moment_matched_log_likelihood")
+over_mixtures = pytest.mark.parametrize("name", MIXTURES)
 
 
 @over_mixtures
-def test_members_together_are_the_definition(found: Any, reference: Any):
+def test_members_together_are_the_definition(name: str):
     m, s, y = narrow((MEANS, SCALES, TARGETS))
+    found, reference = getattr(dm, name), getattr(ref, name)
     weights = {"given": 4 * SHARES, "each": np.tile(SHARES[:, None], 4), "equal": None}
-    for name, w in weights.items():
-        shares = [1 / 3] * 3 if name == "equal" else SHARES.tolist()
+    for kind, w in weights.items():
+        shares = [1 / 3] * 3 if kind == "equal" else SHARES.tolist()
         expected = [
             reference(MEANS[:, i].tolist(), SCALES[:, i].tolist(), float(TARGETS[i]), shares)
             for i in range(4)
@@ -439,38 +295,20 @@ def test_members_together_are_the_definition(found: Any, reference: Any):
 
 
 @over_mixtures
-def test_gradients_of_members_match_finite_differences(found: Any, reference: Any):
-    at = (MEANS, SCALES, TARGETS, SHARES)
-    draws = np.random.default_rng(5)
-    along = [draws.normal(size=x.shape) for x in at]
-    with jax.enable_x64(True):
-        both = jax.jit(
-            jax.value_and_grad(lambda m, s, y, w: found(m, s, y, weights=w).sum(), (0, 1, 2, 3))
-        )
-        _, slopes = both(*at)
-        around = [
-            float(both(*(x + h * v for x, v in zip(at, along, strict=True)))[0])
-            for h in (-1e-6, 1e-6)
-        ]
-    slope = sum(np.vdot(g, v) for g, v in zip(slopes, along, strict=True))
-    np.testing.assert_allclose(slope, (around[1] - around[0]) / 2e-6, rtol=1e-6)
-
-
-@over_mixtures
-def test_members_are_finite_at_the_extremes(found: Any, reference: Any):
+def test_members_are_finite_at_the_extremes(name: str):
     ends = np.array([-1e30, 0.0, 1.0, 1e30])
     sizes = np.array([0.0, 1e-30, 1.0, 1e30])
     # The narrower of the types of this range.
     grid = narrow([x.ravel() for x in np.meshgrid(ends, ends, sizes, sizes, ends)], jnp.bfloat16)
     m, s, y = jnp.stack(grid[:2], 1), jnp.stack(grid[2:4], 1), grid[4]
-    both = jax.jit(jax.vmap(jax.value_and_grad(found, argnums=(0, 1, 2))))
+    both = jax.jit(jax.vmap(jax.value_and_grad(getattr(dm, name), argnums=(0, 1, 2))))
     chex.assert_tree_all_finite(both(m, s, y))
 
 
 @over_mixtures
-def test_one_member_is_itself_and_equal_members_are_one(found: Any, reference: Any):
+def test_one_member_is_itself_and_equal_members_are_one(name: str):
     m, s, y = narrow((MEANS[:1], SCALES[:1], TARGETS))
-    one = {"crps_mixture": dm.crps_gaussian}.get(found.__name__)
+    found, one = getattr(dm, name), {"crps_mixture": dm.crps_gaussian}.get(name)
     alone = one(m[0], s[0], y) if one else -dm.gaussian_nll(m[0], s[0], y)
     chex.assert_trees_all_close(found(m, s, y), alone, rtol=1e-5, atol=1e-6)
     thrice = found(jnp.tile(m, (3, 1)), jnp.tile(s, (3, 1)), y)
@@ -478,8 +316,9 @@ def test_one_member_is_itself_and_equal_members_are_one(found: Any, reference: A
 
 
 @over_mixtures
-def test_bad_members_are_named(found: Any, reference: Any):
+def test_bad_members_are_named(name: str):
     m, s, y = narrow((MEANS, SCALES, TARGETS))
+    found = getattr(dm, name)
     with pytest.raises(ValueError, match=r"target must have the shape of means\[0\]"):
         found(m, s, y[:, None])
     with pytest.raises(ValueError, match="scales must broadcast to means"):
@@ -520,13 +359,6 @@ def test_members_that_agree_have_a_gradient():
 # --- intervals, weights ---------------------------------------------------------------------------
 
 
-def test_interval_score_is_the_pinball_loss_of_both_ends():
-    low, high, y = narrow((MEAN, MEAN + SCALE, TARGET))
-    ends = dm.pinball_loss(low, y, level=0.1) + dm.pinball_loss(high, y, level=0.9)
-    found = dm.interval_score(low, high, y, coverage=0.8)
-    chex.assert_trees_all_close(found, 10.0 * ends, rtol=1e-5, atol=1e-6)
-
-
 def test_a_hit_leaves_a_quantile_alone():
     slope = jax.grad(lambda q: dm.pinball_loss(q, 1.0, level=0.9))(1.0)
     assert slope == 0.0
@@ -539,17 +371,6 @@ def test_kl_keeps_its_digits_near_the_prior_and_is_never_negative():
     found = dm.kl_normal(jnp.zeros(8), scale)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-14)
     assert jnp.all(found >= -1e-14)
-
-
-def test_a_prior_has_its_gradient_too():
-    def kl(mean: Any, scale: Any) -> jax.Array:
-        return dm.kl_normal(jnp.float32(0.4), jnp.float32(0.7), prior_mean=mean, prior_scale=scale)
-
-    # By the formula, as that of the divergence has been shown to be right.
-    d, q, p = 0.4 - 0.2, 0.7, 1.3
-    np.testing.assert_allclose(jax.grad(kl)(0.2, 1.3), -d / p**2, rtol=1e-5)
-    slope = 1 / p - (q**2 + d**2) / p**3
-    np.testing.assert_allclose(jax.grad(kl, argnums=1)(0.2, 1.3), slope, rtol=1e-5)
 
 
 def test_the_bound_does_not_depend_on_how_the_batch_and_the_layers_are_cut():

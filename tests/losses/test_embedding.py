@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.contract.derivatives import assert_derivatives_finite, assert_derivatives_match_numerical
+from tests.contract.derivatives import assert_derivatives_finite
 from tests.references import divergence as reference
 
 rng = np.random.default_rng(0)
@@ -25,132 +25,7 @@ COSINES = np.tanh(rng.normal(size=(6, 4))).astype(np.float32)
 LABELS = np.array([0, 1, 2, 3, 1, 0])
 
 
-def contrastive(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.contrastive_loss(x[0], x[1], SAME, **options)
-
-
-def triplet(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.triplet_loss(x[0], x[1], x[2], **options)
-
-
-def softplus_triplet(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.triplet_loss(x[0], x[1], x[2], **{"margin": 0.0, "sharpness": 1.0, **options})
-
-
-def batch_hard(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.batch_hard_triplet_loss(x, IDS, **options)
-
-
-def angular_margin(x: jax.Array, **options: Any) -> jax.Array:
-    return dm.angular_margin_loss(x, LABELS, **options)
-
-
-# Each loss with where to evaluate it and its traced hyper-parameters, away from kinks.
-LOSSES = {
-    contrastive: (np.stack([A, B]), {"margin": 5.0}),
-    triplet: (np.stack([A, B, C]), {"margin": 0.4}),
-    softplus_triplet: (np.stack([A, B, C]), {"sharpness": 2.0}),
-    batch_hard: (A, {"margin": 0.4, "sharpness": 3.0}),
-    angular_margin: (COSINES, {"scale": 8.0, "angular_margin": 0.3, "cosine_margin": 0.1}),
-}
-over_all = pytest.mark.parametrize("loss", LOSSES, ids=lambda f: f.__name__)
-
-
-# --- all alike ------------------------------------------------------------------------------------
-
-
-@over_all
-def test_derivatives_match_numerical(loss: Any):
-    x, options = LOSSES[loss]
-    assert_derivatives_match_numerical(lambda x: loss(x, **options), x, step=1e-6, atol=1e-6)
-
-
-def test_derivatives_of_the_hinge_of_batch_hard_match_numerical():
-    assert_derivatives_match_numerical(lambda x: batch_hard(x, margin=4.0), A, step=1e-6, atol=1e-6)
-
-
-@over_all
-def test_hyper_parameters_are_traced_and_differentiable(loss: Any):
-    x, options = LOSSES[loss]
-    names = list(options)
-
-    def of(numbers: Any) -> jax.Array:
-        return loss(jnp.asarray(x), **dict(zip(names, numbers, strict=True)))
-
-    numbers = jnp.array([list(options.values()), [0.9 * v for v in options.values()]])
-    chex.assert_trees_all_close(jax.vmap(of)(numbers)[1], of(numbers[1]), rtol=1e-5, atol=1e-6)
-    # One number for each example.
-    each = jnp.linspace(numbers[0], numbers[1], 6).T
-    chex.assert_trees_all_close(of(each)[0], of(numbers[0])[0], rtol=1e-5, atol=1e-6)
-    chex.assert_trees_all_close(of(each)[5], of(numbers[1])[5], rtol=1e-5, atol=1e-6)
-    assert_derivatives_match_numerical(of, list(options.values()), step=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize(("loss", "dtype"), [
-    (loss, dtype) for loss, dtype in zip(LOSSES, 3 * [jnp.float16, jnp.bfloat16], strict=False)
-])  # fmt: skip
-def test_narrow_embeddings_are_computed_in_float32(loss: Any, dtype: Any):
-    narrow = jnp.asarray(LOSSES[loss][0], dtype)
-    value, gradient = jax.value_and_grad(lambda x: loss(x).sum())(narrow)
-    chex.assert_type([value, gradient], [jnp.float32, dtype])
-    chex.assert_trees_all_close(value, loss(narrow.astype(jnp.float32)).sum(), rtol=1e-6)
-
-
-@over_all
-def test_jit_and_vmap_are_a_loop(loss: Any):
-    x, options = LOSSES[loss]
-    batch = jnp.stack([x, -x, 0.5 * x])
-    looped = jnp.stack([loss(each, **options) for each in batch])
-    vmapped = jax.jit(jax.vmap(lambda x: loss(x, **options)))(batch)
-    chex.assert_trees_all_close(vmapped, looped, rtol=1e-5, atol=1e-6)
-
-
-def test_choosing_the_hardest_needs_no_jit():
-    with jax.disable_jit():
-        alone = batch_hard(A)
-    chex.assert_trees_all_close(alone, batch_hard(A), rtol=1e-5, atol=1e-6)
-
-
-@over_all
-def test_hyper_parameters_that_do_not_fit_are_named(loss: Any):
-    x, options = LOSSES[loss]
-    for name in options:
-        with pytest.raises(ValueError, match=rf"{name} must broadcast to .*\(6, 1\).*\(6,\)"):
-            loss(x, **{name: np.ones((6, 1))})
-
-
-@over_all
-def test_integers_are_refused(loss: Any):
-    with pytest.raises(TypeError, match="must be floating"):
-        loss(LOSSES[loss][0].astype(np.int32))
-
-
 # --- distances ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("margin", [0.5, 3.0])
-def test_contrastive_is_its_definition(margin: float):
-    expected = [
-        reference.contrastive_loss(list(a), list(b), bool(s), margin)
-        for a, b, s in zip(A, B, SAME, strict=True)
-    ]
-    np.testing.assert_allclose(dm.contrastive_loss(A, B, SAME, margin=margin), expected, rtol=1e-5)
-    value = dm.contrastive_loss(B, A, SAME.astype(bool), margin=margin)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.7, 3.0])
-def test_triplet_is_its_definition(margin: float):
-    expected = [reference.triplet_loss(*each, margin) for each in zip(A, B, C, strict=True)]
-    value = dm.triplet_loss(A, B, C, margin=margin)
-    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("sharpness", [0.5, 1.0, 8.0])
-def test_softplus_triplet_is_its_definition(sharpness: float):
-    expected = [reference.triplet_loss(*each, 0.3, sharpness) for each in zip(A, B, C, strict=True)]
-    value = dm.triplet_loss(A, B, C, margin=0.3, sharpness=sharpness)
-    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_softplus_triplet_tends_to_the_hinge():
@@ -178,7 +53,7 @@ def test_gradient_of_a_distance_is_the_unit_vector():
 
 
 def test_equal_embeddings_have_a_finite_gradient():
-    gradients = jax.jit(jax.grad(lambda a: contrastive(jnp.stack([a, a])).sum()))(A)
+    gradients = jax.jit(jax.grad(lambda a: dm.contrastive_loss(a, a, SAME).sum()))(A)
     chex.assert_trees_all_equal(gradients, jnp.zeros_like(A))
     assert_derivatives_finite(lambda x: dm.contrastive_loss(x[0], x[1], 0), np.ones((1, 2, 3)))
     assert float(dm.triplet_loss(A[0], A[0], A[0], margin=0.7)) == pytest.approx(0.7)
@@ -192,8 +67,8 @@ def test_distance_losses_are_finite_at_every_embedding():
     for same in (0, 1):
         assert_derivatives_finite(lambda x, s=same: dm.contrastive_loss(x[0], x[1], s), pairs)
     triplets = rng.choice(EXTREMES, (3000, 3, 2))
-    assert_derivatives_finite(triplet, triplets)
-    assert_derivatives_finite(softplus_triplet, triplets)
+    assert_derivatives_finite(lambda x: dm.triplet_loss(*x), triplets)
+    assert_derivatives_finite(lambda x: dm.triplet_loss(*x, margin=0.0, sharpness=1.0), triplets)
 
 
 def test_slopes_at_the_kinks():
@@ -203,28 +78,6 @@ def test_slopes_at_the_kinks():
     chex.assert_trees_all_close(gradient, jnp.array([1.0, 0.0]))
     assert jnp.all(jax.grad(lambda p: dm.triplet_loss(a, p, n, margin=1.9))(p) == 0)
     assert jnp.all(jax.grad(lambda p: dm.contrastive_loss(a, p, 0, margin=1.0))(p) == 0)
-
-
-@pytest.mark.parametrize("wrong", [(5,), (1, 5), (6, 1, 5), (6, 4), (6, 1), (6,)])
-def test_embeddings_must_have_one_shape(wrong: tuple[int, ...]):
-    other = np.ones(wrong, np.float32)
-    for call, name in (
-        (lambda: dm.contrastive_loss(A, other, SAME), "b"),
-        (lambda: dm.triplet_loss(A, other, C), "positives"),
-        (lambda: dm.triplet_loss(A, B, other), "negatives"),
-    ):
-        with pytest.raises(ValueError, match=f"{name} must have the shape of .*(a|anchors):") as e:
-            call()
-        assert str(wrong) in str(e.value)
-        assert "(6, 5)" in str(e.value)
-
-
-@pytest.mark.parametrize("wrong", [(6, 1), (1, 6), (1,), (), (5,), (6, 5)])
-def test_same_must_have_the_shape_of_the_pairs(wrong: tuple[int, ...]):
-    with pytest.raises(ValueError, match="same must have the shape of") as e:
-        dm.contrastive_loss(A, B, np.ones(wrong, bool))
-    assert str(wrong) in str(e.value)
-    assert "(6,)" in str(e.value)
 
 
 def test_an_embedding_has_an_axis():
@@ -286,21 +139,20 @@ def test_anchor_without_positive_or_negative_costs_nothing(sharpness: float | No
         )
 
 
-@pytest.mark.parametrize("poison", [jnp.nan, jnp.inf, MAX])
-def test_hidden_examples_are_as_good_as_absent(poison: float):
-    def loss(x: jax.Array, ids: np.ndarray, where: Any) -> tuple[jax.Array, jax.Array]:
+def test_hidden_examples_are_as_good_as_absent():
+    @jax.jit
+    def loss(x: jax.Array, ids: Any, where: Any) -> tuple[jax.Array, jax.Array]:
         return jax.value_and_grad(
             lambda x: dm.batch_hard_triplet_loss(x, ids, margin=3.0, where=where).sum()
         )(x)
 
-    hidden = jnp.where(WHERE[:, None], A, poison)
-    value, gradient = loss(hidden, IDS, WHERE)
     alone = loss(jnp.asarray(A[WHERE]), IDS[WHERE], None)
-    chex.assert_trees_all_close((value, gradient[WHERE]), alone, rtol=1e-5)
-    assert jnp.all(gradient[~WHERE] == 0)
-    chex.assert_trees_all_equal(
-        loss(jnp.full_like(A, poison), IDS, np.zeros(6, bool)), (0.0, jnp.zeros_like(A))
-    )
+    for poison in (jnp.nan, jnp.inf, MAX):
+        value, gradient = loss(jnp.where(WHERE[:, None], A, poison), IDS, WHERE)
+        chex.assert_trees_all_close((value, gradient[WHERE]), alone, rtol=1e-5)
+        assert jnp.all(gradient[~WHERE] == 0)
+        nothing = loss(jnp.full_like(A, poison), IDS, np.zeros(6, bool))
+        chex.assert_trees_all_equal(nothing, (0.0, jnp.zeros_like(A)))
 
 
 def test_order_and_names_do_not_matter():
@@ -326,19 +178,6 @@ def test_no_array_of_all_pairs_and_dimensions_is_made():
     assert f"{n},{n},{d}" not in str(jax.make_jaxpr(loss)(jnp.zeros((n, d)))).replace(" ", "")
 
 
-def test_batch_hard_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"embeddings must be \[n, D\], got \(2, 3, 5\)"):
-        dm.batch_hard_triplet_loss(A.reshape(2, 3, 5), IDS)
-    with pytest.raises(ValueError, match=r"identities is \(6, 1\).* is \(6,\)"):
-        dm.batch_hard_triplet_loss(A, IDS[:, None])
-    with pytest.raises(ValueError, match="identities must be integers, got float32"):
-        dm.batch_hard_triplet_loss(A, IDS.astype(np.float32))
-    with pytest.raises(ValueError, match=r"where must broadcast to .*\(6, 6\).*\(6,\)"):
-        dm.batch_hard_triplet_loss(A, IDS, where=np.ones((6, 6), bool))
-    with pytest.raises(TypeError, match="where must be boolean"):
-        dm.batch_hard_triplet_loss(A, IDS, where=np.ones(6))
-
-
 # --- angles ---------------------------------------------------------------------------------------
 
 MARGINS = [(64.0, 0.5, 0.0), (30.0, 0.0, 0.35), (8.0, 0.3, 0.1), (1.0, 0.0, 0.0), (4.0, 2.0, 0.0)]
@@ -348,12 +187,9 @@ MARGINS = [(64.0, 0.5, 0.0), (30.0, 0.0, 0.35), (8.0, 0.3, 0.1), (1.0, 0.0, 0.0)
 def test_angular_margin_is_its_definition(margins: tuple[float, float, float]):
     cosines = np.concatenate([COSINES, [[-0.99, 0.2, 0.0, -1.0]], [[1.0, 0.9, -1.0, 0.0]]])
     labels = np.concatenate([LABELS, [0, 0]])
-    expected = [
-        reference.angular_margin_loss(list(c), int(y), *margins)
-        for c, y in zip(cosines.astype(np.float64), labels, strict=True)
-    ]
     names = ("scale", "angular_margin", "cosine_margin")
     options = dict(zip(names, margins, strict=True))
+    expected = reference.angular_margin_loss(cosines.astype(np.float32), labels, **options)
     for of in (labels, np.eye(4, dtype=np.float32)[labels], np.eye(4, dtype=int)[labels]):
         value = dm.angular_margin_loss(cosines.astype(np.float32), of, **options)
         np.testing.assert_allclose(value, expected, rtol=2e-5, atol=1e-5)
@@ -409,10 +245,3 @@ def test_an_id_of_no_class_costs_nothing():
     )
     assert jnp.all(gradient[~known] == 0)
     assert dm.angular_margin_loss(COSINES[0], 4) == 0
-
-
-@pytest.mark.parametrize("wrong", [(6, 1), (1, 6), (5,), (6, 5), ()])
-def test_labels_must_fit_the_cosines(wrong: tuple[int, ...]):
-    with pytest.raises(ValueError, match="labels") as e:
-        dm.angular_margin_loss(COSINES, np.zeros(wrong, int))
-    assert str(wrong) in str(e.value)

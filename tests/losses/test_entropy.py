@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
-from tests.contract.per_example import BINARY, CLASSES
+from tests.rows import BINARY, CLASSES
 
 BINARY_LABELS = BINARY[1].astype(np.float32)
 MAX = float(np.finfo(np.float32).max)
@@ -20,9 +20,14 @@ MAX = float(np.finfo(np.float32).max)
 
 def both(loss: Callable[..., jax.Array], *args: Any, **options: Any) -> tuple[jax.Array, jax.Array]:
     """Value and gradient of the sum."""
+
+    @jax.jit
+    def of(z: jax.Array, *rest: Any) -> tuple[jax.Array, jax.Array]:
+        value, pull = jax.vjp(lambda x: loss(x, *rest, **options), z)
+        return value, pull(jnp.ones_like(value))[0]
+
     z, *rest = args
-    value, pull = jax.vjp(lambda x: loss(x, *rest, **options), jnp.asarray(z, jnp.float32))
-    return value, pull(jnp.ones_like(value))[0]
+    return of(jnp.asarray(z, jnp.float32), *rest)
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -78,12 +83,6 @@ def test_generalized_cross_entropy_is_smooth_in_q_at_cross_entropy():
     assert_same(gradient, expected)
 
 
-def test_asymmetric_without_shift_is_focal():
-    options = {"gamma_positive": 2.0, "gamma_negative": 2.0, "shift": 0.0}
-    expected = both(dm.sigmoid_focal_loss, *BINARY, gamma=2.0)
-    assert_same(both(dm.asymmetric_loss, *BINARY, **options), expected)
-
-
 def test_asymmetric_has_no_dead_zone_for_confident_errors():
     far = np.array([20.0, 30.0, 90.0, 1e4, 1e30])
     _, of_positive = both(dm.asymmetric_loss, -far, np.ones(5))
@@ -104,13 +103,6 @@ def test_asymmetric_ends_where_the_shift_says():
     chex.assert_trees_all_close(value, jnp.full(2, -np.log(0.1)), rtol=1e-5)
 
 
-def test_weights_are_repetitions():
-    logits, labels = BINARY
-    once = dm.sigmoid_cross_entropy(logits, labels)
-    weighted = dm.weighted_sigmoid_cross_entropy(logits, labels, positive_weight=3.0)
-    assert_same(weighted, once * np.where(labels == 1, 3.0, 1.0))
-
-
 def test_weights_may_differ_by_label():
     logits, labels = BINARY
     weights = np.array([1.0, 2.0, 5.0])
@@ -120,16 +112,6 @@ def test_weights_may_differ_by_label():
             logits[:, k], labels[:, k], positive_weight=weight
         )
         assert_same(weighted[:, k], alone)
-
-
-def test_class_weights_of_two_classes_are_a_positive_weight():
-    z = BINARY[0].ravel()
-    pairs = np.stack([np.zeros_like(z), z], -1)
-    weighted = dm.weighted_softmax_cross_entropy(
-        pairs, BINARY[1].ravel(), class_weights=np.array([1.0, 3.0])
-    )
-    expected = dm.weighted_sigmoid_cross_entropy(z, BINARY[1].ravel(), positive_weight=3.0)
-    assert_same(weighted, expected)
 
 
 def test_a_loss_held_at_the_largest_number_still_comes_down():
@@ -194,30 +176,3 @@ def test_focal_alpha_is_a_factor_by_class():
     plain = dm.softmax_focal_loss(*CLASSES)
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=alpha), plain * alpha[CLASSES[1]])
     assert_same(dm.softmax_focal_loss(*CLASSES, alpha=0.5), plain * 0.5)
-
-
-def test_focal_of_two_classes_is_the_sigmoid_one():
-    z, y = BINARY[0].ravel(), BINARY[1].ravel()
-    pairs = np.stack([np.zeros_like(z), z], -1)
-    expected = dm.sigmoid_focal_loss(z, y, gamma=0.5)
-    assert_same(dm.softmax_focal_loss(pairs, y, gamma=0.5), expected)
-
-
-def test_sigmoid_poly_mixes_soft_labels():
-    soft = np.random.default_rng(2).random(BINARY[0].shape, np.float32)
-    one, zero = (dm.sigmoid_poly_loss(BINARY[0], np.full_like(soft, k)) for k in (1.0, 0.0))
-    assert_same(dm.sigmoid_poly_loss(BINARY[0], soft), soft * one + (1 - soft) * zero)
-
-
-@pytest.mark.parametrize(
-    ("loss", "name"),
-    [
-        (dm.weighted_softmax_cross_entropy, "class_weights"),
-        (dm.logit_adjusted_softmax_loss, "prevalence"),
-        (dm.ldam_loss, "class_counts"),
-    ],
-)
-def test_what_is_not_one_number_per_class_is_named(loss: Any, name: str):
-    for wrong in (1.0, np.ones(1), np.ones(3), np.ones((12, 4))):
-        with pytest.raises(ValueError, match=name):
-            loss(*CLASSES, **{name: wrong})

@@ -124,3 +124,16 @@ def test_beta_family_that_grows_exponentially_is_held_in_every_type():
         result = jax.vmap(jax.value_and_grad(beta(-0.5, -0.5)))(z, jnp.array([1, 0]))
         chex.assert_tree_all_finite(result)
         assert jnp.all(jnp.abs(result[1]) > 6e4)
+
+
+def test_beta_family_has_the_slope_of_its_integral_in_its_shape():
+    """In alpha; beta is alpha of the other label."""
+    z, y = jnp.array([-2.0, 0.3, 4.0]), jnp.array([0, 1, 0])
+
+    @jax.jit
+    @jax.value_and_grad
+    def both(a: jax.Array) -> jax.Array:
+        return dm.beta_family_loss(z, y, alpha=a, beta=2.0).sum()
+
+    change = both(1.01)[0] - both(0.99)[0]
+    np.testing.assert_allclose(both(1.0)[1], change / 0.02, rtol=1e-3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +19,11 @@ from sklearn.calibration import calibration_curve
 
 import diffmetrics as dm
 from tests.references import calibration as ref
+from tests.rows import PREDICTED, Row, over, the
 
 rng = np.random.default_rng(0)
 N = 40
-SCALE = np.asarray(np.exp(0.5 * rng.normal(size=N)), np.float32)
-MEAN = np.asarray(rng.normal(size=N), np.float32)
-TARGET = np.asarray(MEAN + 1.3 * SCALE * rng.normal(size=N), np.float32)
+MEAN, SCALE, TARGET = PREDICTED
 ERROR = TARGET - MEAN
 TIED = np.round(2 * SCALE) / 2  # few different ones
 P = np.asarray(rng.beta(0.7, 0.7, size=200), np.float32)
@@ -32,79 +31,70 @@ Y = (rng.uniform(size=200) < P**1.5).astype(int)
 LOGITS = np.asarray(rng.normal(size=(150, 4)) * 2, np.float32)
 IDS = np.array([rng.choice(4, p=p) for p in scipy.special.softmax(LOGITS / 2, -1)])
 
-# f(mean, scale, target) of any shape, which reduce over axis.
-PREDICTIONS: dict[str, Callable[..., Any]] = {
-    "regression_calibration_error": dm.regression_calibration_error,
-    "normalized_calibration_error": functools.partial(dm.normalized_calibration_error, bins=4),
-    "fit_scale": dm.fit_scale,
-    "interval_coverage": lambda m, s, y, **k: dm.interval_coverage(m - s, m + s, y, **k),
-    "sharpness": lambda m, s, y, **k: dm.sharpness(s + 0 * y, **k),
-    # f(uncertainty, error)
-    "ause": lambda m, s, y, **k: dm.ause(s, y - m, **k),
-    "sparsification_curve": lambda m, s, y, **k: dm.sparsification_curve(s, y - m, **k)[1:],
-    "risk_at_coverage": lambda m, s, y, **k: dm.risk_at_coverage(s, y - m, coverage=0.7, **k),
-    "rank_correlation": lambda m, s, y, **k: dm.rank_correlation(s, abs(y - m), **k),
-    "conformal_quantile": lambda m, s, y, **k: dm.conformal_quantile(
-        abs(y - m) / s, coverage=0.8, **k
-    ),
-}
-over_predictions = pytest.mark.parametrize("metric", PREDICTIONS.values(), ids=PREDICTIONS)
-CLASSIFIERS: dict[str, Callable[..., Any]] = {
-    "reliability_bins": dm.reliability_bins,
-    "expected_calibration_error": dm.expected_calibration_error,
-    "adaptive_calibration_error": dm.adaptive_calibration_error,
-    "debiased_calibration_error": dm.debiased_calibration_error,
-    "brier_decomposition": dm.brier_decomposition,
-    "fit_temperature": dm.fit_temperature,
-}
-over_classifiers = pytest.mark.parametrize("metric", CLASSIFIERS.values(), ids=CLASSIFIERS)
+
+def takes(row: Row, name: str) -> bool:
+    return row.family == "calibration" and name in inspect.signature(row.public).parameters
+
+
+over_predictions = over(lambda row: takes(row, "axis"))
+over_classifiers = over(lambda row: takes(row, "bins") and takes(row, "labels"))
 
 
 # --- what all promise -----------------------------------------------------------------------------
 
 
 @over_predictions
-def test_axis_jit_and_vmap_agree_and_order_does_not_matter(metric: Callable[..., Any]):
+def test_axis_keeps_the_rest_and_order_does_not_matter(row: Row):
     """With many equal deviations, among which an order would show."""
-    columns = [np.stack([x, x[::-1]], -1) for x in (MEAN, TIED, TARGET)]
-    columns[2][:, 1] += 1
-    reduced = jax.jit(functools.partial(metric, axis=0))
-    mapped = jax.jit(jax.vmap(metric, 1))
-    chex.assert_trees_all_close(reduced(*columns), mapped(*columns), rtol=1e-5, atol=1e-6)
+    tied = [np.round(2 * x) / 2 for x in row.batch]
+    columns = [np.stack([x, x[::-1] + i], -1) for i, x in enumerate(tied)]
+
+    def of(*columns: Any, **options: Any) -> Any:
+        found = row(*columns, **options)  # all columns keep the same shares
+        return found[1:] if isinstance(found, dm.Sparsification) else found
+
+    found = of(*columns, axis=0)
+    each = [of(*(c[:, i] for c in columns)) for i in range(2)]
+    looped = jax.tree.map(lambda *x: jnp.stack(x), *each)
+    chex.assert_trees_all_close(found, looped, rtol=1e-5, atol=1e-6)
     order = np.random.default_rng(1).permutation(N)
-    shuffled = reduced(*(c[order] for c in columns))
-    chex.assert_trees_all_close(shuffled, reduced(*columns), rtol=1e-5, atol=1e-6)
+    shuffled = of(*(c[order] for c in columns), axis=0)
+    chex.assert_trees_all_close(shuffled, found, rtol=1e-5, atol=1e-6)
 
 
 @over_predictions
-@pytest.mark.parametrize("scale", [1e-30, 0.0, 1.0, 1e30])
-def test_metrics_are_finite_at_the_extremes(metric: Callable[..., Any], scale: float):
+@pytest.mark.parametrize("size", [1e-30, 0.0, 1.0, 1e30])
+def test_metrics_are_finite_at_the_extremes(row: Row, size: float):
     ends = np.asarray([-1e15, -1.0, 0.0, 1.0, 1e15, 0.0], np.float32)
-    scales = np.full(6, scale, np.float32)
-    if metric is PREDICTIONS["conformal_quantile"]:
-        pytest.skip("the caller divides by the scale")
-    chex.assert_tree_all_finite(metric(np.zeros(6, np.float32), scales, ends))
+    sizes = np.full(6, size, np.float32)
+    given = dict.fromkeys(("scale", "uncertainty", "a", "upper"), sizes)
+    given |= {"mean": np.zeros(6, np.float32), "lower": -sizes}
+    chex.assert_tree_all_finite(row(*(given.get(name, ends) for name in row.names)))
 
 
 @pytest.mark.parametrize("name", ["ause", "fit_scale", "normalized_calibration_error"])
 def test_narrow_floats_are_computed_in_float32(name: str):
-    error = jnp.asarray(ERROR, jnp.bfloat16)
-    half = [jnp.zeros_like(error), jnp.asarray(TIED, jnp.bfloat16), error]
-    wide = [x.astype(jnp.float32) for x in half]
-    metric = jax.jit(PREDICTIONS[name])
-    chex.assert_type(metric(*half), jnp.float32)
-    chex.assert_trees_all_close(metric(*half), metric(*wide), rtol=1e-5)
+    row = the(name)
+    half = [jnp.asarray(x, jnp.bfloat16) for x in row.batch]
+    chex.assert_type(row(*half), jnp.float32)
+    wide = row(*(x.astype(jnp.float32) for x in half))
+    chex.assert_trees_all_close(row(*half), wide, rtol=1e-5)
 
 
 @over_classifiers
-def test_classifiers_under_jit_and_vmap_and_in_any_order(metric: Callable[..., Any]):
-    p = np.log(P / (1 - P)) if metric is dm.fit_temperature else np.round(P, 1)
-    order = np.random.default_rng(1).permutation(len(P))
-    both = jax.jit(jax.vmap(metric))(np.stack([p, p[order]]), np.stack([Y, Y[order]]))
-    alone = metric(p, Y)
-    for i in range(2):
-        found = jax.tree.map(lambda x, i=i: x[i], both)
-        chex.assert_trees_all_close(found, alone, rtol=1e-5, atol=1e-6)
+def test_order_does_not_matter_to_classifiers(row: Row):
+    p, order = np.round(P, 1), np.random.default_rng(1).permutation(len(P))
+    chex.assert_trees_all_close(row(p[order], Y[order]), row(p, Y), rtol=1e-5, atol=1e-6)
+
+
+@over_classifiers
+def test_bad_arguments_of_classifiers_are_named(row: Row):
+    with pytest.raises(ValueError, match="labels must be 0/1 of the shape of probabilities"):
+        row(P, Y[:, None])
+    with pytest.raises(TypeError, match="probabilities must be floating"):
+        row(Y, Y)
+    with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
+        row(P, Y, bins=0)
 
 
 @pytest.mark.parametrize("metric", [dm.reliability_bins, dm.adaptive_calibration_error])
@@ -135,15 +125,6 @@ def test_bad_arguments_are_named():
         dm.conformal_quantile(SCALE, coverage=np.ones(3))
     with pytest.raises(ValueError, match="draws must be at least 1"):
         dm.attainable(jax.random.key(0), SCALE, metric=dm.ause, draws=0)
-    for metric in CLASSIFIERS.values():
-        if metric is dm.fit_temperature:
-            continue
-        with pytest.raises(ValueError, match="labels must be 0/1 of the shape of probabilities"):
-            metric(P, Y[:, None])
-        with pytest.raises(TypeError, match="probabilities must be floating"):
-            metric(Y, Y)
-        with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
-            metric(P, Y, bins=0)
 
 
 # --- predicted distributions ----------------------------------------------------------------------

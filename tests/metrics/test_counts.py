@@ -59,16 +59,31 @@ def test_hard_counts_are_exact_where_float32_stops():
     assert cells(dm.counts(zeros, zeros)) == [0, 0, 0, many]
 
 
+OPTIONS = {
+    "plain": {},
+    "where": {"where": KEEP},
+    "weights": {"weights": FACTORS},
+    "broadcast": {"where": KEEP[:, :1], "weights": FACTORS[0, 0]},
+}
+
+
 @over_axes
 @pytest.mark.parametrize(
-    "labels", [LABELS, LABELS > 0, PROBABILITIES[::-1], IDS], ids=["int", "bool", "soft", "ids"]
-)
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"where": KEEP}, {"weights": FACTORS}, {"where": KEEP[:, :1], "weights": FACTORS[0, 0]}],
-    ids=["plain", "where", "weights", "broadcast"],
-)
-def test_soft_counts_are_expected_counts(labels: Any, axis: Any, options: dict[str, Any]):
+    ("labels", "options"),
+    [(LABELS, "where"), (LABELS > 0, "weights"), (PROBABILITIES[::-1], "plain"),
+     (IDS, "broadcast")],
+    ids=["int", "bool", "soft", "ids"],
+)  # fmt: skip
+def test_soft_counts_are_expected_counts(labels: Any, axis: Any, options: str):
+    assert_soft_counts(labels, axis, **OPTIONS[options])
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_soft_counts_of_ids_are_expected_counts(options: str):
+    assert_soft_counts(IDS, 1, **OPTIONS[options])
+
+
+def assert_soft_counts(labels: Any, axis: Any, **options: Any) -> None:
     soft = dm.counts(PROBABILITIES, labels, axis=axis, **options)
     chex.assert_type([soft.tp, soft.fp, soft.fn, soft.tn], jnp.float32)
     assert_equals_reference(soft, reference.counts(PROBABILITIES, labels, axis=axis, **options))

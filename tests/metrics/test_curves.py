@@ -15,6 +15,7 @@ import pytest
 from sklearn import metrics as judge
 
 import diffmetrics as dm
+from tests.rows import Row, of, over, the
 
 rng = np.random.default_rng(0)
 LEVELS = rng.integers(-3, 4, 60).astype(np.float32)  # many ties
@@ -38,20 +39,15 @@ AREAS: dict[str, tuple[Callable[..., jax.Array], Callable[..., float]]] = {
 }
 over_areas = pytest.mark.parametrize(("ours", "theirs"), AREAS.values(), ids=AREAS)
 
-NUMBERS: dict[str, Callable[[dm.Curve], Any]] = {
-    "roc_auc": dm.roc_auc,
-    "partial_roc_auc": partial(dm.partial_roc_auc, max_fpr=0.3),
-    "average_precision": dm.average_precision,
-    "recall_at_precision": partial(dm.recall_at_precision, precision=0.4),
-    "precision_at_recall": partial(dm.precision_at_recall, recall=0.6),
-    "tpr_at_fpr": partial(dm.tpr_at_fpr, fpr=0.2),
-    "best_fbeta": partial(dm.best_fbeta, beta=2.0),
-    "min_detection_cost": partial(dm.min_detection_cost, target_prior=0.1),
-    "interpolate": dm.equal_error_rate,
-    "nearest": partial(dm.equal_error_rate, method="nearest"),
-    "convex_hull": partial(dm.equal_error_rate, method="convex_hull"),
-}
-over_numbers = pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS)
+# Rows of curves take scores and labels, and make the curve themselves.
+NUMBERS = [row for row in of("curves") if not row.name.endswith("_curve")]
+over_numbers = over(lambda row: row in NUMBERS)
+FEW = [the(name) for name in ("roc_auc", "average_precision")]
+
+
+def number(row: Row, curve: dm.Curve) -> Any:
+    """Of a curve that is there already."""
+    return row.public(curve, **row.options, **row.traced)
 
 
 # --- counts ---------------------------------------------------------------------------------------
@@ -88,10 +84,11 @@ def test_given_thresholds_count_like_all_of_them(weights: np.ndarray | None):
 
 
 def test_hidden_elements_are_absent():
+    """Of a few numbers: all are read off the same counts."""
     dirty = np.where(KEEP, LEVELS, np.nan)
-    hidden, alone = dm.curve(dirty, LABELS, where=KEEP), dm.curve(LEVELS[KEEP], LABELS[KEEP])
-    for number in NUMBERS.values():
-        chex.assert_trees_all_close(number(hidden), number(alone), rtol=1e-6)
+    for row in FEW:
+        alone = row(LEVELS[KEEP], LABELS[KEEP])
+        chex.assert_trees_all_close(row(dirty, LABELS, where=KEEP), alone, rtol=1e-6)
     chex.assert_trees_all_equal(
         dm.threshold_counts(dirty, LABELS, FIXED, where=KEEP),
         dm.threshold_counts(LEVELS[KEEP], LABELS[KEEP], FIXED),
@@ -100,11 +97,13 @@ def test_hidden_elements_are_absent():
 
 def test_weights_are_multiplicities():
     times = rng.integers(0, 4, 60)
-    weights, repeated = times.astype(np.float32), (np.repeat(x, times) for x in (LEVELS, LABELS))
-    scores, labels = repeated
-    weighted, plain = dm.curve(LEVELS, LABELS, weights=weights), dm.curve(scores, labels)
-    for number in NUMBERS.values():
-        chex.assert_trees_all_close(number(weighted), number(plain), rtol=1e-5)
+    weights, scores, labels = (
+        times.astype(np.float32),
+        *(np.repeat(x, times) for x in (LEVELS, LABELS)),
+    )
+    for row in FEW:
+        weighted = row(LEVELS, LABELS, weights=weights)
+        chex.assert_trees_all_close(weighted, row(scores, labels), rtol=1e-5)
     chex.assert_trees_all_close(
         dm.threshold_counts(LEVELS, LABELS, FIXED, weights=weights).counts,
         jax.tree.map(jnp.float32, dm.threshold_counts(scores, labels, FIXED).counts),
@@ -112,14 +111,11 @@ def test_weights_are_multiplicities():
 
 
 @over_numbers
-def test_axis_and_vmap_make_a_curve_for_every_label(number: Callable[[dm.Curve], Any]):
+def test_axis_makes_a_curve_for_every_label(row: Row):
     scores, labels = LEVELS.reshape(20, 3), LABELS.reshape(20, 3)
-    alone = [number(dm.curve(scores[:, i], labels[:, i])) for i in range(3)]
+    alone = [row(scores[:, i], labels[:, i]) for i in range(3)]
     stacked = jax.tree.map(lambda *each: jnp.stack(each), *alone)
-    chex.assert_trees_all_close(number(dm.curve(scores, labels, axis=0)), stacked, rtol=1e-6)
-    mapped = jax.vmap(lambda s, y: number(dm.curve(s, y)), 1)(scores, labels)
-    chex.assert_trees_all_close(mapped, stacked, rtol=1e-6)
-    chex.assert_trees_all_close(jax.jit(number)(dm.curve(scores, labels, axis=0)), stacked)
+    chex.assert_trees_all_close(row(scores, labels, axis=0), stacked, rtol=1e-6)
 
 
 def test_axes_are_counted_together():
@@ -147,12 +143,12 @@ def test_areas_equal_scikit_learn(scores: Any, weights: Any, ours: Any, theirs: 
     np.testing.assert_allclose(found, theirs(LABELS, scores, sample_weight=weights), atol=1e-6)
 
 
-@over_areas
-def test_areas_equal_scikit_learn_on_a_million_scores(ours: Any, theirs: Any):
+def test_areas_equal_scikit_learn_on_a_million_scores():
     labels = rng.random(1_000_000) < 0.01
     scores = np.round(rng.normal(size=labels.size) + 2.0 * labels, 4).astype(np.float32)
-    found = ours(dm.curve(scores, labels))
-    np.testing.assert_allclose(found, theirs(labels, scores), atol=1e-6)
+    curve = dm.curve(scores, labels)
+    for ours, theirs in AREAS.values():
+        np.testing.assert_allclose(ours(curve), theirs(labels, scores), atol=1e-6)
 
 
 @over_scores
@@ -323,11 +319,11 @@ def test_equal_error_rate_at_the_extremes():
 def test_an_absent_class_is_nan_where_it_is_needed():
     no_positive, no_negative = (dm.curve(LEVELS, np.full(60, y)) for y in (0, 1))
     empty = dm.curve(LEVELS, LABELS, where=np.zeros(60, bool))
-    for name, number in NUMBERS.items():
+    for row in NUMBERS:
         for c in (no_positive, empty):
-            value = number(c)
+            value = number(row, c)
             value = value.value if isinstance(value, dm.OperatingPoint) else value
-            assert jnp.isnan(value) or name == "best_fbeta", name
+            assert jnp.isnan(value) or row.name == "best_fbeta", row.id
     assert dm.best_fbeta(no_positive) == (0.0, np.inf)
     assert jnp.isnan(dm.roc_auc(no_negative))
     assert jnp.isnan(dm.tpr_at_fpr(no_negative, fpr=0.1).value)
@@ -356,9 +352,9 @@ def test_curves_of_batches_add_up_to_that_of_all():
         total += dm.threshold_counts(LEVELS[part], LABELS[part], FIXED)
     assert isinstance(total.counts.tp, np.ndarray)
     assert total.counts.tp.dtype == np.float64
-    for number in NUMBERS.values():
+    for row in NUMBERS:
         # The grid has every score, though not only those: thresholds may differ, values may not.
-        found, exact = number(total), number(dm.curve(LEVELS, LABELS))
+        found, exact = number(row, total), row(LEVELS, LABELS)
         if isinstance(found, dm.OperatingPoint):
             found, exact = found.value, exact.value
         chex.assert_trees_all_close(found, exact, rtol=1e-6)
@@ -413,12 +409,3 @@ def test_bad_arguments_are_named():
         dm.top_k_accuracy(LEVELS[:, None], LABELS[:, None], k=1)
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         dm.top_k_accuracy(LEVELS.reshape(20, 3), np.zeros(20, int), k=0)
-
-
-def test_targets_are_traced_and_can_be_swept():
-    c = dm.curve(DISTINCT, LABELS)
-    swept = jax.vmap(lambda target: dm.recall_at_precision(c, precision=target))(
-        jnp.array([0.3, 0.5])
-    )
-    alone = [dm.recall_at_precision(c, precision=target) for target in (0.3, 0.5)]
-    chex.assert_trees_all_close(swept.value, jnp.stack([point.value for point in alone]))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import partial
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from hypothesis import given, settings, strategies as st
 
 import diffmetrics as dm
 from tests.references import sets as reference
+from tests.rows import CELLS, MATRIX, Row, of, over
 
 Score = Callable[..., jax.Array]
 
@@ -38,23 +40,9 @@ BINARY: dict[str, tuple[Score, Callable[..., float]]] = {
     "mcc": (dm.mcc, sk.matthews_corrcoef),
     "cohen_kappa": (dm.cohen_kappa, sk.cohen_kappa_score),
 }
-DEFINITIONS: dict[str, tuple[Score, Callable[..., float]]] = {
-    **{
-        name: (getattr(dm, name), getattr(reference, name))
-        for name in (
-            *("accuracy", "balanced_accuracy", "cohen_kappa", "dice", "fowlkes_mallows"),
-            *("geometric_mean", "informedness", "jaccard", "mcc", "negative_predictive_value"),
-            *("precision", "prevalence", "recall", "specificity"),
-        )
-    },
-    "fbeta": (partial(dm.fbeta, beta=0.5), partial(reference.fbeta, beta=0.5)),
-    "tversky": (
-        partial(dm.tversky, fp_weight=0.3, fn_weight=0.9),
-        partial(reference.tversky, fp_weight=0.3, fn_weight=0.9),
-    ),
-}
 with_sklearn = pytest.mark.parametrize(("ours", "theirs"), BINARY.values(), ids=BINARY)
-by_definition = pytest.mark.parametrize(("ours", "theirs"), DEFINITIONS.values(), ids=DEFINITIONS)
+over_scores = over(lambda row: row.family == "scores")
+over_matrices = over(lambda row: row.family == "matrices")
 
 
 def random_labels(seed: int, positives: float = 0.3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -97,25 +85,35 @@ def test_degenerate_score_matches_sklearn(name: str, labels: list[int], predicti
     np.testing.assert_allclose(value, theirs(labels, predictions), rtol=1e-6)
 
 
-@by_definition
-def test_degenerate_score_is_zero_where_it_divides_by_zero(
-    ours: Score, theirs: Callable[..., float]
-):
+def defined(row: Row, cells: Iterable[float]) -> float:
+    assert row.reference is not None
+    return row.reference(reference.Counts(*cells), **row.traced)
+
+
+@over_scores
+def test_degenerate_score_is_zero_where_it_divides_by_zero_and_its_gradient_finite(row: Row):
+    gradient = jax.jit(jax.grad(row.loss))
     for table in np.ndindex(2, 2, 2, 2):
         cells = [float(n * filled) for n, filled in zip((5, 3, 7, 11), table, strict=True)]
-        expected = theirs(reference.Counts(*cells))
-        np.testing.assert_allclose(ours(dm.Counts(*cells)), expected, rtol=2e-6, err_msg=f"{cells}")
+        expected = defined(row, cells)
+        np.testing.assert_allclose(row(dm.Counts(*cells)), expected, rtol=2e-6, err_msg=f"{cells}")
+        chex.assert_tree_all_finite(gradient(dm.Counts(*cells)))
 
 
-@by_definition
+@over_scores
 @settings(deadline=None, max_examples=30)
 @given(cells=st.tuples(*[st.integers(1, 10**6)] * 4))
-def test_score_matches_its_definition(
-    ours: Score, theirs: Callable[..., float], cells: tuple[int, int, int, int]
-):
-    expected = theirs(reference.Counts(*cells))
+def test_score_matches_its_definition(row: Row, cells: tuple[int, int, int, int]):
     # Correlations can nearly vanish, which leaves an absolute error of single precision.
-    np.testing.assert_allclose(ours(dm.Counts(*cells)), expected, rtol=1e-5, atol=1e-6)
+    expected = defined(row, cells)
+    np.testing.assert_allclose(row(dm.Counts(*cells)), expected, rtol=1e-5, atol=1e-6)
+
+
+@over_scores
+def test_score_does_not_depend_on_the_unit_of_counting(row: Row):
+    for factor in (1e-6, 1e9):
+        scaled = jax.tree.map(lambda cell, f=factor: cell * f, CELLS)
+        chex.assert_trees_all_close(row(scaled), row(CELLS), rtol=1e-5)
 
 
 def test_fowlkes_mallows_of_two_clusterings_is_that_of_their_pairs():
@@ -146,19 +144,13 @@ def test_mcc_of_ten_billion_samples(cells: tuple[int, int, int, int]):
     np.testing.assert_allclose(dm.mcc(dm.Counts(*cells)), exact_mcc(*cells), atol=1e-6, rtol=1e-5)
 
 
-@by_definition
-def test_score_of_integer_counts_at_the_end_of_int32(ours: Score, theirs: Callable[..., float]):
+@over_scores
+def test_score_of_integer_counts_at_the_end_of_int32_and_of_host_totals(row: Row):
     cells = (2**31 - 1, 2**30, 2**29, 2**31 - 1)
     counted = dm.Counts(*(jnp.asarray(cell, jnp.int32) for cell in cells))
-    expected = theirs(reference.Counts(*cells))
-    np.testing.assert_allclose(ours(counted), expected, rtol=2e-6)
-
-
-@by_definition
-def test_score_of_host_totals(ours: Score, theirs: Callable[..., float]):
+    np.testing.assert_allclose(row(counted), defined(row, cells), rtol=2e-6)
     cells = (10**11, 10**10, 3 * 10**10, 10**12)
-    expected = theirs(reference.Counts(*cells))
-    np.testing.assert_allclose(ours(dm.Counts(*cells).to_host()), expected, rtol=2e-6)
+    np.testing.assert_allclose(row(dm.Counts(*cells).to_host()), defined(row, cells), rtol=2e-6)
 
 
 # --- averages over classes ------------------------------------------------------------------------
@@ -253,15 +245,20 @@ def test_multiclass_kappa_matches_sklearn_and_definition(weighting: Any):
     ids=["empty", "one class", "absent class", "one prediction", "one label", "all wrong"],
 )
 def test_degenerate_matrix_matches_definition(matrix: Any):
-    np.testing.assert_allclose(
-        dm.multiclass_mcc(matrix), reference.multiclass_mcc(matrix), atol=1e-6
-    )
-    for weighting in WEIGHTINGS:
-        np.testing.assert_allclose(
-            dm.multiclass_kappa(matrix, weighting=weighting),  # pyright: ignore[reportArgumentType]
-            reference.multiclass_kappa(matrix, weighting=weighting),
-            atol=1e-6,
-        )
+    for row in of("matrices"):
+        assert row.reference is not None
+        expected = row.reference(matrix, **row.options)
+        np.testing.assert_allclose(row(matrix), expected, atol=1e-6)
+
+
+@over_matrices
+def test_matrix_score_takes_a_stack_of_square_ones(row: Row):
+    stack = np.stack([MATRIX, MATRIX.T + 1])
+    each = jnp.stack([row(m) for m in stack])
+    chex.assert_trees_all_close(row(stack), each, rtol=1e-5)
+    chex.assert_tree_all_finite(jax.grad(row.loss)(jnp.zeros((3, 3))))
+    with pytest.raises(ValueError, match=r"matrix must have shape \[..., C, C\], got \(2, 3\)"):
+        row(np.ones((2, 3)))
 
 
 # One class holds 99.999 % of ten billion samples, so that 1 - Σ t² is the difference of two numbers

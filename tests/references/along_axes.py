@@ -1,6 +1,6 @@
 """From a function of one list of elements to a call with axes, masks, weights and class ids.
 
-This is the plumbing of `reference.py`, apart from it so that the definitions there stay bare.
+This is the plumbing of the other references, apart from them so that definitions stay bare.
 """
 
 import itertools

@@ -1,19 +1,40 @@
-"""`_divergence` and `_embedding` once more, one pair or example at a time, as a reader would write.
+"""Losses of pairs and embeddings once more, one pair or example at a time, as a reader would write.
 
 Plain floats: no stable rewriting and no import of `diffmetrics`, except that logits are taken as
-small enough for the textbook form.
+small enough for the textbook form. What bears the name of a public function takes its arguments.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tests.references.entropy import softmax
 
 Vector = Sequence[float]
 
 
-def softmax(z: Vector) -> list[float]:
-    """The probabilities of the classes."""
-    powers = [math.exp(each) for each in z]
-    return [power / sum(powers) for power in powers]
+def each(of_example: Callable[..., float]) -> Callable[..., list[float]]:
+    """The value of every example by itself."""
+
+    def of_all(*arrays: Any, **options: Any) -> list[float]:
+        lists = (array.tolist() for array in arrays)
+        return [of_example(*example, **options) for example in zip(*lists, strict=True)]
+
+    return of_all
+
+
+def of_logits(of_probabilities: Callable[..., float]) -> Callable[..., list[float]]:
+    """A function of two distributions as one of all pairs of their logits."""
+    return each(lambda p, q, *others, **o: of_probabilities(softmax(p), softmax(q), *others, **o))
+
+
+def smoothed(of_probabilities: Callable[..., float]) -> Callable[..., list[float]]:
+    """The same of probabilities, to each of which epsilon is added first."""
+
+    def of_pair(p: Vector, q: Vector, epsilon: float) -> float:
+        return of_probabilities([x + epsilon for x in p], [x + epsilon for x in q])
+
+    return each(of_pair)
 
 
 def hinge(x: float, sharpness: float | None = None) -> float:
@@ -37,7 +58,7 @@ def js(p: Vector, q: Vector) -> float:
     return kl(p, middle) / 2 + kl(q, middle) / 2
 
 
-def kl_hinge_loss(
+def kl_hinge(
     p: Vector, q: Vector, same: bool, margin: float, sharpness: float | None = None
 ) -> float:
     """Both directions, each with its hinge."""
@@ -47,13 +68,14 @@ def kl_hinge_loss(
 
 
 def pairwise_kl_hinge_loss(
-    p: Sequence[Vector],
+    logits: Sequence[Vector],
     identities: Sequence[int],
     margin: float,
-    where: Sequence[Sequence[bool]] | None = None,
+    where: Any = None,
     sharpness: float | None = None,
 ) -> float:
     """Sum over ordered pairs over half their number."""
+    p = [softmax(z) for z in logits]
     total, directions = 0.0, 0
     for i in range(len(p)):
         for j in range(len(p)):
@@ -66,13 +88,13 @@ def pairwise_kl_hinge_loss(
     return total / (directions / 2) if directions else 0.0
 
 
-def contrastive_loss(a: Vector, b: Vector, same: bool, margin: float) -> float:
+def contrastive(a: Vector, b: Vector, same: bool, margin: float) -> float:
     """Half the square of the distance, or of what it lacks."""
     d = math.dist(a, b)
     return d**2 / 2 if same else max(0.0, margin - d) ** 2 / 2
 
 
-def triplet_loss(
+def triplet(
     a: Vector, p: Vector, n: Vector, margin: float, sharpness: float | None = None
 ) -> float:
     """How much the negative is too near."""
@@ -80,10 +102,10 @@ def triplet_loss(
 
 
 def batch_hard_triplet_loss(
-    x: Sequence[Vector],
+    x: Any,
     identities: Sequence[int],
     margin: float,
-    where: Sequence[bool] | None = None,
+    where: Any = None,
     sharpness: float | None = None,
 ) -> list[float]:
     """Every anchor with its farthest positive and its closest negative."""
@@ -98,7 +120,7 @@ def batch_hard_triplet_loss(
     return losses
 
 
-def angular_margin_loss(
+def angular(
     cosines: Vector, label: int, scale: float, angular_margin: float, cosine_margin: float
 ) -> float:
     """Cross-entropy after the angle of the label was made wider."""
@@ -111,3 +133,9 @@ def angular_margin_loss(
     logits = [scale * c for c in cosines]
     logits[label] = scale * (target - cosine_margin)
     return math.log(sum(math.exp(z - logits[label]) for z in logits))
+
+
+kl_hinge_loss = of_logits(kl_hinge)
+contrastive_loss = each(contrastive)
+triplet_loss = each(triplet)
+angular_margin_loss = each(angular)

@@ -7,7 +7,8 @@ Plain floats and loops: thresholds are found by trying every element, and nothin
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,92 +158,78 @@ def above(z: Floats, y: Floats, w: Floats, label: int) -> float:
     return sum(w[i] for i in range(len(z)) if y[i] == label and z[i] > 0)
 
 
-def precision_at_recall_terms(
-    z: Floats,
-    y: Floats,
-    w: Floats,
-    multiplier: float,
-    target_recall: float,
-    prevalence: float | None = None,
-    surrogate: str = "logistic",
-) -> list[float]:
+class Part(NamedTuple):
+    """What a Lagrangian adds up: a factor for each class, a slack, and what it reports."""
+
+    on_positive: float
+    on_negative: float
+    slack: float
+    violation: float
+
+
+class Found(NamedTuple):
+    """Positives and negatives, and how much of them is flagged."""
+
+    positives: float
+    negatives: float
+    hits: float
+    alarms: float
+
+
+def at_recall(multiplier: float, target: float, share: float, found: Found) -> Part:
     """Fewest false positives while TP ≥ recall · positives."""
-    share = total(y, w, 1) / sum(w) if prevalence is None else prevalence
-    slack = multiplier * share * (target_recall - 1) * UNIT[surrogate]
-    loss = weighted(z, y, w, multiplier, 1.0, surrogate) + slack
-    n = total(y, w, 1)
-    violation = target_recall - above(z, y, w, 1) / n if n > 0 else 0.0
-    return [loss, *bounds(z, y, w, surrogate), violation]
+    recall = found.hits / found.positives if found.positives > 0 else target
+    return Part(multiplier, 1.0, multiplier * share * (target - 1), target - recall)
 
 
-def tpr_at_fpr_terms(
-    z: Floats,
-    y: Floats,
-    w: Floats,
-    multiplier: float,
-    target_fpr: float,
-    prevalence: float | None = None,
-    surrogate: str = "logistic",
-) -> list[float]:
+def at_fpr(multiplier: float, target: float, share: float, found: Found) -> Part:
     """Most true positives while FP ≤ rate · negatives."""
-    share = total(y, w, 0) / sum(w) if prevalence is None else 1 - prevalence
-    slack = multiplier * target_fpr * share * UNIT[surrogate]
-    loss = weighted(z, y, w, 1.0, multiplier, surrogate) - slack
-    n = total(y, w, 0)
-    violation = above(z, y, w, 0) / n - target_fpr if n > 0 else 0.0
-    return [loss, *bounds(z, y, w, surrogate), violation]
+    fpr = found.alarms / found.negatives if found.negatives > 0 else target
+    return Part(1.0, multiplier, -multiplier * target * (1 - share), fpr - target)
 
 
-def recall_at_precision_terms(
-    z: Floats,
-    y: Floats,
-    w: Floats,
-    multiplier: float,
-    target_precision: float,
-    prevalence: float | None = None,
-    surrogate: str = "logistic",
-) -> list[float]:
+def at_precision(multiplier: float, target: float, share: float, found: Found) -> Part:
     """Most true positives while TP ≥ precision · (TP + FP)."""
-    share = total(y, w, 1) / sum(w) if prevalence is None else prevalence
-    slack = multiplier * (1 - target_precision) * share * UNIT[surrogate]
-    on_positive = 1 + multiplier * (1 - target_precision)
-    loss = weighted(z, y, w, on_positive, multiplier * target_precision, surrogate) - slack
-    tp, fp = above(z, y, w, 1), above(z, y, w, 0)
-    precision = tp / (tp + fp) if tp + fp > 0 else 1.0
-    violation = target_precision - precision if total(y, w, 1) > 0 else 0.0
-    return [loss, *bounds(z, y, w, surrogate), violation]
+    flagged = found.hits + found.alarms
+    precision = found.hits / flagged if flagged > 0 else 1.0
+    violation = target - precision if found.positives > 0 else 0.0
+    missing = multiplier * (1 - target)
+    return Part(1 + missing, multiplier * target, -missing * share, violation)
 
 
-def lagrangian(terms: Callable[..., list[float]]) -> Callable[..., list[Array]]:
-    """Give `terms(z, y, w, multiplier, **options)` of one set the signature of the library.
-
-    Multipliers and targets are one number for all sets.
-    """
+def lagrangian(part: Callable[..., Part], target: str) -> Callable[..., list[Array]]:
+    """Give a part of one set the signature of the library; numbers are the same for all sets."""
 
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
-        multiplier: float,
+        multipliers: float = 1.0,
         *,
         axis: Axis = None,
         where: ArrayLike | None = None,
         weights: ArrayLike | None = None,
-        **options: Any,
+        prevalence: float | None = None,
+        surrogate: str = "logistic",
+        **options: float,
     ) -> list[Array]:
         z, y = np.asarray(logits, float), np.asarray(labels, float)
         arrays = (z, y, per_element(weights, 1.0, z), per_element(where, True, z))
 
-        def term(number: int) -> Array:
-            def of_set(*arrays: Array) -> float:
-                return terms(*chosen(*arrays), multiplier, **options)[number]
+        def terms(z: Floats, y: Floats, w: Floats) -> list[float]:
+            share = total(y, w, 1) / sum(w) if prevalence is None else prevalence
+            found = Found(*(f(y, w, k) for f in (total, partial(above, z)) for k in (1, 0)))
+            of = part(multipliers, options[target], share, found)
+            value = weighted(z, y, w, of.on_positive, of.on_negative, surrogate)
+            slack = of.slack * UNIT[surrogate]
+            return [value + slack, *bounds(z, y, w, surrogate), of.violation]
 
-            return along(of_set, axis, *arrays)
-
-        return [term(number) for number in range(4)]
+        return [
+            along(lambda *arrays, n=n: terms(*chosen(*arrays))[n], axis, *arrays) for n in range(4)
+        ]
 
     return loss
 
 
-precision_at_recall_lagrangian = lagrangian(precision_at_recall_terms)
-tpr_at_fpr_lagrangian = lagrangian(tpr_at_fpr_terms)
-recall_at_precision_lagrangian = lagrangian(recall_at_precision_terms)
+precision_at_recall_lagrangian = lagrangian(at_recall, "target_recall")
+tpr_at_fpr_lagrangian = lagrangian(at_fpr, "target_fpr")
+recall_at_precision_lagrangian = lagrangian(at_precision, "target_precision")

@@ -1,10 +1,12 @@
-"""Ranking losses as plain loops over all pairs, in float64."""
+"""Ranking losses as plain loops over all pairs, in float64; each of one set, then of many."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+
+from tests.references.along_axes import identity, set_loss
 
 Pair = Callable[[float, float], float]
 
@@ -37,7 +39,7 @@ def roc_auc(
     z: Sequence[float],
     y: Sequence[int],
     w: Sequence[float],
-    surrogate: str,
+    surrogate: str = "squared_hinge",
     margin: float = 1.0,
     max_fpr: float = 1.0,
     min_tpr: float = 0.0,
@@ -87,3 +89,10 @@ def aum(z: Sequence[float], y: Sequence[int], w: Sequence[float]) -> float:
         alarms = sum(m for s, m in other if s >= high) / sum(m for _, m in other)
         area += min(missed, alarms) * (high - low)
     return area
+
+
+roc_auc_loss = set_loss(roc_auc, activation=identity)
+partial_roc_auc_loss = set_loss(roc_auc, activation=identity)
+average_precision_loss = set_loss(average_precision, activation=identity)
+aucm_loss = set_loss(aucm, activation=identity)
+aum_loss = set_loss(aum, activation=identity)
