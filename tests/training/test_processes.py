@@ -1,6 +1,6 @@
 """Two processes of `jax.distributed`, two devices each, compute what one process does.
 
-This module is also the program that each process runs: `python -m tests.test_processes RANK ...`.
+This module is also the program that each process runs: `python -m tests.training.test_processes RANK ...`.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
 def start(arguments: list[str], log: Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     environment.pop("XLA_FLAGS", None)  # the number of devices is set in `work`
-    command = [sys.executable, "-m", "tests.test_processes", *arguments]
+    command = [sys.executable, "-m", __name__, *arguments]
     with log.open("w") as written:
         return subprocess.Popen(command, stdout=written, stderr=written, env=environment)
 
