@@ -20,8 +20,8 @@ STRICT = {
 for option, value in STRICT.items():
     jax.config.update(option, value)
 
-# LLVM's expensive passes are for programs that run for long. Ours are small and run once, so level 1
-# is twice as fast, and 0 saves another quarter; but at 0 XLA makes NaN of gradients of convolutions
+# LLVM's expensive passes are for programs that run for long. Ours are small and run once: level 1
+# is twice as fast, and 0 saves another quarter. At 0 XLA makes NaN of gradients of convolutions
 # (jax 0.10.2, CPU, 2026-11-25), so files that train a network have 1. XLA fuses at any level.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 NETWORKS = {

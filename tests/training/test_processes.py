@@ -1,6 +1,6 @@
 """Two processes of `jax.distributed`, two devices each, compute what one process does.
 
-This module is also the program that each process runs: `python -m tests.training.test_processes RANK ...`.
+Each of them runs this module: `python -m tests.training.test_processes RANK ...`.
 """
 
 from __future__ import annotations
