@@ -5,6 +5,7 @@ Each of them runs this module: `python -m tests.training.test_processes RANK ...
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import socket
@@ -42,7 +43,8 @@ SET_LOSSES: dict[str, Callable[[Any, Any], jax.Array]] = {
     "roc auc": dm.roc_auc_loss,
 }
 JIT, GATHERED, SUMMED = "jit", "shard_map, gathered logits", "shard_map, summed counts"
-CASES = [*((how, loss) for how in (JIT, GATHERED) for loss in SET_LOSSES), (SUMMED, "dice")]
+# The compiler divides each loss in its own way; gathering gives any loss the same logits.
+CASES = [*((JIT, loss) for loss in SET_LOSSES), (GATHERED, "roc auc"), (SUMMED, "dice")]
 
 
 def problem() -> tuple[Params, Batch]:
@@ -107,6 +109,7 @@ def work(rank: int, address: str, out: Path) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES_EACH)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_disable_most_optimizations", True)  # as in the whole suite
     jax.distributed.initialize(address, PROCESSES, rank, initialization_timeout=SECONDS // 2)
     params, batch = problem()
     x, y = (np.split(a, PROCESSES)[rank] for a in batch)
@@ -189,14 +192,19 @@ def test_the_processes_found_each_other(results: list[Found]):
         assert each["devices"] == (PROCESSES, PROCESSES * DEVICES_EACH, DEVICES_EACH)
 
 
+@functools.cache
+def whole(name: str) -> tuple[jax.Array, jax.Array]:
+    """Value and gradient of a loss in this process."""
+    params, batch = problem()
+    value, gradient = jax.jit(jax.value_and_grad(of_model(SET_LOSSES[name])))(params, *batch)
+    return value, ravel_pytree(gradient)[0]
+
+
 @pytest.mark.parametrize(("how", "name"), CASES)
 def test_two_processes_find_value_and_gradient_of_the_whole(
     how: str, name: str, results: list[Found]
 ):
-    params, batch = problem()
-    whole = jax.jit(jax.value_and_grad(of_model(SET_LOSSES[name])))
-    value, gradient = whole(params, *batch)
-    truth = ravel_pytree(gradient)[0]
+    value, truth = whole(name)
     for each in results:
         ours, slope = each[how, name]
         np.testing.assert_allclose(ours, value, rtol=1e-5)
