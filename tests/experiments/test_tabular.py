@@ -333,8 +333,9 @@ def test_cells_say_for_which_losses_a_correction_means_anything():
 
 # --- the command ----------------------------------------------------------------------------------
 
-TINY = ["--splits", "3", "--steps", "2", "--check-every", "1", "--width", "2"]
-TINY += ["--learning-rates", "0.02"]
+# The table and the training of above, so that their programs are compiled once.
+TINY = ["--splits", "3", "--steps", "40", "--check-every", "20", "--width", "4"]
+TINY += ["--learning-rates", "0.02", "0.1"]
 
 
 def printed(capsys) -> str:
@@ -347,20 +348,12 @@ def test_command_tabulates_draws_resumes_and_keeps_what_is_finished(
     out = tmp_path / "out"
     (tmp_path / "data").mkdir()
     write(tmp_path / "data", "small.csv", csv_of(table()))
-    options = [
-        *TINY,
-        "--data",
-        str(tmp_path / "data"),
-        "--out",
-        str(out),
-        "--losses",
-        BASELINE,
-        "weighted",
-    ]
+    options = [*TINY, "--data", str(tmp_path / "data"), "--out", str(out)]
+    options += ["--losses", BASELINE, "oversampled"]
     finished = fit.fit
 
     def interrupted(loss, *rest):
-        if loss is LOSSES["weighted"]:
+        if loss is LOSSES["oversampled"]:
             raise KeyboardInterrupt
         return finished(loss, *rest)
 
@@ -375,12 +368,12 @@ def test_command_tabulates_draws_resumes_and_keeps_what_is_finished(
     assert (out / "small" / f"{BASELINE}.json").stat().st_mtime_ns == kept
     said = printed(capsys)
     assert "F2 corr." in said
-    assert "log loss before → after prior correction: weighted" in said
+    assert "log loss before → after prior correction: oversampled" in said
     assert "differences to cross_entropy exceed two standard errors" in said
     written = json.loads((out / "comparison.json").read_text())
     assert [each["name"] for each in written["sets"]] == ["small"]
     assert len(written["differences"]["small"]) == 10
-    assert (out / "comparison.md").read_text().count("\n| weighted |") == 1
+    assert (out / "comparison.md").read_text().count("\n| oversampled |") == 1
     assert (out / "comparison.png").stat().st_size > 2000
     assert command.main([*options, "--resume", "--seed", "1"]) == 1
     assert "seed was 0, is 1" in printed(capsys)
