@@ -239,7 +239,7 @@ def test_right_deviations_are_found_right():
 
 
 def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
-    tmp_path: Path, capsys
+    tmp_path: Path, capsys, printed
 ):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 2))
@@ -254,11 +254,11 @@ def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
     assert len(result["figures"]["rmse"]) == 2
     begun = (out / "yacht-ensemble" / "result.json").stat().st_mtime_ns
     assert main(["filter", *common]) == 1
-    assert "already holds a run" in capsys.readouterr().out.replace("\n", " ")
+    assert "already holds a run" in printed()
     assert main(["filter", *common, "--resume"]) == 0
     assert main(["recalibrate", *common, "--resume"]) == 0
     assert main(["uci", *common, "--resume", "--seed", "1"]) == 1
-    assert "seed was 0, is 1" in capsys.readouterr().out.replace("\n", " ")
+    assert "seed was 0, is 1" in printed()
     assert (out / "yacht-ensemble" / "result.json").stat().st_mtime_ns == begun
     written = ("uci", "filter-yacht", "recalibrate")
     for name in written:
@@ -267,20 +267,6 @@ def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
     found = study.load(out / "yacht-ensemble")
     error = np.abs(found.target - found.mean)
     assert found.figures["rmse"][0] == pytest.approx(np.sqrt((error[0] ** 2).mean()), rel=1e-4)
-
-
-def test_errors_of_a_command_are_one_line(tmp_path: Path, capsys):
-    out = ["--out", str(tmp_path / "out")]
-    short = write(tmp_path / "short.txt", "1 2\n2 3\n5 4\n")
-    for arguments, words in (
-        (["--data", str(short), *TINY], "short has 3 rows; 2 splits need at least 20"),
-        (["--methods", "bagging"], "no such method: bagging; there are single, ensemble"),
-    ):
-        assert main(["uci", *arguments, *out]) == 1
-        assert words in capsys.readouterr().out.replace("\n", " ")
-    assert main(["collapse", "--seeds", "0", *out]) == 1
-    with pytest.raises(ValueError, match="splits must be at least 1, got 0"):
-        study.Settings(splits=0)
 
 
 def test_collapse_happens_to_every_seed_with_a_relu_and_to_none_without(
