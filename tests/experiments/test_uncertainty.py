@@ -23,13 +23,7 @@ from experiments.uncertainty.data import (
 )
 from experiments.uncertainty.fit import Recipe, predict, train
 from experiments.uncertainty.measure import judge_split
-from experiments.uncertainty.networks import (
-    Design,
-    MeanFieldDense,
-    Network,
-    graph_of,
-    initialize,
-)
+from experiments.uncertainty.networks import Design, MeanFieldDense, Network, graph_of, initialize
 from tests import DATA
 
 UCI = DATA / "uci"
