@@ -1,5 +1,6 @@
 """Settings for the whole suite: they must precede the first use of a device."""
 
+import ctypes
 import gc
 import os
 from pathlib import Path
@@ -26,14 +27,31 @@ for option, value in STRICT.items():
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
 NETWORKS = {f"test_{name}.py" for name in ("ships", "unet", "text", "speakers")}
 
-# XLA keeps about four memory maps for each program that it compiled for a CPU. Linux gives a
-# process 65,530 (vm.max_map_count), and one too many is a segmentation fault.
-MOST_MAPS = 50_000
-MAPS = Path("/proc/self/maps")
+# XLA keeps about 400 KB and four memory maps for each program that it compiled for a CPU. Linux has
+# 65,530 maps for a process (vm.max_map_count), and one too many is a segmentation fault.
+MOST_MAPS, MOST_GROWTH = 50_000, 600 * 2**20
+PROCESS = Path("/proc/self")  # on Linux
+
+
+def memory() -> int:
+    """Bytes that this process holds; 0 where that is not known."""
+    statm = PROCESS / "statm"
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0
+
+
+def forget_programs() -> None:
+    """Give back what compiled programs hold; the C library keeps what is freed until asked."""
+    jax.clear_caches()
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 class EveryFile:
     """What holds for files of doctests too, which lie outside of this folder."""
+
+    at_first = memory()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -41,17 +59,17 @@ class EveryFile:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Give back what XLA holds for the programs of a file once its last test is done."""
-        if nextitem is not None and nextitem.path == item.path:
+        """Forget programs after the last test of a file, or once they hold much."""
+        ends = nextitem is None or nextitem.path != item.path
+        if not ends and memory() - self.at_first < MOST_GROWTH:
             return
-        if MAPS.exists():
-            maps = MAPS.read_bytes().count(b"\n")
-            assert maps < MOST_MAPS, (
-                f"{item.path.name} compiled so many programs that the process has {maps} memory"
-                f" maps; near 65,530 it would crash: split the file, or compile less"
-            )
-        jax.clear_caches()
-        gc.collect()
+        maps = (PROCESS / "maps").read_bytes().count(b"\n") if PROCESS.exists() else 0
+        assert maps < MOST_MAPS, (
+            f"{item.nodeid}: this process has {maps} memory maps, and near 65,530 it would crash:"
+            f" compile fewer programs, or keep fewer of them"
+        )
+        forget_programs()
+        self.at_first = memory()
 
 
 def pytest_configure(config: pytest.Config) -> None:
