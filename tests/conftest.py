@@ -1,5 +1,10 @@
 """Settings for the whole suite: they must precede the first use of a device."""
 
+import ctypes
+import gc
+import os
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -7,21 +12,68 @@ import pytest
 # Eight virtual devices on any machine, so that what is said of many devices is tested everywhere.
 jax.config.update("jax_num_cpu_devices", 8)
 
-# Those that train a network: without its optimisations XLA makes NaN of gradients of convolutions
-# (jax 0.10.2, CPU, 2026-11-25).
-NETWORKS = {
-    f"test_{name}.py"
-    for name in ("ships", "unet", "text", "tabular", "uncertainty", "speakers", "training")
+# What a user may switch on, and nothing here may stumble over. The one place to do so.
+STRICT = {
+    "jax_numpy_rank_promotion": "allow",
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_debug_nans": False,
 }
+for option, value in STRICT.items():
+    jax.config.update(option, value)
+
+# LLVM's expensive passes are for programs that run for long. Ours are small and run once: level 1
+# is twice as fast, and 0 saves another quarter. At 0 XLA makes NaN of gradients of convolutions
+# (jax 0.10.2, CPU, 2026-11-25), so files that train a network have 1. XLA fuses at any level.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+NETWORKS = {f"test_{name}.py" for name in ("ships", "unet", "text", "speakers")}
+
+# XLA keeps about 400 KB and four memory maps for each program that it compiled for a CPU. Linux has
+# 65,530 maps for a process (vm.max_map_count), and one too many is a segmentation fault.
+MOST_MAPS, MOST_GROWTH = 50_000, 600 * 2**20
+PROCESS = Path("/proc/self")  # on Linux
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compile_quickly(request: pytest.FixtureRequest) -> None:
-    """Leave out LLVM's expensive passes, for programs that are small and run once.
+def memory() -> int:
+    """Bytes that this process holds; 0 where that is not known."""
+    statm = PROCESS / "statm"
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGESIZE") if statm.exists() else 0
 
-    A quarter of the suite's time. XLA fuses all the same, so memory is what users have.
-    """
-    jax.config.update("jax_disable_most_optimizations", request.path.name not in NETWORKS)
+
+def forget_programs() -> None:
+    """Give back what compiled programs hold; the C library keeps what is freed until asked."""
+    jax.clear_caches()
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
+class EveryFile:
+    """What holds for files of doctests too, which lie outside of this folder."""
+
+    at_first = memory()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        jax.config.update("jax_disable_most_optimizations", item.path.name not in NETWORKS)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """Forget programs after the last test of a file, or once they hold much."""
+        ends = nextitem is None or nextitem.path != item.path
+        if not ends and memory() - self.at_first < MOST_GROWTH:
+            return
+        maps = (PROCESS / "maps").read_bytes().count(b"\n") if PROCESS.exists() else 0
+        assert maps < MOST_MAPS, (
+            f"{item.nodeid}: this process has {maps} memory maps, and near 65,530 it would crash:"
+            f" compile fewer programs, or keep fewer of them"
+        )
+        forget_programs()
+        self.at_first = memory()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(EveryFile(), "diffmetrics-every-file")
 
 
 @pytest.fixture(autouse=True)

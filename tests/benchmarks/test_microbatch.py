@@ -23,6 +23,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("microbatch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(microbatch, "QUICK", TINY)
+        patch.delitem(microbatch.LOSSES, "fbeta_loss")  # another score of the same counts
         assert command.main(["microbatch", "--quick", "--out", str(folder)]) == 0
     return folder
 
@@ -30,7 +31,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_way_to_every_loss_is_written_and_drawn(written: Path):
     [file], [chart] = written.glob("*-microbatch.json"), written.glob("*-microbatch.png")
     content = json.loads(file.read_text())
-    expected = [(loss, way) for loss in microbatch.LOSSES for way in microbatch.ways(loss, TINY)]
+    losses = ("dice_loss", "average_precision_loss")
+    expected = [(loss, way) for loss in losses for way in microbatch.ways(loss, TINY)]
     assert [(row["loss"], row["way"]) for row in content["rows"]] == expected
     assert all(row["ms"][0] > 0 for row in content["rows"])
     assert content["complete"]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from rich.console import Console
 
-from experiments.ships import run_length
+from experiments.ships import run, run_length
 from experiments.ships.images import (
     AIRBUS_CSV,
     AIRBUS_FOLDER,
@@ -215,6 +216,15 @@ def test_a_bad_image_is_skipped_or_stops_a_strict_run(airbus, spoil, reason):
     with pytest.raises(UnreadableImage, match=rf"b\.jpg: .*{reason}") as caught:
         open_airbus(airbus, strict=True)
     assert caught.value.reason == why
+
+
+def test_what_a_run_leaves_out_of_the_layout_in_its_settings_is_said(airbus, capsys):
+    cut(airbus / AIRBUS_FOLDER / "b.jpg", 0)
+    found = run.open_images(run.Settings(data=airbus), Console(width=200))
+    assert len(found) == 2
+    said = capsys.readouterr().out
+    assert "2 images" in said
+    assert "left out: b.jpg: is not an image" in said
 
 
 def test_an_image_without_a_row_is_skipped(airbus):

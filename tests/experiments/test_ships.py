@@ -1,32 +1,29 @@
 """The ship experiment: its pipeline, its losses, its figures, and every command for two steps."""
 
-import csv
 import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 from sklearn import metrics
 
 import diffmetrics as dm
-from experiments import records
 from experiments.ships import measure, pictures, pipeline, run
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
 from experiments.ships.losses import LOSSES
-from experiments.ships.run_length import encode, read_submission
+from experiments.ships.run_length import read_submission
 from experiments.ships.scenes import Scenes
 
 SCENES = pipeline.Images(Scenes(count=40, size=64))
-TINY = ["--scenes", "40", "--size", "64", "--crop", "32", "--steps", "2", "--width", "2"]
-TINY += ["--depth", "1", "--batch-size", "8"]
-SETTINGS = run.Settings(scenes=40, size=64, crop=32, steps=4, width=2, depth=1)
+TINY = ["--scenes", "40", "--size", "64", "--crop", "32", "--steps", "4", "--width", "2"]
+TINY += ["--depth", "0", "--batch-size", "3"]
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -47,18 +44,8 @@ def test_split_is_by_image_and_keeps_the_share_of_empty_ones():
 
 def take(start: int, steps: int, ship_share: float = 0.5) -> list[pipeline.Batch]:
     members = pipeline.split(SCENES, seed=0).train
-    return list(
-        pipeline.batches(
-            SCENES,
-            members,
-            seed=3,
-            steps=steps,
-            start=start,
-            batch_size=4,
-            crop=32,
-            ship_share=ship_share,
-        )
-    )
+    options = {"seed": 3, "batch_size": 4, "crop": 32, "ship_share": ship_share}
+    return list(pipeline.batches(SCENES, members, steps=steps, start=start, **options))
 
 
 def test_a_batch_depends_on_seed_and_step_alone():
@@ -103,7 +90,7 @@ def test_augmentation_turns_image_and_mask_alike():
 def test_loss_is_a_finite_scalar_with_a_gradient(name: str):
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(2, 8, 8)).astype(np.float32), rng.random((2, 8, 8)) > 0.9
-    value, gradient = jax.value_and_grad(LOSSES[name])(z, y.astype(np.float32))
+    value, gradient = jax.jit(jax.value_and_grad(LOSSES[name]))(z, y.astype(np.float32))
     assert value.shape == ()
     assert np.isfinite(value)
     assert np.all(np.isfinite(gradient))
@@ -112,7 +99,8 @@ def test_loss_is_a_finite_scalar_with_a_gradient(name: str):
 def test_the_asked_losses_fail_for_the_reasons_given():
     z = jnp.full((1, 4, 4), -1.0)
     y = jnp.zeros((1, 4, 4)).at[0, 0, 0].set(1.0)
-    gradients = {name: jax.grad(LOSSES[name])(z, y)[0] for name in LOSSES if "asked" in name}
+    asked = [name for name in LOSSES if "asked" in name]
+    gradients = {name: jax.jit(jax.grad(LOSSES[name]))(z, y)[0] for name in asked}
     at_ship = {name: float(g[0, 0]) for name, g in gradients.items()}
     at_sea = {name: float(g[1, 1]) for name, g in gradients.items()}
     assert at_ship["asked-iou"] < 0
@@ -203,40 +191,63 @@ def test_tiles_cover_every_pixel_and_blend_to_the_same_value(shape: tuple[int, i
 
 
 def test_whole_images_of_any_size_are_predicted():
-    model, state = run.initialize(run.Settings(depth=2, width=2, crop=32, tile=0), seed=0)
+    model, state = run.initialize(run.Settings(depth=1, width=2, crop=32, tile=0), seed=0)
     predict = run.make_predict(model, state["params"])
     logits = predict(np.zeros((37, 51, 3), np.uint8))
     assert logits.shape == (37, 51)
     assert logits.dtype == np.float32
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"crop": 90}, r"crop must be a multiple of 2\*\*depth = 8, got 90"),
-        ({"tile": 12}, "tile must be a multiple"),
-        ({"ship_share": 1.5}, r"ship_share must lie in \[0, 1\], got 1.5"),
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-    ],
-)
-def test_settings_are_checked(wrong: dict, message: str):
-    with pytest.raises(ValueError, match=message):
-        run.Settings(**wrong)
+# --- commands -------------------------------------------------------------------------------------
 
 
-# --- training -------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Images with masks, one of them cut short."""
+    folder = tmp_path_factory.mktemp("data")
+    scenes = Scenes(count=12, size=64, empty_share=0.2)
+    for i, example in enumerate(scenes[i] for i in range(12)):
+        Image.fromarray(example.image).save(folder / f"{i}.jpg")
+        mask = Image.fromarray(np.uint8(255 * (example.instances > 0)))
+        mask.save(folder / f"{i}.png")
+    (folder / "3.jpg").write_bytes(b"\xff\xd8 cut")
+    return folder
 
 
-def test_resumed_training_ends_with_the_same_parameters(tmp_path: Path):
-    quiet = Console(quiet=True)
+@pytest.fixture(scope="module")
+def toured(folder: Path, tmp_path_factory) -> tuple[Path, list[str], dict[str, Any]]:
+    """Two losses compared: where, with which options, and what was found."""
+    out = tmp_path_factory.mktemp("tour")
+    options = [*TINY, "--data", str(folder), "--layout", "masks"]
+    losses = ["--losses", "dice", "asked-iou", "--seeds", "1"]
+    assert main(["compare", *options, *losses, "--out", str(out)]) == 0
+    return out, options, json.loads((out / "comparison.json").read_text())
 
-    def train(directory: Path, *, resume: bool) -> np.ndarray:
-        predict = run.fit(SETTINGS, SCENES, "dice", 0, directory, quiet, resume=resume)
-        return predict(Scenes(40, 64)[0].image)
 
-    whole = train(tmp_path / "whole", resume=False)
+def test_the_comparison_is_tabulated_and_drawn(toured):
+    out, _, found = toured
+    assert [row["loss"] for row in found["rows"]] == ["dice", "asked-iou"]
+    for name in ("comparison.png", "curves.png", "predictions.png"):
+        assert (out / name).stat().st_size > 2000
+    assert (out / "comparison.md").read_text().count("\n| ") == 6
 
-    # The same run, stopped by Ctrl-C after its second step.
+
+def test_a_finished_run_is_kept_and_another_seed_joins_it(toured, printed):
+    out, options, _ = toured
+    options = ["compare", *options, "--losses", "dice", "--seeds", "2", "--out", str(out)]
+    before = (out / "dice-0" / "result.json").stat().st_mtime_ns
+    assert main(options) == 1
+    assert "--resume" in printed()
+    assert main([*options, "--resume"]) == 0
+    assert (out / "dice-0" / "result.json").stat().st_mtime_ns == before
+    assert (out / "dice-1" / "result.json").exists()
+    assert main([*options, "--resume", "--learning-rate", "1e-5"]) == 1
+    assert "learning_rate was 0.004, is 1e-05" in printed()
+
+
+def test_an_interrupted_run_goes_on_to_the_same_parameters(toured, tmp_path: Path, printed):
+    out, options, _ = toured
+    options = ["train", *options, "--out", str(tmp_path)]
     original = pipeline.batches
 
     def interrupted(*args, **kwargs):
@@ -247,40 +258,33 @@ def test_resumed_training_ends_with_the_same_parameters(tmp_path: Path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "batches", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="after step 2"):
-            train(tmp_path / "parts", resume=False)
-    with pytest.raises(FileExistsError, match="pass --resume"):
-        train(tmp_path / "parts", resume=False)
-    np.testing.assert_array_equal(train(tmp_path / "parts", resume=True), whole)
+        assert main(options) == 130
+    assert "after step 2" in printed()
+    assert main(options) == 1
+    assert "pass --resume" in printed()
+    assert main([*options, "--resume"]) == 0
+    image = Scenes(count=1, size=64, empty_share=0)[0].image
+    whole, parts = (run.load(where)[-1](image) for where in (out / "dice-0", tmp_path))
+    np.testing.assert_array_equal(parts, whole)
 
 
-def test_a_run_is_not_resumed_with_other_settings(tmp_path: Path):
-    records.claim(tmp_path, {"loss": "dice", "steps": 4}, resume=False)
-    with pytest.raises(ValueError, match="other settings: steps was 4, is 5"):
-        records.claim(tmp_path, {"loss": "dice", "steps": 5}, resume=True)
-
-
-# --- commands -------------------------------------------------------------------------------------
-
-
-def printed(capsys) -> str:
-    return " ".join(capsys.readouterr().out.split())
-
-
-def test_compare_trains_tabulates_draws_and_resumes(tmp_path: Path, capsys):
-    options = ["--out", str(tmp_path), "--losses", "dice", "asked-iou", "--seeds", "2"]
-    assert main(["compare", *TINY, *options]) == 0
-    assert "asked-iou" in printed(capsys)
-    rows = json.loads((tmp_path / "comparison.json").read_text())["rows"]
-    assert [row["loss"] for row in rows] == ["dice", "asked-iou"]
-    for name in ("comparison.png", "curves.png", "predictions.png"):
-        assert (tmp_path / name).stat().st_size > 2000
-    assert (tmp_path / "comparison.md").read_text().count("\n| ") == 6
-    assert main(["compare", *TINY, *options]) == 1
-    assert "--resume" in printed(capsys)
-    assert main(["compare", *TINY, *options, "--resume"]) == 0
-    assert main(["compare", *TINY, *options, "--resume", "--learning-rate", "1e-5"]) == 1
-    assert "learning_rate was 0.004, is 1e-05" in printed(capsys)
+def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, printed):
+    run_of, submission = toured[0] / "dice-0", tmp_path / "deep" / "submission.csv"
+    before = json.loads((run_of / "result.json").read_text())
+    assert main(["evaluate", str(run_of)]) == 0
+    after = json.loads((run_of / "result.json").read_text())
+    assert after["loss"] == "dice"
+    assert after["at_half"] == before["at_half"]
+    assert main(["predict", str(run_of), "--out", str(submission)]) == 0
+    assert len(dict(read_submission(submission, (64, 64)))) == after["test_images"]
+    printed()
+    options = ["--images", str(folder), "--out", str(submission), "--threshold", "0.5"]
+    assert main(["predict", str(run_of), *options]) == 0
+    assert "left out: 3.jpg" in printed()
+    read = dict(read_submission(submission, (64, 64)))
+    assert len(read) == 23
+    image = np.asarray(Image.open(folder / "0.jpg"))
+    np.testing.assert_array_equal(read["0.jpg"] > 0, run.load(run_of)[-1](image) > 0)
 
 
 def test_a_loss_that_is_not_finite_has_its_row_all_the_same(tmp_path: Path, monkeypatch):
@@ -290,24 +294,6 @@ def test_a_loss_that_is_not_finite_has_its_row_all_the_same(tmp_path: Path, monk
     row = json.loads((tmp_path / "comparison.json").read_text())["rows"][0]
     assert "at step 1" in row["verdict"]
     assert row["at_half"]["f1"] == [None, None]
-
-
-def test_masks_layout_trains_resumes_and_predicts_its_own_test_images(tmp_path: Path, capsys):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for i in range(12):
-        example = Scenes(count=12, size=64, empty_share=0.2)[i]
-        Image.fromarray(example.image).save(folder / f"{i}.jpg")
-        Image.fromarray(np.uint8(255 * (example.instances > 0))).save(folder / f"{i}.png")
-    out, submission = tmp_path / "run", tmp_path / "deep" / "submission.csv"
-    tiny = [*TINY, "--data", str(folder), "--layout", "masks"]
-    assert main(["train", *tiny, "--out", str(out)]) == 0
-    assert main(["train", *tiny, "--out", str(out)]) == 1
-    assert "pass --resume" in printed(capsys)
-    assert main(["train", *tiny, "--out", str(out), "--resume"]) == 0
-    assert main(["predict", str(out), "--out", str(submission)]) == 0
-    tested = json.loads((out / "result.json").read_text())["test_images"]
-    assert len(dict(read_submission(submission, (64, 64)))) == tested
 
 
 def test_a_file_that_proves_damaged_is_named_once_or_stops_the_run():
@@ -324,51 +310,6 @@ def test_a_file_that_proves_damaged_is_named_once_or_stops_the_run():
     assert images.unreadable == {"3.jpg": "is cut short"}
     with pytest.raises(UnreadableImage):
         list(pipeline.Images(Damaged(count=6, size=64), strict=True).readable(range(6)))
-
-
-def test_compare_names_an_unknown_loss(tmp_path: Path, capsys):
-    assert main(["compare", *TINY, "--losses", "dise", "--out", str(tmp_path)]) == 1
-    assert "no loss is called dise; there are bce," in printed(capsys)
-
-
-def airbus(folder: Path, count: int = 16, size: int = 768) -> None:
-    """A folder in the challenge's layout, of drawn scenes."""
-    scenes = Scenes(count=count, size=64, empty_share=0.4)
-    (folder / "train_v2").mkdir(parents=True)
-    with (folder / "train_ship_segmentations_v2.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["ImageId", "EncodedPixels"])
-        for i in range(count):
-            example = scenes[i]
-            image = Image.fromarray(example.image).resize((size, size))
-            image.save(folder / "train_v2" / f"{i}.jpg", quality=90)
-            large = np.kron(example.instances, np.ones((size // 64, size // 64), np.int32))
-            ids = range(1, large.max() + 1)
-            for k in ids:
-                writer.writerow([f"{i}.jpg", encode(large == k)])
-            if not ids:
-                writer.writerow([f"{i}.jpg", ""])
-
-
-def test_train_evaluate_and_predict_on_the_challenge_layout(tmp_path: Path, capsys):
-    airbus(tmp_path / "data")
-    (tmp_path / "data" / "train_v2" / "3.jpg").write_bytes(b"\xff\xd8 cut")
-    out, submission = tmp_path / "run", tmp_path / "submission.csv"
-    tiny = [*TINY, "--data", str(tmp_path / "data"), "--tile", "0"]
-    assert main(["train", *tiny, "--loss", "bce+dice", "--out", str(out)]) == 0
-    assert "left out: 3.jpg" in printed(capsys)
-    assert main(["evaluate", str(out)]) == 0
-    assert json.loads((out / "result.json").read_text())["loss"] == "bce+dice"
-    folder = str(tmp_path / "data" / "train_v2")
-    options = ["--out", str(submission), "--threshold", "0.5"]
-    assert main(["predict", str(out), "--images", folder, *options]) == 0
-    read = dict(read_submission(submission, (768, 768)))
-    assert len(read) == 15
-    predict = run.load(out)[-1]
-    image = np.asarray(Image.open(tmp_path / "data" / "train_v2" / "0.jpg"))
-    np.testing.assert_array_equal(read["0.jpg"] > 0, predict(image) > 0)
-    assert main(["predict", str(tmp_path / "nothing")]) == 1
-    assert "holds no run" in printed(capsys)
 
 
 def test_pictures_show_found_missed_and_false():

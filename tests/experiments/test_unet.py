@@ -8,7 +8,7 @@ from experiments.ships.unet import GroupNormReLU, UNet, _double, _halve
 
 
 def small(**options) -> UNet:
-    return UNet(**{"width": 8, "depth": 2, "rngs": nnx.Rngs(0)} | options)
+    return UNet(**{"width": 8, "depth": 1, "rngs": nnx.Rngs(0)} | options)
 
 
 @nnx.jit
@@ -20,22 +20,19 @@ def normal(*shape: int) -> jax.Array:
     return jax.random.normal(jax.random.key(0), shape)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_logits_are_float32_one_a_pixel(dtype):
-    logits = logits_of(small(dtype=dtype), normal(2, 8, 12, 3))
-    assert logits.shape == (2, 8, 12)
-    assert logits.dtype == jnp.float32
-    assert jnp.isfinite(logits).all()
-
-
-def test_bfloat16_stays_near_float32_and_keeps_float32_parameters():
-    x = normal(2, 16, 16, 3)
+def test_logits_are_float32_one_a_pixel_whatever_is_computed_in():
+    x = normal(2, 8, 12, 3)
     half = small(dtype=jnp.bfloat16)
     assert {p.dtype for p in jax.tree.leaves(nnx.state(half, nnx.Param))} == {jnp.dtype("float32")}
-    np.testing.assert_allclose(logits_of(half, x), logits_of(small(), x), atol=0.15)
+    logits, near = logits_of(small(), x), logits_of(half, x)
+    assert logits.shape == near.shape == (2, 8, 12)
+    assert logits.dtype == near.dtype == jnp.float32
+    np.testing.assert_allclose(near, logits, atol=0.15)
+    # Images of a batch do not influence each other.
+    np.testing.assert_allclose(logits[:1], logits_of(small(), x[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("width", "depth", "channels_in"), [(8, 1, 1), (16, 2, 3), (8, 3, 4)])
+@pytest.mark.parametrize(("width", "depth", "channels_in"), [(16, 0, 1), (8, 2, 4)])
 def test_width_depth_and_input_channels_can_be_chosen(width, depth, channels_in):
     model = small(width=width, depth=depth, channels_in=channels_in)
     assert logits_of(model, normal(1, 16, 16, channels_in)).shape == (1, 16, 16)
@@ -52,8 +49,8 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(dtype):
         return jax.grad(lambda p: jnp.square(nnx.merge(graphdef, p)(images)).mean())(params)
 
     for path, leaf in jax.tree.leaves_with_path(gradient(params)):
-        assert jnp.isfinite(leaf).all(), path
-        assert jnp.any(leaf != 0), path
+        assert np.isfinite(leaf).all(), path
+        assert np.any(np.asarray(leaf) != 0), path
 
 
 @pytest.mark.parametrize("shape", [(10, 8), (8, 10)])
@@ -61,7 +58,7 @@ def test_a_size_that_cannot_be_halved_is_named(shape):
     with pytest.raises(
         ValueError, match=rf"divisible by 2\*\*depth = 4, got {shape[0]} x {shape[1]}"
     ):
-        small()(jnp.zeros((1, *shape, 3)))
+        small(depth=2)(jnp.zeros((1, *shape, 3)))
 
 
 def test_norm_has_value_and_gradient_of_flax_group_norm():
@@ -74,7 +71,7 @@ def test_norm_has_value_and_gradient_of_flax_group_norm():
     def loss_and_gradient(norm, act):
         graphdef, params = nnx.split(norm, nnx.Param)
         loss = lambda p, x: (act(nnx.merge(graphdef, p)(x)) * target).sum()  # noqa: E731
-        value, (by_param, by_x) = jax.value_and_grad(loss, (0, 1))(params, x)
+        value, (by_param, by_x) = jax.jit(jax.value_and_grad(loss, (0, 1)))(params, x)
         return value, by_x, by_param["scale"][...], by_param["bias"][...]
 
     ours_, theirs_ = loss_and_gradient(ours, lambda y: y), loss_and_gradient(theirs, nnx.relu)
@@ -94,8 +91,3 @@ def test_halving_undoes_doubling():
     x = normal(2, 4, 6, 3)
     np.testing.assert_array_equal(_halve(_double(x)), x)
     np.testing.assert_array_equal(_double(x), x.repeat(2, axis=1).repeat(2, axis=2))
-
-
-def test_images_of_a_batch_do_not_influence_each_other():
-    model, x = small(), normal(2, 8, 8, 3)
-    np.testing.assert_allclose(logits_of(model, x)[:1], logits_of(model, x[:1]), atol=1e-5)
