@@ -2,6 +2,10 @@
 
 To write one is all that a new probe takes. In a file of `_probes/`:
 
+    from diffmetrics.diagnose._registry import probe
+    from diffmetrics.diagnose._report import Finding, note, ok
+    from diffmetrics.diagnose._subject import Subject
+
     @probe("sober", kinds=("regression",), rank=40)
     def sober(subject: Subject) -> Finding:
         y = subject.form.targets()
@@ -9,6 +13,8 @@ To write one is all that a new probe takes. In a file of `_probes/`:
         return ok(f"{value:g}") if value == 0 else note("a perfect prediction costs", f"{value:g}")
 
 Then reports hold it, `probes=` and `allow=` take its name, and `PROBES` and `QUICK` list it.
+`measure` takes many batches at once, on a leading axis; ranks go up to 23 so far. A broken loss in
+tests/diagnose/broken_losses.py shows that it finds what it is for.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def triplet_loss(
     r"""Asks the negative to be further from the anchor than the positive, by `margin`.
 
     Use it for triplets of your own choice. Most random ones soon cost nothing: see
-    `batch_hard_triplet_loss`. A loss that stays at `margin` means that the embeddings collapsed.
+    `batch_hard_triplet_loss`. A hinge that stays at `margin` means that the embeddings collapsed.
 
     .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + \mathrm{margin})
 

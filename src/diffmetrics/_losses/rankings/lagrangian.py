@@ -103,9 +103,9 @@ def precision_at_recall_lagrangian(
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
       multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
-      target_recall: ρ.
+      target_recall: ρ, in [0, 1].
       prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -154,7 +154,7 @@ def tpr_at_fpr_lagrangian(
       multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
       target_fpr: r, the largest false positive rate allowed.
       prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -200,9 +200,9 @@ def recall_at_precision_lagrangian(
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
       multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
-      target_precision: α.
+      target_precision: α, in (0, 1].
       prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -252,7 +252,7 @@ def pr_auc_lagrangian(
       biases: b, the shape of `multipliers`; start with zeros, and train them.
       precision_range: lo and hi, the range of target precisions.
       prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:

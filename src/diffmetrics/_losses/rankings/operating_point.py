@@ -54,7 +54,7 @@ def precision_at_recall_loss(
     r"""False alarms per positive, at the threshold that finds `target_recall` of the positives.
 
     Use it when a given share of the positives must be found with few false alarms. Compare with
-    cross-entropy whose threshold is at that quantile: it is as good if the model can fit the data.
+    cross-entropy whose threshold is at that quantile, which is as good if the model fits the data.
 
     .. math:: \frac{1}{c\,n_+} \sum_{i \in N} \ell(s_i - q), \qquad
        q = \max \{s_j : j \in P,\ \text{recall of } [s \ge s_j] \text{ is at least } \rho\}
@@ -62,8 +62,8 @@ def precision_at_recall_loss(
     Args:
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
-      target_recall: ρ.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      target_recall: ρ, in [0, 1].
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -107,7 +107,7 @@ def fpr_at_tpr_loss(
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
       target_tpr: ρ, the true positive rate (recall).
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -151,7 +151,7 @@ def tpr_at_fpr_loss(
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
       target_fpr: r, the largest false positive rate allowed.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -194,8 +194,8 @@ def recall_at_precision_loss(
     Args:
       logits: s ``[...]``.
       labels: 0/1 ``[...]``.
-      target_precision: α > 0.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      target_precision: α, in (0, 1].
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -244,7 +244,7 @@ def pr_auc_loss(
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
       num_anchors: K. Static.
-      surrogate: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:

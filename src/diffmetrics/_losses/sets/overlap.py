@@ -29,7 +29,7 @@ def fbeta_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       beta: positive; a miss weighs beta² false alarms.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
@@ -59,7 +59,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md;
         ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
 
@@ -88,7 +88,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
@@ -123,7 +123,7 @@ def tversky_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       fp_weight: a, price of a false alarm.
       fn_weight: b, price of a miss.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
@@ -169,7 +169,7 @@ def focal_tversky_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       fp_weight: a, price of a false alarm.
       fn_weight: b, price of a miss.
       gamma: positive exponent; the paper writes it 1/γ with γ = 4/3.
@@ -199,7 +199,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
@@ -227,7 +227,7 @@ def balanced_accuracy_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
 
     Returns:
@@ -265,7 +265,7 @@ def squared_dice_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1, soft, or class ids.
+      labels: 0/1, soft, or class ids with a softmax.
       axis: axes that form one set. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
