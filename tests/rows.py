@@ -97,6 +97,8 @@ class Row:
 
     @property
     def public(self) -> Callable[..., Any]:
+        if not hasattr(dm, self.name):
+            pytest.fail(f"{self.name} has a row: write it and export it (CONTRIBUTING.md, step 4)")
         return getattr(dm, self.name)
 
     @property
