@@ -1,4 +1,4 @@
-"""`_margin` once more, one element or example at a time, as a reader would write the definition.
+"""The hinges once more, one element or example at a time, as a reader would write the definition.
 
 Plain floats and loops: no stable rewriting and no import of `diffmetrics`.
 """
