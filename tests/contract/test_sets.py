@@ -120,6 +120,8 @@ def test_value_and_gradient_are_finite_for_every_finite_logit_and_a_missing_clas
     """Three hundred sets of any of these numbers, some of them without a positive or a negative."""
     shape = (300, 6, 4) if row.softmax or row.name in OVER_CLASSES else (300, 6)
     logits = rng.choice(EXTREMES, shape)
+    alike = EXTREMES.repeat(5)  # sets of one number, with labels of five draws
+    logits[: len(alike)] = alike.reshape(-1, *[1] * (len(shape) - 1))
     labels = rng.integers(0, 4, (300, 6)) if row.softmax else rng.integers(0, 2, shape)
     both = jax.jit(jax.vmap(lambda z, y: jax.value_and_grad(row.total)(z, y)))
     chex.assert_tree_all_finite(both(logits, labels))

@@ -77,6 +77,15 @@ def test_targets_are_one_per_loss(name: str):
 # --- the quantile form ----------------------------------------------------------------------------
 
 
+@over(TARGET)
+@pytest.mark.parametrize("rate", [0.05, 1.0])
+def test_quantile_form_matches_the_loops_at_the_ends_of_its_targets(name: str, rate: float):
+    (target,) = TARGET[name]
+    options = {"axis": 1, "surrogate": "hinge", "weights": FACTORS, target: rate}
+    expected = getattr(reference, name)(LOGITS, LABELS, **options)
+    np.testing.assert_allclose(getattr(dm, name)(LOGITS, LABELS, **options), expected, rtol=1e-5)
+
+
 def drawn(seed: int) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     labels = draw.random(60) < 0.3

@@ -22,21 +22,20 @@ from tests.rows import CELLS, MATRIX, Row, of, over
 
 Score = Callable[..., jax.Array]
 
-ZERO: Any = 0  # what scikit-learn is told to make of 0 / 0
 # Ours, and scikit-learn's of (labels, predictions).
 BINARY: dict[str, tuple[Score, Callable[..., float]]] = {
     "accuracy": (dm.accuracy, sk.accuracy_score),
     "balanced_accuracy": (dm.balanced_accuracy, sk.balanced_accuracy_score),
-    "precision": (dm.precision, partial(sk.precision_score, zero_division=ZERO)),
-    "recall": (dm.recall, partial(sk.recall_score, zero_division=ZERO)),
-    "specificity": (dm.specificity, partial(sk.recall_score, pos_label=0, zero_division=ZERO)),
+    "precision": (dm.precision, sk.precision_score),
+    "recall": (dm.recall, sk.recall_score),
+    "specificity": (dm.specificity, partial(sk.recall_score, pos_label=0)),
     "negative_predictive_value": (
         dm.negative_predictive_value,
-        partial(sk.precision_score, pos_label=0, zero_division=ZERO),
+        partial(sk.precision_score, pos_label=0),
     ),
-    "dice": (dm.dice, partial(sk.f1_score, zero_division=ZERO)),
-    "fbeta": (partial(dm.fbeta, beta=2.0), partial(sk.fbeta_score, beta=2.0, zero_division=ZERO)),
-    "jaccard": (dm.jaccard, partial(sk.jaccard_score, zero_division=ZERO)),
+    "dice": (dm.dice, sk.f1_score),
+    "fbeta": (partial(dm.fbeta, beta=2.0), partial(sk.fbeta_score, beta=2.0)),
+    "jaccard": (dm.jaccard, sk.jaccard_score),
     "mcc": (dm.mcc, sk.matthews_corrcoef),
     "cohen_kappa": (dm.cohen_kappa, sk.cohen_kappa_score),
 }
