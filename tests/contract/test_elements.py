@@ -6,6 +6,8 @@ behind each of them, and of all others only whether they go through that door.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -56,20 +58,17 @@ def test_loss_is_its_definition_and_right_beyond_doubt_costs_nothing(row: Row):
     assert jnp.all(worst > best + 0.05)
 
 
-def derivatives(row: Row, logits: Any, labels: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Value, gradient and the diagonal of the second derivative, of every example."""
+@functools.partial(jax.jit, static_argnums=0)
+def derivatives(
+    loss: Callable[..., jax.Array], traced: dict[str, Any], logits: jax.Array, labels: jax.Array
+) -> Any:
+    """Value, gradient and Hessian, of every example; one program for all hyper-parameters."""
 
-    def bend(z: jax.Array, y: jax.Array) -> jax.Array:
-        def second(direction: jax.Array) -> jax.Array:
-            return jnp.sum(jax.jvp(lambda x: jax.grad(row.loss)(x, y), (z,), (direction,))[1])
+    def everything(z: jax.Array, y: jax.Array) -> Any:
+        f = functools.partial(loss, labels=y, **traced)
+        return *jax.value_and_grad(f)(z), jax.hessian(f)(z)
 
-        directions = jnp.eye(z.size, dtype=z.dtype) if row.softmax else jnp.ones(1, z.dtype)
-        return jax.vmap(second)(directions) if row.softmax else second(directions[0])
-
-    def everything(z: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return *jax.value_and_grad(row.loss)(z, y), bend(z, y)
-
-    return jax.jit(jax.vmap(everything))(jnp.asarray(logits), jnp.asarray(labels))
+    return jax.vmap(everything)(logits, labels)
 
 
 @over_all
@@ -81,7 +80,7 @@ def test_loss_and_derivatives_are_finite_at_every_finite_logit(row: Row):
         logits, labels = np.repeat(rows, 4, 0), np.tile(np.arange(4), len(rows))
     else:
         logits, labels = (a.ravel() for a in np.meshgrid(EXTREMES, np.array([0, 1])))
-    chex.assert_tree_all_finite(derivatives(row, logits, labels))
+    chex.assert_tree_all_finite(derivatives(row.public, row.traced, logits, labels))
 
 
 @over_functions

@@ -40,7 +40,6 @@ ACTIVATIONS = {  # the library's, and the reference's
 OVER_CLASSES = ("generalized_dice_loss", "lovasz_softmax_loss")
 FAMILIES = ("sets", "rankings")
 over_losses = over(lambda row: row.family in FAMILIES)
-over_engines = over(lambda row: row.family in FAMILIES and row.engine)
 
 # Every loss is asked the first, which has the gradient beside the value; the engines are asked all.
 CASES: dict[str, dict[str, Any]] = {
@@ -121,6 +120,8 @@ def test_value_and_gradient_are_finite_for_every_finite_logit_and_a_missing_clas
     """Three hundred sets of any of these numbers, some of them without a positive or a negative."""
     shape = (300, 6, 4) if row.softmax or row.name in OVER_CLASSES else (300, 6)
     logits = rng.choice(EXTREMES, shape)
+    alike = EXTREMES.repeat(5)  # sets of one number, with labels of five draws
+    logits[: len(alike)] = alike.reshape(-1, *[1] * (len(shape) - 1))
     labels = rng.integers(0, 4, (300, 6)) if row.softmax else rng.integers(0, 2, shape)
     both = jax.jit(jax.vmap(lambda z, y: jax.value_and_grad(row.total)(z, y)))
     chex.assert_tree_all_finite(both(logits, labels))
@@ -168,11 +169,6 @@ DOORS = ("dice_loss", "lovasz_softmax_loss", "roc_auc_loss", "recall_at_precisio
 over_doors = over(lambda row: row.name in DOORS and row is the(row.name))
 
 
-@over_engines
-def test_order_does_not_matter(row: Row):
-    testing.assert_order_invariant(first_of(row), *row.batch)
-
-
 @over(lambda r: r.engine and (r.family == "sets" or (r.name in DOORS and r is the(r.name))))
 def test_what_is_hidden_may_hold_anything(row: Row):
     """Behind the door of rankings it has no mass, as in the loops."""
@@ -180,8 +176,7 @@ def test_what_is_hidden_may_hold_anything(row: Row):
 
 
 @over_doors
-def test_the_public_assertions_of_weights_types_and_ends_hold(row: Row):
-    testing.assert_gradient_finite(first_of(row), *row.batch)
+def test_the_public_assertions_of_weights_and_types_hold(row: Row):
     testing.assert_weights_count(first_of(row), *row.batch)
     testing.assert_accumulates_in_float32(first_of(row), *row.batch)
 

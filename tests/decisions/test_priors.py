@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
 
 import diffmetrics as dm
@@ -97,17 +96,6 @@ def test_undersampling_negatives_is_a_shift_by_the_log_of_its_rate():
     np.testing.assert_allclose(corrected, z + np.log(rate), rtol=1e-5, atol=1e-5)
     p = 1 / (1 + np.exp(-z))
     np.testing.assert_allclose(jax.nn.sigmoid(corrected), rate * p / (rate * p - p + 1), rtol=1e-5)
-
-
-def test_a_model_of_undersampled_data_is_calibrated_again():
-    labels = rng.random(200_000) < 0.02
-    x = rng.normal(size=labels.size) + np.where(labels, 1.0, -1.0)
-    kept = labels | (rng.random(labels.size) < 0.05)
-    model = LogisticRegression(C=1e6).fit(x[kept, None], labels[kept])
-    z = model.decision_function(x[:, None])
-    corrected = dm.correct_prior(z, trained_prior=labels[kept].mean(), true_prior=labels.mean())
-    assert np.mean(jax.nn.sigmoid(z)) > 0.05
-    np.testing.assert_allclose(np.mean(jax.nn.sigmoid(corrected)), labels.mean(), rtol=0.02)
 
 
 def test_softmax_of_two_classes_is_the_sigmoid():

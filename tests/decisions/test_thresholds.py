@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import precision_recall_curve
 
 import diffmetrics as dm
 from diffmetrics._decisions import expected_fbeta
@@ -65,13 +64,6 @@ def test_it_is_the_best_of_weighted_and_hidden_examples(score: Any, hyper: Any):
     np.testing.assert_allclose(best, expected, rtol=1e-5)
     attained = score(dm.counts(s > threshold, y, **options), **hyper)
     np.testing.assert_allclose(attained, best, rtol=1e-5)
-
-
-def test_best_f1_is_the_largest_on_the_curve_of_sklearn():
-    s, y = tied(300)
-    precision, recall, _ = precision_recall_curve(y, s)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-    np.testing.assert_allclose(fit_f1(s, y)[0], f1.max(), rtol=1e-6)
 
 
 def test_what_is_hidden_or_weighs_nothing_moves_no_threshold():
@@ -312,23 +304,6 @@ def test_the_rule_is_exact_in_float64():
             np.testing.assert_allclose(np.sum(weights * np.exp(-a * nodes)), 1 / a, rtol=1e-9)
 
 
-def test_in_a_large_set_the_threshold_is_a_share_of_the_best_value():
-    p = rng.beta(0.3, 1.0, 20_000).astype(np.float32)
-    for beta in (0.5, 1.0, 2.0):
-        chosen, value = dm.maximize_expected_fbeta(p, beta=beta)
-        np.testing.assert_allclose(p[np.asarray(chosen)].min(), value / (1 + beta**2), rtol=0.005)
-
-
-def test_chosen_are_the_largest_probabilities_wherever_they_stand():
-    p = rng.random((4, 9)).astype(np.float32)
-    chosen, value = dm.maximize_expected_fbeta(p, axis=-1)
-    for row, taken, best in zip(p, chosen, value, strict=True):
-        alone, same = dm.maximize_expected_fbeta(row)
-        np.testing.assert_array_equal(taken, alone)
-        np.testing.assert_allclose(best, same, rtol=1e-6)
-        assert row[np.asarray(taken)].min() > row[~np.asarray(taken)].max(initial=0.0)
-
-
 def test_any_axes_may_form_a_set():
     p = rng.random((3, 2, 4)).astype(np.float32)
     some = rng.random((3, 2, 4)) < 0.5
@@ -361,12 +336,6 @@ def test_where_nothing_can_be_positive_nothing_is_chosen():
     assert value == 0.0
     assert dm.expected_fbeta(np.full(3, 0.5), np.zeros(3, bool)) == 0.0
     assert dm.expected_fbeta(np.zeros(0), np.zeros(0, bool)) == 0.0
-
-
-def test_certain_labels_give_the_score_itself():
-    labels, chosen = rng.integers(0, 2, (2, 200)).astype(bool)
-    value = dm.expected_fbeta(labels.astype(np.float32), chosen, beta=2.0)
-    np.testing.assert_allclose(value, dm.fbeta(dm.counts(chosen, labels), 2.0), rtol=1e-5)
 
 
 def test_expectation_is_linear_in_every_probability_and_so_is_its_gradient():

@@ -219,13 +219,6 @@ def test_deviations_start_where_they_are_told_and_never_stop_being_positive():
                                1e-30, rtol=1e-5)  # fmt: skip
 
 
-def test_a_relu_before_the_softplus_is_the_floor_of_log_two():
-    raw = jnp.linspace(-5.0, 5.0, 11)
-    asked = jax.nn.softplus(jax.nn.relu(raw))
-    np.testing.assert_allclose(jnp.min(asked), math.log(2.0), rtol=1e-6)
-    assert jnp.min(dm.scale_from_raw(raw)) < 0.02
-
-
 # --- CRPS -----------------------------------------------------------------------------------------
 
 
@@ -248,17 +241,6 @@ def test_crps_of_samples_is_that_of_all_pairs(n: int, fair: bool):
     expected = [ref.crps_sample(x[:, i].tolist(), float(y[i]), fair) for i in range(4)]
     found = dm.crps_sample(x, y, fair=fair)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_fair_crps_does_not_depend_on_the_number_of_draws():
-    x = np.random.default_rng(0).normal(size=(6, 20_000)).astype(np.float32)
-    y = np.full(20_000, 0.5, np.float32)
-    exact = float(dm.crps_gaussian(0.0, 1.0, 0.5))
-    for n in (2, 6):
-        error = np.asarray(dm.crps_sample(x[:n], y, fair=True)).mean() - exact
-        assert abs(error) < 0.02
-    unfair = np.asarray(dm.crps_sample(x[:2], y)).mean()
-    assert unfair - exact > 0.2
 
 
 def test_crps_of_samples_says_what_it_needs():

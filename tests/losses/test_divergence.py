@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -16,12 +15,9 @@ import pytest
 import diffmetrics as dm
 from tests.contract.derivatives import assert_derivatives_finite
 from tests.references import divergence as reference
+from tests.rows import IDENTITIES as IDS, P, Q
 
 rng = np.random.default_rng(0)
-P = rng.normal(size=(6, 5)).astype(np.float32)
-Q = rng.normal(size=(6, 5)).astype(np.float32)
-SAME = np.array([1, 0, 0, 1, 0, 1])
-IDS = np.array([3, 1, 3, 2, 1, 3])
 MAX = float(np.finfo(np.float32).max)
 EXTREMES = np.array([0.0, 1.0, -30.0, 104.0, -1e4, 1e19, -1e38, MAX, -MAX], np.float32)
 # Pairs of distributions whose logits are extreme: any two logits each, with any third.
@@ -40,20 +36,6 @@ FROM_PROBABILITIES = [
 
 def over(functions: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("function", functions, ids=lambda f: f.__name__)
-
-
-def named(function: Callable[..., jax.Array], **options: Any) -> Callable[..., jax.Array]:
-    def loss(*arguments: Any) -> jax.Array:
-        return function(*arguments, **options)
-
-    loss.__name__ = "-".join([function.__name__, *(f"{k}={v}" for k, v in options.items())])
-    return loss
-
-
-KL_HINGES = [
-    named(dm.kl_hinge_loss, margin=2.0),
-    named(dm.kl_hinge_loss, margin=2.0, sharpness=3.0),
-]
 
 
 # --- divergences ----------------------------------------------------------------------------------
@@ -164,23 +146,10 @@ def test_slope_at_the_kink_still_pushes():
     assert jnp.all(jax.grad(loss)(p, 0.9 * margin) == 0)
 
 
-def test_softplus_never_loses_its_gradient_and_tends_to_the_hinge():
-    p, q = 3 * P, 3 * Q
-    apart = SAME * 0
-
-    def gradient(**options: Any) -> jax.Array:
-        return jax.grad(lambda p: dm.kl_hinge_loss(p, q, apart, margin=0.1, **options).sum())(p)
-
-    assert jnp.any(jnp.all(gradient() == 0, -1))
-    assert jnp.all(jnp.any(gradient(sharpness=1.0) != 0, -1))
-    hinge = dm.kl_hinge_loss(p, q, SAME, margin=3.0)
-    soft = dm.kl_hinge_loss(p, q, SAME, margin=3.0, sharpness=1e4)
-    np.testing.assert_allclose(soft, hinge, atol=2e-4)
-
-
-@over(KL_HINGES)
-def test_kl_hinge_and_derivatives_are_finite_at_every_logit(function: Any):
+@pytest.mark.parametrize("sharpness", [None, 3.0])
+def test_kl_hinge_and_derivatives_are_finite_at_every_logit(sharpness: float | None):
     both = np.array([0, 1])  # as the same and as different
+    function: Any = functools.partial(dm.kl_hinge_loss, margin=2.0, sharpness=sharpness)
     assert_derivatives_finite(
         lambda pair: jnp.mean(jax.vmap(lambda same: 0.5 * function(*pair, same))(both)), PAIRS
     )
@@ -213,25 +182,6 @@ def test_equal_rows_cost_nothing_if_the_same_and_twice_the_margin_if_not():
     z = np.tile(P[:1], (7, 1))
     assert value_and_gradient(z, np.zeros(7, int))[0] == pytest.approx(0.0, abs=1e-6)
     assert value_and_gradient(z, np.arange(7))[0] == pytest.approx(4.0, abs=1e-5)
-
-
-def test_permuting_the_identities_changes_the_value():
-    values = {
-        round(float(dm.pairwise_kl_hinge_loss(3 * P, np.roll(IDS, k), margin=2.0)), 4)
-        for k in range(6)
-    }
-    assert len(values) == 6
-
-
-def test_permuting_the_examples_does_not():
-    order = rng.permutation(6)
-    value, gradient = value_and_gradient(P)
-    permuted = value_and_gradient(P[order], IDS[order])
-    chex.assert_trees_all_close(permuted, (value, gradient[order]), rtol=1e-5, atol=1e-6)
-
-
-def test_renaming_the_identities_does_not():
-    chex.assert_trees_all_equal(value_and_gradient(P, -IDS * 1000 - 5), value_and_gradient(P))
 
 
 def test_detached_target_moves_only_the_second_distribution():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import chex
 import jax
@@ -30,40 +29,6 @@ OVER_CLASSES = ("generalized_dice_loss", "lovasz_softmax_loss")  # they keep the
 # --- identities -----------------------------------------------------------------------------------
 
 
-IDENTITIES: dict[str, tuple[Loss, Loss]] = {
-    "F2 is tversky": (
-        partial(dm.fbeta_loss, beta=2.0),
-        partial(dm.tversky_loss, fp_weight=0.2, fn_weight=0.8),
-    ),
-    "focal tversky without focus": (
-        partial(dm.focal_tversky_loss, fp_weight=0.2, fn_weight=0.9, gamma=1.0),
-        partial(dm.tversky_loss, fp_weight=0.2, fn_weight=0.9),
-    ),
-    "generalized dice of one class": (
-        lambda z, y: dm.generalized_dice_loss(z[..., None], y[..., None]),
-        dm.dice_loss,
-    ),
-    "balanced accuracy is informedness": (
-        lambda z, y: 2 * dm.balanced_accuracy_loss(z, y),
-        dm.score_loss(dm.informedness),
-    ),
-    "mcc does not mind which class is positive": (
-        dm.mcc_loss,
-        lambda z, y: dm.mcc_loss(-z, 1 - y),
-    ),
-    "a loss is one minus a score of soft counts": (
-        dm.mcc_loss,
-        lambda z, y: 1 - dm.mcc(dm.counts(jax.nn.sigmoid(z), y)),
-    ),
-}
-
-
-@pytest.mark.parametrize(("one", "other"), IDENTITIES.values(), ids=IDENTITIES)
-def test_two_names_of_one_loss(one: Loss, other: Loss):
-    for z in (LOGITS, 0.5 - LOGITS):
-        np.testing.assert_allclose(one(z, LABELS), other(z, LABELS), rtol=1e-4, atol=1e-6)
-
-
 def test_pooled_softmax_dice_is_mean_true_class_probability():
     """The documented trap: over all axes, classes included, it is blind to imbalance."""
     ids = rng.integers(0, 4, (2, 3))
@@ -86,13 +51,6 @@ def test_prior_is_pseudo_pixels(name: str):
     pixels = loss(longer, np.concatenate([labels, [1, 1, 0, 1, 1, 1, 0]]))
     prior = loss(LOGITS.ravel(), labels, prior=dm.Counts(tp=2.0, fp=1.0, fn=3.0, tn=1.0))
     np.testing.assert_allclose(prior, pixels, rtol=1e-5)
-
-
-def test_prior_of_hits_is_hits_in_a_lovasz_loss():
-    longer = np.concatenate([LOGITS.ravel(), [9.0, 9.0]])
-    hits = dm.lovasz_hinge_loss(longer, np.concatenate([LABELS.ravel(), [1, 1]]))
-    prior = dm.lovasz_hinge_loss(LOGITS.ravel(), LABELS.ravel(), prior=dm.Counts(tp=2.0))
-    np.testing.assert_allclose(prior, hits, rtol=1e-5)
 
 
 # --- edges ----------------------------------------------------------------------------------------
@@ -125,12 +83,6 @@ def test_focal_tversky_at_perfection_has_no_infinite_gradient():
     assert not gradient.any()
 
 
-def test_squared_dice_is_zero_at_its_soft_labels_where_dice_is_not():
-    logits = np.log(SOFT / (1 - SOFT))
-    np.testing.assert_allclose(dm.squared_dice_loss(logits, SOFT), 0, atol=1e-6)
-    assert dm.dice_loss(logits, SOFT) > 0.1
-
-
 @pytest.mark.parametrize("name", OVER_CLASSES)
 def test_an_absent_class_is_left_out(name: str):
     loss = getattr(dm, name)
@@ -154,25 +106,6 @@ def test_activation_must_keep_the_shape():
 
 
 # --- Lovász ---------------------------------------------------------------------------------------
-
-
-def test_lovasz_of_many_images_is_a_loop_over_images():
-    together = dm.lovasz_hinge_loss(LOGITS, LABELS, axis=(1, 2), where=KEEP, weights=FACTORS)
-    alone = [
-        dm.lovasz_hinge_loss(z, y, where=k, weights=w)
-        for z, y, k, w in zip(LOGITS, LABELS, KEEP, FACTORS, strict=True)
-    ]
-    chex.assert_trees_all_close(together, jnp.stack(alone), rtol=1e-6)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_lovasz_hinge_bounds_the_exact_jaccard_loss(seed: int):
-    draw = np.random.default_rng(seed)
-    logits = draw.normal(scale=[[0.1], [1.0], [10.0]] * 20, size=(60, 8)).astype(np.float32)
-    labels = draw.integers(0, 2, logits.shape)
-    labels[:, 0] = 1
-    exact = 1 - dm.jaccard(dm.counts(logits > 0, labels, axis=1))
-    assert np.all(dm.lovasz_hinge_loss(logits, labels, axis=1) >= exact - 1e-6)
 
 
 def jaccard_loss_of(mistaken: Sequence[int] | np.ndarray, labels: np.ndarray) -> float:

@@ -123,12 +123,6 @@ def test_nothing_counts_as_nothing():
     assert cells(dm.counts(np.zeros((0, 2), np.float32), np.zeros(0, int), axis=0)) == [[0, 0]] * 4
 
 
-def test_vmap_is_an_axis():
-    one_by_one = jax.vmap(dm.counts)(PROBABILITIES, LABELS)
-    whole = dm.counts(PROBABILITIES, LABELS, axis=(1, 2))
-    chex.assert_trees_all_close(one_by_one, whole, rtol=1e-6)
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     bits=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=12), data=st.data()
@@ -277,12 +271,6 @@ def test_confusion_takes_weights_and_where():
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_confusion_of_parts_adds_up_and_vmap_is_per_image():
-    each = jax.vmap(lambda p, y: dm.confusion(p, y, 5))(IDS_PREDICTED, IDS_TRUE)
-    chex.assert_shape(each, (6, 5, 5))
-    np.testing.assert_array_equal(each.sum(0), dm.confusion(IDS_PREDICTED, IDS_TRUE, 5))
-
-
 def test_confusion_is_exact_where_float32_stops():
     many = FLOAT32_STOPS + 3
     ids = np.ones(many, np.uint8)
@@ -305,12 +293,6 @@ def test_one_vs_rest_matches_reference():
     for name in reference.Counts._fields:
         expected = [[getattr(c, name) for c in classes] for classes in theirs]
         np.testing.assert_array_equal(getattr(ours, name), expected, name)
-
-
-def test_one_vs_rest_equals_counting_each_class():
-    one_hot = np.eye(5, dtype=bool)
-    each = dm.counts(one_hot[IDS_PREDICTED], one_hot[IDS_TRUE], axis=(0, 1))
-    chex.assert_trees_all_equal(dm.one_vs_rest(dm.confusion(IDS_PREDICTED, IDS_TRUE, 5)), each)
 
 
 def test_one_vs_rest_of_a_host_matrix_stays_exact():

@@ -4,7 +4,8 @@
     pip install monai segmentation-models-pytorch kornia keras optax torch
     python tests/recorded/make.py
 
-Run it again only to add a case or to follow a new release; the tests need none of these libraries.
+Every line of the tables of `docs/parity.md` is a case: their call and the input's name.  Run this
+again only to add one or to follow a new release; the tests need none of these libraries.
 Logits and gradients are stored with the classes last.  Each gradient is that of the value with
 respect to the logits; a loss that wants probabilities is given the sigmoid or the softmax of them.
 """
@@ -16,9 +17,10 @@ os.environ["KERAS_BACKEND"] = "jax"
 import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,8 @@ sys.modules["segmentation_models_pytorch"] = _package
 smp: Any = importlib.import_module("segmentation_models_pytorch.losses")
 
 VERSIONS = ["torch", "monai", "segmentation-models-pytorch", "kornia", "keras", "optax", "jax"]
-Case = tuple[str, str, dict[str, Any], str, Callable[[Any, Any], Any]]
+PAGE = (Path(__file__).parents[2] / "docs/parity.md").read_text()
+CALLS = re.findall(r"^\| `([\w.]+)\.(\w+)\((.*?)\)` \| (\w+) \| `", PAGE, re.MULTILINE)
 
 
 def inputs() -> dict[str, dict[str, Any]]:
@@ -76,164 +79,6 @@ def inputs() -> dict[str, dict[str, Any]]:
         "rows": (draw(8, 5), rng.integers(0, 5, 8)),
     }
     return {k: {"logits": z.tolist(), "labels": y.tolist()} for k, (z, y) in examples.items()}
-
-
-def cases() -> Iterator[Case]:
-    """Every case: library, loss, options, input, and a function of (logits, labels)."""
-    sigmoid, softmax = {"sigmoid": True}, {"softmax": True, "to_onehot_y": True}
-    for loss, options, name in [
-        ("DiceLoss", sigmoid, "binary"),
-        ("DiceLoss", sigmoid | {"smooth_nr": 1.0, "smooth_dr": 1.0}, "binary"),
-        ("DiceLoss", sigmoid | {"smooth_nr": 0.0, "smooth_dr": 1.0}, "binary"),
-        ("DiceLoss", sigmoid | {"batch": True}, "binary"),
-        ("DiceLoss", sigmoid | {"squared_pred": True}, "binary"),
-        ("DiceLoss", sigmoid | {"jaccard": True}, "binary"),
-        ("DiceLoss", sigmoid | {"jaccard": True, "smooth_nr": 1.0, "smooth_dr": 1.0}, "binary"),
-        ("DiceLoss", softmax, "multiclass"),
-        ("DiceLoss", softmax | {"batch": True}, "multiclass"),
-        ("DiceLoss", softmax | {"include_background": False}, "multiclass"),
-        ("DiceLoss", softmax | {"weight": [1.0, 2.0, 3.0, 4.0]}, "multiclass"),
-        ("DiceLoss", softmax | {"ignore_index": 255}, "void"),
-        ("TverskyLoss", sigmoid | {"alpha": 0.3, "beta": 0.7}, "binary"),
-        ("TverskyLoss", softmax | {"alpha": 0.3, "beta": 0.7}, "multiclass"),
-        ("GeneralizedDiceLoss", softmax | {"smooth_nr": 0.0, "smooth_dr": 0.0}, "complete"),
-        (
-            "GeneralizedDiceLoss",
-            softmax | {"smooth_nr": 0.0, "smooth_dr": 0.0, "batch": True},
-            "complete",
-        ),
-        ("MCCLoss", sigmoid, "binary"),
-        ("MCCLoss", sigmoid | {"batch": True}, "binary"),
-        ("DiceLoss", sigmoid, "eight"),
-        ("DiceLoss", sigmoid | {"batch": True}, "eight"),
-        ("DiceLoss", sigmoid | {"squared_pred": True}, "eight"),
-        ("DiceLoss", sigmoid | {"smooth_nr": 1.0, "smooth_dr": 1.0}, "eight"),
-    ]:
-        yield "monai.losses", loss, options, name, of_torch(in_monai(loss, options))
-
-    for loss, options, name in [
-        ("DiceLoss", {"mode": "binary"}, "binary"),
-        ("DiceLoss", {"mode": "binary", "smooth": 1.0}, "binary"),
-        ("DiceLoss", {"mode": "multiclass"}, "multiclass"),
-        ("DiceLoss", {"mode": "multiclass"}, "absent"),
-        ("DiceLoss", {"mode": "multiclass", "ignore_index": 255}, "void"),
-        (
-            "DiceLoss",
-            {"mode": "multiclass", "class_weights": [1.0, 2.0, 3.0, 4.0]},
-            "multiclass",
-        ),
-        ("JaccardLoss", {"mode": "binary", "smooth": 1.0}, "binary"),
-        ("JaccardLoss", {"mode": "multiclass"}, "multiclass"),
-        ("TverskyLoss", {"mode": "binary", "alpha": 0.3, "beta": 0.7, "gamma": 0.75}, "binary"),
-        (
-            "TverskyLoss",
-            {"mode": "multiclass", "alpha": 0.3, "beta": 0.7, "gamma": 0.75},
-            "multiclass",
-        ),
-        ("MCCLoss", {}, "binary"),
-        ("LovaszLoss", {"mode": "binary"}, "binary"),
-        ("LovaszLoss", {"mode": "binary", "per_image": True}, "binary"),
-        ("LovaszLoss", {"mode": "multiclass"}, "multiclass"),
-        ("LovaszLoss", {"mode": "multiclass", "per_image": True}, "multiclass"),
-        ("LovaszLoss", {"mode": "multiclass"}, "absent"),
-        ("DiceLoss", {"mode": "binary"}, "eight"),
-        ("DiceLoss", {"mode": "binary", "smooth": 1.0}, "eight"),
-    ]:
-        yield "smp.losses", loss, options, name, of_torch(in_smp(loss, options))
-
-    for loss, options, name in [
-        ("dice_loss", {"average": "micro"}, "multiclass"),
-        ("dice_loss", {"average": "macro"}, "multiclass"),
-        ("dice_loss", {"average": "macro", "ignore_index": 255}, "void"),
-        ("tversky_loss", {"alpha": 0.3, "beta": 0.7}, "multiclass"),
-        ("dice_loss", {"average": "micro"}, "eight"),
-        ("dice_loss", {"average": "macro"}, "eight"),
-    ]:
-        yield "kornia.losses", loss, options, name, of_torch(in_kornia(loss, options))
-
-    for loss, options, name in [
-        ("dice", {}, "binary"),
-        ("dice", {"axis": (1, 2)}, "binary"),
-        ("dice", {}, "multiclass"),
-        ("tversky", {"alpha": 0.3, "beta": 0.7}, "binary"),
-        ("tversky", {"alpha": 0.3, "beta": 0.7, "axis": (1, 2)}, "multiclass"),
-        ("dice", {}, "eight"),
-    ]:
-        yield "keras.losses", loss, options, name, of_jax(in_keras(loss, options))
-
-    for loss, options, name in [
-        ("dice_loss", {}, "multiclass"),
-        ("dice_loss", {"smooth": 0.0}, "multiclass"),
-        ("dice_loss", {"alpha": 0.3, "beta": 0.7}, "multiclass"),
-        ("dice_loss", {"axis": (0, 1, 2)}, "multiclass"),
-        ("dice_loss", {"ignore_background": True}, "multiclass"),
-        ("binary_dice_loss", {}, "binary"),
-        ("binary_dice_loss", {"smooth": 0.0}, "binary"),
-        ("binary_dice_loss", {}, "eight"),
-    ]:
-        yield "optax.losses", loss, options, name, of_jax(in_optax(loss, options))
-
-    yield from cases_without_counts()
-
-
-def cases_without_counts() -> Iterator[Case]:
-    """Losses with one value per element or example, whose mean is recorded."""
-    weight = [1.0, 2.0, 3.0, 4.0, 5.0]
-    for loss, options, name in [
-        ("binary_cross_entropy_with_logits", {}, "elements"),
-        ("binary_cross_entropy_with_logits", {"pos_weight": 3.0}, "elements"),
-        ("soft_margin_loss", {}, "elements"),
-        ("cross_entropy", {}, "rows"),
-        ("cross_entropy", {"weight": weight}, "rows"),
-        ("cross_entropy", {"label_smoothing": 0.1}, "rows"),
-        ("cross_entropy", {"ignore_index": 3}, "rows"),
-        ("multi_margin_loss", {}, "rows"),
-        ("kl_div", {"log_target": True}, "rows"),
-        ("triplet_margin_loss", {"margin": 3.0}, "rows"),
-    ]:
-        call = of_torch(in_torch(loss, options))
-        yield "torch.nn.functional", loss, options, name, call
-
-    for loss, options, name in [
-        ("FocalLoss", {"gamma": 2.0}, "elements"),
-        ("FocalLoss", {"gamma": 0.5, "alpha": 0.25}, "elements"),
-        ("FocalLoss", {"gamma": 2.0, "use_softmax": True, "to_onehot_y": True}, "rows"),
-    ]:
-        yield "monai.losses", loss, options, name, of_torch(in_monai(loss, options))
-    for loss, options, name in [
-        ("FocalLoss", {"mode": "binary", "alpha": 0.25, "gamma": 2.0}, "elements"),
-    ]:
-        yield "smp.losses", loss, options, name, of_torch(in_smp(loss, options))
-    for loss, options, name in [
-        ("focal_loss", {"alpha": 0.25, "gamma": 2.0}, "rows"),
-    ]:
-        yield "kornia.losses", loss, options, name, of_torch(in_kornia(loss, options))
-
-    for loss, options, name in [
-        ("binary_crossentropy", {"from_logits": True}, "elements"),
-        (
-            "binary_focal_crossentropy",
-            {"from_logits": True, "gamma": 2.0, "alpha": 0.25, "apply_class_balancing": True},
-            "elements",
-        ),
-        ("hinge", {}, "elements"),
-        ("squared_hinge", {}, "elements"),
-        ("categorical_hinge", {}, "rows"),
-    ]:
-        yield "keras.losses", loss, options, name, of_jax(in_keras(loss, options))
-
-    for loss, options, name in [
-        ("sigmoid_binary_cross_entropy", {}, "elements"),
-        ("sigmoid_focal_loss", {"alpha": 0.25, "gamma": 2.0}, "elements"),
-        ("hinge_loss", {}, "elements"),
-        ("perceptron_loss", {}, "elements"),
-        ("softmax_cross_entropy", {}, "rows"),
-        ("poly_loss_cross_entropy", {"epsilon": 2.0}, "rows"),
-        ("multiclass_hinge_loss", {}, "rows"),
-        ("kl_divergence_with_log_targets", {}, "rows"),
-        ("triplet_margin_loss", {"margin": 3.0}, "rows"),
-    ]:
-        yield "optax.losses", loss, options, name, of_jax(in_optax(loss, options))
 
 
 # --- How each library wants its arguments ---------------------------------------------------------
@@ -350,13 +195,25 @@ def rounded(x: Any, digits: int) -> Any:
     return [rounded(v, digits) for v in x] if isinstance(x, list) else float(f"{x:.{digits}g}")
 
 
+LIBRARIES = {  # how each of them is called, and differentiated
+    "torch.nn.functional": (in_torch, of_torch),
+    "monai.losses": (in_monai, of_torch),
+    "smp.losses": (in_smp, of_torch),
+    "kornia.losses": (in_kornia, of_torch),
+    "keras.losses": (in_keras, of_jax),
+    "optax.losses": (in_optax, of_jax),
+}
+
+
 def main() -> None:
     examples = inputs()
     recorded = []
-    for library, loss, options, name, value_and_gradient in cases():
+    for library, loss, options, name in CALLS:
+        called, differentiated = LIBRARIES[library]
+        value_and_gradient = differentiated(called(loss, eval(f"dict({options})")))
         value, gradient = value_and_gradient(examples[name]["logits"], examples[name]["labels"])
-        assert np.isfinite(gradient).all(), (library, loss, options, name)
-        call = f"{library}.{loss}({', '.join(f'{k}={v!r}' for k, v in options.items())})"
+        call = f"{library}.{loss}({options})"
+        assert np.isfinite(gradient).all(), (call, name)
         case = {"call": call, "input": name}
         case |= {"value": rounded(value, 10), "gradient": rounded(gradient.tolist(), 7)}
         recorded.append(case)

@@ -32,14 +32,6 @@ def smooth_hinge_loss(z: float, y: int, width: float = 1.0) -> float:
     return 1 - width / 2 - m
 
 
-def rennie_srebro(z: float, y: int) -> float:
-    """The smooth hinge as they wrote it."""
-    m = margin_of(z, y)
-    if m <= 0:
-        return 0.5 - m
-    return 0.5 * (1 - m) ** 2 if m < 1 else 0.0
-
-
 def softplus_hinge_loss(z: float, y: int, sharpness: float = 1.0, margin: float = 1.0) -> float:
     """The softplus of what is missing to the margin."""
     return math.log(1 + math.exp(sharpness * (margin - margin_of(z, y)))) / sharpness
