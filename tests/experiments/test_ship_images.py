@@ -370,16 +370,7 @@ def test_masks_of_a_missing_or_empty_folder(tmp_path):
 # Real data
 
 
-@pytest.mark.skipif(not (DATA / "airbus").is_dir(), reason="the Airbus sample is not there")
-def test_airbus_sample():
-    images = open_airbus(DATA / "airbus", strict=True)
-    assert len(images) == 94
-    assert sum(images.has_ships(i) for i in range(94)) == 34
-    assert sum(images[i].instances.max() for i in range(94)) == 68
-
-
 @pytest.mark.skipif(not (DATA / "magnetic_tile").is_dir(), reason="the tiles are not there")
 def test_magnetic_tiles():
     images = open_masks(DATA / "magnetic_tile", strict=True)
-    assert len(images) == 322
-    assert [i for i in range(322) if images.has_ships(i) == ("Free" in images.names[i])] == []
+    assert not [n for i, n in enumerate(images.names) if images.has_ships(i) == ("Free" in n)]
