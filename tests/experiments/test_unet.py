@@ -32,23 +32,16 @@ def test_logits_are_float32_one_a_pixel_whatever_is_computed_in():
     np.testing.assert_allclose(logits[:1], logits_of(small(), x[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize(("width", "depth", "channels_in"), [(16, 0, 1), (8, 2, 4)])
-def test_width_depth_and_input_channels_can_be_chosen(width, depth, channels_in):
-    model = small(width=width, depth=depth, channels_in=channels_in)
-    assert logits_of(model, normal(1, 16, 16, channels_in)).shape == (1, 16, 16)
-    assert model.encoder[depth].conv2.kernel.shape[-1] == width * 2**depth
+def test_width_depth_and_input_channels_can_be_chosen():
+    model = small(width=4, depth=2, channels_in=4)
+    assert logits_of(model, normal(1, 16, 16, 4)).shape == (1, 16, 16)
+    assert model.encoder[2].conv2.kernel.shape[-1] == 4 * 2**2
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(dtype):
-    graphdef, params = nnx.split(small(dtype=dtype), nnx.Param)
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
     images = normal(2, 8, 8, 3)
-
-    @jax.jit
-    def gradient(params):
-        return jax.grad(lambda p: jnp.square(nnx.merge(graphdef, p)(images)).mean())(params)
-
-    for path, leaf in jax.tree.leaves_with_path(gradient(params)):
+    gradient = nnx.jit(nnx.grad(lambda net: jnp.square(net(images)).mean()))
+    for path, leaf in jax.tree.leaves_with_path(gradient(small(dtype=jnp.bfloat16))):
         assert np.isfinite(leaf).all(), path
         assert np.any(np.asarray(leaf) != 0), path
 
