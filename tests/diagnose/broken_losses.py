@@ -28,8 +28,6 @@ class Case:
     cause: str
     kind: str | None = None
     status: str = "defect"
-    # Of some the defect is not the first that is found, since it is not the only one.
-    first: bool = True
 
     @property
     def name(self) -> str:
