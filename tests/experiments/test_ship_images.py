@@ -39,36 +39,26 @@ def test_masks_survive_run_lengths(mask):
     np.testing.assert_array_equal(decode(encode(mask), mask.shape), mask)
 
 
-def test_pixels_count_down_then_right_from_one():
+def test_pixels_count_down_then_right_from_one_and_runs_have_no_order():
     mask = np.zeros(SHAPE, bool)
     mask[3, 0] = mask[0, 1] = mask[2, 4] = True
     assert encode(mask) == "4 2 19 1"
-    np.testing.assert_array_equal(decode("4 2 19 1", SHAPE), mask)
-
-
-def test_blank_is_an_empty_mask():
+    for text in ("4 2 19 1", "19 1 4 2"):
+        np.testing.assert_array_equal(decode(text, SHAPE), mask)
     assert encode(np.zeros(SHAPE)) == ""
-    assert not decode("", SHAPE).any()
     assert not decode("  ", SHAPE).any()
-
-
-def test_order_of_runs_does_not_matter():
-    np.testing.assert_array_equal(decode("19 1 4 2", SHAPE), decode("4 2 19 1", SHAPE))
 
 
 BAD_RUNS = [
     ("1 2 3", "3 numbers, expected pairs"),
     ("1 2.5", "whole numbers .* '2.5'"),
-    ("1 two", "whole numbers .* 'two'"),
     ("1 99999999999999999999", "whole numbers"),
     ("0 2", "run '0 2' starts before pixel 1"),
     ("-3 2", "run '-3 2' starts before pixel 1"),
     ("3 0", "run '3 0' has no pixels"),
-    ("3 -1", "run '3 -1' has no pixels"),
     ("20 2", "run '20 2' ends after the last pixel, 20"),
     ("9223372036854775807 9223372036854775807", "ends after the last pixel"),
     ("3 4 5 1", "run '3 4' overlaps"),
-    ("3 4 3 4", "run '3 4' overlaps"),
 ]
 
 
@@ -130,7 +120,7 @@ def test_columns_are_found_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        *((f"ImageId,EncodedPixels\na,1 1\nb,{t}\n", f"row 3: b: .*{p}") for t, p in BAD_RUNS),
+        ("ImageId,EncodedPixels\na,1 1\nb,20 2\n", "row 3: b: run '20 2' ends after"),
         ("ImageId,EncodedPixels\na,\na,1 1\n", "row 3: a: has a blank row"),
         ("ImageId,EncodedPixels\na,1 1\na,\n", "row 3: a: has a blank row"),
         ("ImageId,EncodedPixels\n,1 1\n", "row 2: no image name"),
