@@ -36,24 +36,14 @@ def _quick(kind: str) -> tuple[str, ...]:
     return tuple(probe for probe in diagnose.QUICK[kind] if probe not in ("jit", "shapes"))
 
 
-def _probes(case: Case, kind: str) -> tuple[str, ...] | None:
+def _probes(case: Case) -> tuple[str, ...] | None:
     """All for some; for the others those that share a program, and the one that must tell."""
     if case.name in COMPLETE:
         return None
     if case.probe == "jit":
         return ("jit", "direction")  # slow ones, which are not compiled
     slow = [case.probe] if case.probe in diagnose.SLOW else []
-    return (*_quick(kind), *slow)
-
-
-KINDS = {case.name: case.kind or "binary" for case in CASES}
-KINDS |= dict.fromkeys(
-    ("broadcast_kl_hinge", "averaged_hinge", "inverted_pairs", "distance_without_care"), "pair"
-)
-KINDS |= dict.fromkeys(("clipped_kl", "asymmetric_kl"), "divergence")
-KINDS |= dict.fromkeys(
-    ("relu_softplus", "no_floor", "variance_as_deviation", "no_penalty"), "mean_scale"
-)
+    return (*_quick(case.kind), *slow)
 
 
 @functools.lru_cache
@@ -63,10 +53,8 @@ def _report(loss: Any, kind: Any, probes: tuple[str, ...] | None) -> diagnose.Re
 
 
 def _examined(case: Case) -> diagnose.Report:
-    kind = KINDS[case.name]
     # With all probes the kind is found out as well.
-    given = case.kind if case.name in COMPLETE else kind
-    return _report(case.loss, given, _probes(case, kind))
+    return _report(case.loss, None if case.name in COMPLETE else case.kind, _probes(case))
 
 
 def _can_be_asked_for(report: diagnose.Report) -> bool:
