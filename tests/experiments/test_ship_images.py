@@ -286,8 +286,6 @@ MASK[1:3, 1:3] = MASK[4, 5:] = 1
     [
         ("x.jpg", "x.png"),
         ("x.jpg", "x_mask.png"),
-        ("x.png", "x_mask.png"),
-        ("images/x.jpg", "masks/x.png"),
         ("images/x.png", "masks/x_mask.png"),
         ("train/images/north/x.jpeg", "train/masks/north/x.bmp"),
         ("MT_Blowhole/x.JPG", "MT_Blowhole/x.PNG"),

@@ -196,12 +196,9 @@ def test_trees_are_scipys_of_the_points_themselves(linkage, points):
     assert found["ari_known"] == pytest.approx(adjusted_rand_score(speakers, known))
 
 
-def test_a_tree_wants_embeddings():
+def test_a_tree_wants_embeddings_and_one_of_zeros_is_near_nothing():
     with pytest.raises(ValueError, match=r"\[n, D\] with n of two or more, got \(1, 3\)"):
         clustering.grow(np.zeros((1, 3)), "complete")
-
-
-def test_an_embedding_of_zeros_is_near_nothing():
     assert clustering.distances(np.array([[1.0, 0], [0, 0], [1, 0]])).tolist() == [1.0, 0.0, 1.0]
 
 

@@ -33,7 +33,7 @@ def batches(first: int):
 
 
 def run(directory: Path, steps: int = 20, source=batches, step: Any = update):
-    options = {"batch_size": 8, "log_every": 5, "checkpoint_every": 10}
+    options: dict[str, Any] = {"batch_size": 8, "log_every": 5, "checkpoint_every": 10}
     return list(training.train(step, start(), source, directory, steps=steps, **options))
 
 

@@ -46,12 +46,9 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
         assert np.any(np.asarray(leaf) != 0), path
 
 
-@pytest.mark.parametrize("shape", [(10, 8), (8, 10)])
-def test_a_size_that_cannot_be_halved_is_named(shape):
-    with pytest.raises(
-        ValueError, match=rf"divisible by 2\*\*depth = 4, got {shape[0]} x {shape[1]}"
-    ):
-        small(depth=2)(jnp.zeros((1, *shape, 3)))
+def test_a_size_that_cannot_be_halved_is_named():
+    with pytest.raises(ValueError, match=r"divisible by 2\*\*depth = 2, got 8 x 9"):
+        small()(jnp.zeros((1, 8, 9, 3)))
 
 
 def test_norm_has_value_and_gradient_of_flax_group_norm():
