@@ -29,7 +29,9 @@ def test_logits_are_float32_one_a_pixel_whatever_is_computed_in():
     assert logits.dtype == near.dtype == jnp.float32
     np.testing.assert_allclose(near, logits, atol=0.15)
     # Images of a batch do not influence each other.
-    np.testing.assert_allclose(logits[:1], logits_of(small(), x[:1]), atol=1e-5)
+    other = logits_of(small(), x.at[1].add(1.0))
+    np.testing.assert_allclose(logits[0], other[0], atol=1e-5)
+    assert np.any(logits[1] != other[1])
 
 
 def test_width_depth_and_input_channels_can_be_chosen():
