@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,33 +39,15 @@ def timing(ms: float) -> Timing:
 
 
 def row(**changed: Any) -> Row:
-    made: dict[str, Any] = {
-        "loss": "dice_loss",
-        "workload": "masks",
-        "kind": "binary",
-        "shape": (2, 4, 4),
-        "dtype": "float32",
-        "forward": False,
-        "ours": timing(12.0),
-        "floor_ms": 10.0,
-        "gigabytes": 1.0,
-        "goal": 1.25,
-        "ahead": {},
-        "peers": {},
-        "unequal": {},
-    }
-    return Row(**(made | changed))
+    made = Row(
+        "dice_loss", "masks", "binary", (2, 4, 4), "float32", forward=False, ours=timing(12.0),
+        floor_ms=10.0, gigabytes=1.0, goal=1.25, ahead={}, peers={}, unequal={},
+    )  # fmt: skip
+    return dataclasses.replace(made, **changed)
 
 
 def test_every_public_loss_has_a_row():
-    endings = (
-        "_loss",
-        "_nll",
-        "cross_entropy",
-        "divergence",
-        "_from_probabilities",
-        "crps_gaussian",
-    )
+    endings = ("_loss", "_nll", "cross_entropy", "divergence", "_from_probabilities")
     # `score_loss` makes losses, of which the named ones are measured; `log_loss` is a metric,
     # and `elbo_loss` a mean and a sum.
     public = {name for name in dir(dm) if name.endswith(endings) and name[0] != "_"}
@@ -73,36 +57,40 @@ def test_every_public_loss_has_a_row():
     }
 
 
-def test_every_row_has_its_own_name():
+def test_every_row_has_its_own_name_and_every_peer_a_row():
     labels = [(loss.label, loss.kind) for loss in LOSSES]
     assert len(set(labels)) == len(labels)
+    assert {*jax_peers.plain(), *jax_peers.of_optax()} <= {loss.label for loss in LOSSES}
 
 
-def test_every_peer_belongs_to_a_row():
-    labels = {loss.label for loss in LOSSES}
-    assert set(jax_peers.plain()) <= labels
-    assert set(jax_peers.of_optax()) <= labels
+def arrays_of(loss: Loss) -> work.Arrays:
+    return work.draw(loss.kind, next(w.shape for w in TINY if loss.kind in w.kinds), "float32")
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.label)
-def test_every_loss_is_finite_and_equal_to_what_a_user_would_write(loss: Loss):
-    shape = next(w.shape for w in TINY if loss.kind in w.kinds)
-    arrays = work.draw(loss.kind, shape, "float32")
-    first = ARGUMENTS[loss.kind][0]
-    ours = measure.compiled("ours", loss, arrays, first, forward=loss.forward_only).result()
-    assert np.isfinite(ours[0])
+def test_every_loss_is_called_with_what_it_takes(loss: Loss):
+    value = jax.eval_shape(lambda a: loss(SimpleNamespace(**a)), arrays_of(loss))
+    assert value.shape == ()
+
+
+WRITTEN = [loss for loss in LOSSES if loss.label in jax_peers.plain()]
+
+
+@pytest.mark.parametrize("loss", WRITTEN, ids=lambda loss: loss.label)
+def test_a_loss_equals_what_a_user_would_write(loss: Loss):
+    arrays, first = arrays_of(loss), ARGUMENTS[loss.kind][0]
+    ours, peer = (
+        measure.compiled("", each, arrays, first, forward=loss.forward_only).result()
+        for each in (loss, jax_peers.plain()[loss.label])
+    )
     assert (ours[1] is None) == loss.forward_only
-    if ours[1] is not None:
-        assert ours[1].shape == shape
-        assert np.isfinite(ours[1]).all()
-    written = jax_peers.plain().get(loss.label)
-    if written:
-        peer = measure.compiled("jnp", written, arrays, first, forward=loss.forward_only)
-        assert measure.difference(ours, peer.result(), "float32") is None
+    assert measure.difference(ours, peer, "float32") is None
 
 
 def test_a_run_is_printed_written_and_drawn(tmp_path: Path):
-    groups = choose(TINY, ["float32", "bfloat16"], "^(dice_loss|lovasz_softmax|dice of counts)")
+    groups = choose(
+        TINY, ["float32", "bfloat16"], "^(dice_loss/masks|lovasz_softmax|dice of counts)"
+    )
     tables: report.Tables = {}
     console = Console(file=io.StringIO(), width=60)
     for floor, found in run.run(groups, NOBODY, ONCE):
@@ -121,12 +109,8 @@ def test_a_run_is_printed_written_and_drawn(tmp_path: Path):
 
     written = json.loads((tmp_path / "cpu.json").read_text())["rows"]
     names = {(row["loss"], row["dtype"], row["forward"]) for row in written}
-    expected = {
-        *((name, dtype, False) for dtype in work.DTYPES for name in ("dice_loss",)),
-        *((f"{name} (softmax)", dtype, False) for dtype in work.DTYPES for name in ("dice_loss",)),
-        *(("lovasz_softmax_loss", dtype, False) for dtype in work.DTYPES),
-        *(("dice of counts", dtype, True) for dtype in work.DTYPES),
-    }
+    losses = {"dice_loss": False, "lovasz_softmax_loss": False, "dice of counts": True}
+    expected = {(name, dtype, to) for name, to in losses.items() for dtype in work.DTYPES}
     assert names == expected
     assert all(row["ours"]["ms"][0] > 0 for row in written)
     assert (tmp_path / "cpu.png").stat().st_size > 10_000
@@ -237,8 +221,6 @@ def test_a_filter_without_a_match_says_what_exists():
         choose(TINY, ["float32"], "diec")
     with pytest.raises(ValueError, match="no regular expression"):
         choose(TINY, ["float32"], "dice(")
-    with pytest.raises(ValueError, match=r"'diec' matches no loss.*dice_loss"):
-        command.named("diec")
 
 
 def test_an_unknown_peer_says_which_there_are():
@@ -277,10 +259,8 @@ def test_the_exponent_is_that_of_the_upper_sizes(power: float):
 def test_growth_is_measured_written_and_drawn(tmp_path: Path):
     losses = command.named("^(dice_loss|lovasz_softmax_loss)$")
     found = list(scaling.grow(losses, [100, 1_000], ONCE, lambda _: None))
-    assert [(g.loss, g.n) for g in found] == [
-        ("dice_loss", (100, 1_000)),
-        ("lovasz_softmax_loss", (100, 1_000)),
-    ]
+    assert [g.loss for g in found] == ["dice_loss", "lovasz_softmax_loss"]
+    assert {g.n for g in found} == {(100, 1_000)}
     console = Console(file=io.StringIO(), width=60)
     scaling.print_growth(console, found)
     content = scaling.record({}, {}, found, complete=True)

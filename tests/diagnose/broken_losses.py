@@ -26,10 +26,8 @@ class Case:
     loss: Callable[..., Any]
     probe: str
     cause: str
-    kind: str | None = None
+    kind: str = "binary"
     status: str = "defect"
-    # Of some the defect is not the first that is found, since it is not the only one.
-    first: bool = True
 
     @property
     def name(self) -> str:
@@ -236,29 +234,29 @@ CASES = [
     Case(ships.asked_iou, "alive", "ratio of its own"),
     Case(ships.asked_focal, "alive", "focusing exponent of about 8"),
     Case(ships.asked_weighted, "weights", "inverted: a negative weighs 1000 times"),
-    Case(swapped_fbeta, "weights", "swapped: it is F-0.5", kind="multilabel"),
-    Case(swapped_f1, "weights", "swapped: it is F-0.5", kind="multilabel"),
-    Case(hard_mask, "continuity", "jumps where the decision changes", kind="multiclass"),
-    Case(swapped_hard_mask, "arguments", "swapped inside", kind="multiclass"),
+    Case(swapped_fbeta, "weights", "swapped: it is F-0.5", "multilabel"),
+    Case(swapped_f1, "weights", "swapped: it is F-0.5", "multilabel"),
+    Case(hard_mask, "continuity", "jumps where the decision changes", "multiclass"),
+    Case(swapped_hard_mask, "arguments", "swapped inside", "multiclass"),
     Case(swapped_arguments, "arguments", "swapped inside"),
-    Case(broadcast_kl_hinge, "labels", "broadcast against (B, 1)"),
-    Case(averaged_hinge, "direction", "averaged over the batch"),
-    Case(clipped_kl, "alive", "clipped"),
-    Case(asymmetric_kl, "minimum", "no distributions"),
-    Case(clipped_kl, "symmetric", "asymmetric", status="note"),
-    Case(inverted_pairs, "direction", "pulls different ones together"),
-    Case(distance_without_care, "finite", "where the distance is 0"),
+    Case(broadcast_kl_hinge, "labels", "broadcast against (B, 1)", "pair"),
+    Case(averaged_hinge, "direction", "averaged over the batch", "pair"),
+    Case(clipped_kl, "alive", "clipped", "divergence"),
+    Case(asymmetric_kl, "minimum", "no distributions", "divergence"),
+    Case(clipped_kl, "symmetric", "asymmetric", "divergence", status="note"),
+    Case(inverted_pairs, "direction", "pulls different ones together", "pair"),
+    Case(distance_without_care, "finite", "where the distance is 0", "pair"),
     Case(flat_hinge, "alive", "labels -1 and +1"),
     Case(behind_relu, "alive", "ReLU"),
     Case(hard_dice, "alive", "no gradient at all"),
     Case(naive_cross_entropy, "finite", "rounds to 0 or 1"),
-    Case(relu_softplus, "scale", "ReLU stands in front of the softplus"),
-    Case(no_floor, "scale", "NaN or infinity"),
-    Case(variance_as_deviation, "proper", "deviation of 1.4", status="note"),
-    Case(no_penalty, "proper", "only grows"),
+    Case(relu_softplus, "scale", "ReLU stands in front of the softplus", "mean_scale"),
+    Case(no_floor, "scale", "NaN or infinity", "mean_scale"),
+    Case(variance_as_deviation, "proper", "deviation of 1.4", "mean_scale", status="note"),
+    Case(no_penalty, "proper", "only grows", "mean_scale"),
     Case(score_as_loss, "direction", "sign of the loss"),
     Case(alpha_on_negatives, "weights", "alpha = 0.25 weighs the negatives"),
-    Case(absent_class_rules, "minimum", "absent from the batch", kind="multiclass"),
+    Case(absent_class_rules, "minimum", "absent from the batch", "multiclass"),
     Case(wrong_slope, "gradient", "custom derivative"),
     Case(looks_at_values, "jit", "cannot be compiled"),
     Case(in_numpy, "jit", "no gradient flows"),

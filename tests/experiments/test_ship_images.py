@@ -39,36 +39,26 @@ def test_masks_survive_run_lengths(mask):
     np.testing.assert_array_equal(decode(encode(mask), mask.shape), mask)
 
 
-def test_pixels_count_down_then_right_from_one():
+def test_pixels_count_down_then_right_from_one_and_runs_have_no_order():
     mask = np.zeros(SHAPE, bool)
     mask[3, 0] = mask[0, 1] = mask[2, 4] = True
     assert encode(mask) == "4 2 19 1"
-    np.testing.assert_array_equal(decode("4 2 19 1", SHAPE), mask)
-
-
-def test_blank_is_an_empty_mask():
+    for text in ("4 2 19 1", "19 1 4 2"):
+        np.testing.assert_array_equal(decode(text, SHAPE), mask)
     assert encode(np.zeros(SHAPE)) == ""
-    assert not decode("", SHAPE).any()
     assert not decode("  ", SHAPE).any()
-
-
-def test_order_of_runs_does_not_matter():
-    np.testing.assert_array_equal(decode("19 1 4 2", SHAPE), decode("4 2 19 1", SHAPE))
 
 
 BAD_RUNS = [
     ("1 2 3", "3 numbers, expected pairs"),
     ("1 2.5", "whole numbers .* '2.5'"),
-    ("1 two", "whole numbers .* 'two'"),
     ("1 99999999999999999999", "whole numbers"),
     ("0 2", "run '0 2' starts before pixel 1"),
     ("-3 2", "run '-3 2' starts before pixel 1"),
     ("3 0", "run '3 0' has no pixels"),
-    ("3 -1", "run '3 -1' has no pixels"),
     ("20 2", "run '20 2' ends after the last pixel, 20"),
     ("9223372036854775807 9223372036854775807", "ends after the last pixel"),
     ("3 4 5 1", "run '3 4' overlaps"),
-    ("3 4 3 4", "run '3 4' overlaps"),
 ]
 
 
@@ -130,7 +120,7 @@ def test_columns_are_found_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        *((f"ImageId,EncodedPixels\na,1 1\nb,{t}\n", f"row 3: b: .*{p}") for t, p in BAD_RUNS),
+        ("ImageId,EncodedPixels\na,1 1\nb,20 2\n", "row 3: b: run '20 2' ends after"),
         ("ImageId,EncodedPixels\na,\na,1 1\n", "row 3: a: has a blank row"),
         ("ImageId,EncodedPixels\na,1 1\na,\n", "row 3: a: has a blank row"),
         ("ImageId,EncodedPixels\n,1 1\n", "row 2: no image name"),
@@ -296,8 +286,6 @@ MASK[1:3, 1:3] = MASK[4, 5:] = 1
     [
         ("x.jpg", "x.png"),
         ("x.jpg", "x_mask.png"),
-        ("x.png", "x_mask.png"),
-        ("images/x.jpg", "masks/x.png"),
         ("images/x.png", "masks/x_mask.png"),
         ("train/images/north/x.jpeg", "train/masks/north/x.bmp"),
         ("MT_Blowhole/x.JPG", "MT_Blowhole/x.PNG"),
@@ -370,16 +358,7 @@ def test_masks_of_a_missing_or_empty_folder(tmp_path):
 # Real data
 
 
-@pytest.mark.skipif(not (DATA / "airbus").is_dir(), reason="the Airbus sample is not there")
-def test_airbus_sample():
-    images = open_airbus(DATA / "airbus", strict=True)
-    assert len(images) == 94
-    assert sum(images.has_ships(i) for i in range(94)) == 34
-    assert sum(images[i].instances.max() for i in range(94)) == 68
-
-
 @pytest.mark.skipif(not (DATA / "magnetic_tile").is_dir(), reason="the tiles are not there")
 def test_magnetic_tiles():
     images = open_masks(DATA / "magnetic_tile", strict=True)
-    assert len(images) == 322
-    assert [i for i in range(322) if images.has_ships(i) == ("Free" in images.names[i])] == []
+    assert not [n for i, n in enumerate(images.names) if images.has_ships(i) == ("Free" in n)]

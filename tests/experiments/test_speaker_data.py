@@ -198,6 +198,6 @@ def test_generated_voices_differ_more_between_than_within():
 def test_librispeech_is_read_by_its_index():
     with (SPEECH / "index.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len({row["speaker"] for row in rows}) == len(rows) == 180
+    assert len({row["speaker"] for row in rows}) == len(rows)
     sound = recordings.read_sound(SPEECH / rows[0]["file"], RATE)
     assert len(sound) == pytest.approx(RATE * float(rows[0]["seconds"]), abs=RATE // 50)

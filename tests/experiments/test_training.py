@@ -33,18 +33,8 @@ def batches(first: int):
 
 
 def run(directory: Path, steps: int = 20, source=batches, step: Any = update):
-    return list(
-        training.train(
-            step,
-            start(),
-            source,
-            directory,
-            steps=steps,
-            batch_size=8,
-            log_every=5,
-            checkpoint_every=10,
-        )
-    )
+    options: dict[str, Any] = {"batch_size": 8, "log_every": 5, "checkpoint_every": 10}
+    return list(training.train(step, start(), source, directory, steps=steps, **options))
 
 
 def test_yields_logs_and_saves(tmp_path: Path):
@@ -55,6 +45,10 @@ def test_yields_logs_and_saves(tmp_path: Path):
     assert np.all(log["examples_per_second"] > 0)
     restored = training.restore(start(), tmp_path)
     np.testing.assert_array_equal(restored["w"], seen[-1].state["w"])
+    plots.training_curves({"a": tmp_path / "metrics.jsonl"}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
+        training.restore(start(), tmp_path / "elsewhere")
 
 
 def test_resume_ends_where_an_uninterrupted_run_ends(tmp_path: Path):
@@ -96,21 +90,12 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path: Path
 def test_batches_are_spread_over_the_devices_that_divide_them(tmp_path: Path):
     seen: list[int] = []
 
-    @jax.jit
-    def inner(state: dict, batch: jax.Array) -> tuple[dict, jax.Array]:
-        return update(state, batch)
-
     def spy(state: dict, batch: jax.Array) -> tuple[dict, jax.Array]:
         seen.append(len(batch.sharding.device_set))
-        return inner(state, batch)
+        return update(state, batch)
 
     run(tmp_path, step=spy)
     assert set(seen) == {min(8, jax.device_count())}
-
-
-def test_restore_names_what_is_missing(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        training.restore(start(), tmp_path)
 
 
 def test_json_is_written_whole_and_plain(tmp_path: Path):
@@ -118,12 +103,6 @@ def test_json_is_written_whole_and_plain(tmp_path: Path):
     records.write_json(path, {"a": np.float32(0.5), "b": Path("x"), "c": jnp.arange(2)})
     assert json.loads(path.read_text()) == {"a": 0.5, "b": "x", "c": [0, 1]}
     assert [p.name for p in path.parent.iterdir()] == ["result.json"]
-
-
-def test_curves_are_drawn_from_logs(tmp_path: Path):
-    run(tmp_path)
-    plots.training_curves({"a": tmp_path / "metrics.jsonl"}, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").stat().st_size > 1000
 
 
 def test_the_doctor_says_one_line_and_never_stops_a_run():

@@ -116,15 +116,6 @@ def test_grain_reads_them_and_resumes_at_any_step():
     np.testing.assert_array_equal([x for x, _ in resumed], whole[5:])
 
 
-def test_grain_shuffles_and_shards_them_over_processes():
-    source = dm.stratified_batches(LABELS, 10, steps=20)
-    data = grain.MapDataset.source(source)
-    parts = [data[i::2] for i in range(2)]
-    np.testing.assert_array_equal([*parts[1]], [source[i] for i in range(1, 20, 2)])
-    mixed = [rows.tolist() for rows in data.shuffle(seed=1)]
-    assert sorted(mixed) == sorted(rows.tolist() for rows in source)
-
-
 def test_examples_without_a_class_are_never_drawn():
     labels = np.where(np.arange(30) % 3 == 0, -1, np.arange(30) % 2)
     for make in (dm.balanced_batches, dm.stratified_batches):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import chex
@@ -44,24 +43,6 @@ def test_every_part_has_its_gradient_times_its_weight():
         alone = losses_of(WEIGHTS)
         chex.assert_trees_all_close(parts, alone, rtol=1e-6)
         chex.assert_trees_all_close(value, alone["mse"] + alpha * alone["huber"], rtol=1e-6)
-
-
-def test_keras_trains_on_the_first_of_a_list_of_losses_and_we_on_all():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = pytest.importorskip("keras", reason="pip install keras to see what it makes of this")
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, use_bias=False)])
-    model.set_weights([WEIGHTS[:, None]])
-    both = ["mse", keras.losses.Huber()]
-    model.compile(keras.optimizers.SGD(0.1), both, [1.0, 10.0], run_eagerly=True)
-    logged = model.train_on_batch(X, Y[:, None], return_dict=True)
-    step = (WEIGHTS - np.asarray(model.weights[0].value)[:, 0]) / 0.1
-    parts, slope = losses_of(WEIGHTS), gradient_of("mse")
-    np.testing.assert_allclose(float(logged["loss"]), parts["mse"], rtol=1e-5)
-    np.testing.assert_allclose(step, slope, rtol=1e-4)  # nothing of ten times the second
-
-    weights = {"mse": 1.0, "huber": 10.0}
-    ours = jax.grad(lambda w: dm.combine(losses_of(w), weights)[0])(WEIGHTS)
-    np.testing.assert_allclose(ours, slope + 10.0 * gradient_of("huber"), rtol=1e-5)
 
 
 def test_an_alpha_sweep_is_one_vmap_and_no_new_compilation():

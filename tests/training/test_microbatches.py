@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -98,11 +95,10 @@ SCORES = {
     "macro dice": Problem(exclusive=True),
     "curve": Problem(soft_roc_auc, curve=True),
 }
-# Losses that sort all logits at once.
+# Losses that sort all logits at once; benchmarks/test_microbatch.py has average precision.
 SORTED = {
     "lovasz hinge": Problem(of_logits=dm.lovasz_hinge_loss),
     "roc auc": Problem(of_logits=dm.roc_auc_loss),
-    "average precision": Problem(of_logits=dm.average_precision_loss),
 }
 over_scores = pytest.mark.parametrize("problem", SCORES.values(), ids=SCORES)
 over_sorted = pytest.mark.parametrize("problem", SORTED.values(), ids=SORTED)
@@ -188,33 +184,6 @@ def test_two_passes_serve_a_last_part_that_is_shorter():
     assert_equal(gradient(two_pass(problem), problem, x, y), gradient(problem.whole, problem, x, y))
 
 
-# Optax only splits and joins: it sees a tree of sums, or an array of logits.
-def test_optax_microbatching_of_counts_is_exact():
-    problem = SCORES["macro dice"]
-    stats = optax.microbatching.microbatch(
-        jax.checkpoint(problem.stats),
-        argnums=(1, 2),
-        microbatch_size=ROWS // PARTS,
-        accumulator=optax.microbatching.AccumulationType.SUM,
-    )
-    assert_exact(gradient(lambda *a: problem.loss(stats(*a)), problem), problem)
-
-
-def test_optax_microbatching_of_logits_is_exact():
-    problem = SORTED["lovasz hinge"]
-    logits = optax.microbatching.microbatch(
-        jax.checkpoint(model),
-        argnums=1,
-        microbatch_size=ROWS // PARTS,
-        accumulator=optax.microbatching.AccumulationType.CONCAT,
-    )
-
-    def loss(params: Params, x: jax.Array, y: jax.Array) -> jax.Array:
-        return dm.lovasz_hinge_loss(logits(params, x), y)
-
-    assert_exact(gradient(loss, problem), problem)
-
-
 @over_all
 def test_mean_of_microbatch_losses_is_another_quantity(problem: Problem):
     of_part = jax.jit(jax.value_and_grad(problem.whole))
@@ -258,25 +227,6 @@ def test_rows_of_padding_count_for_nothing():
     assert distance(gradient(loss, problem, padded, y, real), whole) < 1e-5
 
 
-def test_hard_counts_of_parts_are_exactly_those_of_the_whole():
-    problem = SCORES["macro dice"]
-    x, y = problem.batch
-    predicted = model(problem.params, x).argmax(-1)[:, None] == np.arange(CLASSES)
-    one_hot = y[:, None] == np.arange(CLASSES)
-    count = partial(dm.counts, axis=0)
-    parts = jax.vmap(count)(*(a.reshape(PARTS, -1, CLASSES) for a in (predicted, one_hot)))
-    chex.assert_trees_all_equal(jax.tree.map(lambda c: c.sum(0), parts), count(predicted, one_hot))
-
-
-def test_hard_curves_of_parts_are_exactly_those_of_the_whole():
-    x, y = DICE.batch
-    curve = partial(dm.threshold_counts, thresholds=THRESHOLDS[1:-1])
-    logits = model(DICE.params, x)
-    parts = [curve(*part) for part in zip(*(np.split(a, PARTS) for a in (logits, y)), strict=True)]
-    total = functools.reduce(operator.add, parts)
-    chex.assert_trees_all_equal(total, curve(logits, y))
-
-
 # --- devices --------------------------------------------------------------------------------------
 
 EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec("data")
@@ -318,18 +268,6 @@ def test_jit_on_sharded_arrays_is_exact(problem: Problem, mesh: jax.sharding.Mes
     assert_exact(gradient(problem.whole, problem, *batch), problem)
 
 
-@pytest.mark.parametrize("loss", [dm.generalized_dice_loss, dm.lovasz_softmax_loss])
-def test_losses_that_are_no_score_are_exact_on_sharded_arrays(
-    loss: Callable[..., jax.Array], mesh: jax.sharding.Mesh
-):
-    problem = SCORES["macro dice"]
-    x, ids = problem.batch
-    logits = model(problem.params, x)
-    f = jax.jit(jax.value_and_grad(partial(loss, activation=jax.nn.softmax)))
-    sharded = f(*jax.device_put((logits, ids), NamedSharding(mesh, SPLIT)))
-    chex.assert_trees_all_close(sharded, f(logits, ids), rtol=1e-4, atol=1e-7)
-
-
 @over_all
 def test_shard_map_is_exact(problem: Problem, mesh: jax.sharding.Mesh):
     inside = over_devices(mesh, jax.value_and_grad(together(problem)))
@@ -343,18 +281,10 @@ def test_gradient_of_shard_map_is_exact(problem: Problem, mesh: jax.sharding.Mes
     assert_exact(outside(problem.params, *problem.batch), problem)
 
 
-def test_mean_of_device_losses_is_another_quantity(mesh: jax.sharding.Mesh):
-    problem = SCORES["mcc"]
-
-    def averaged(*a: jax.Array) -> jax.Array:
-        return jax.lax.pmean(problem.whole(*a), "data")  # pyright: ignore[reportArgumentType]
-
-    ours = over_devices(mesh, jax.value_and_grad(averaged))(problem.params, *problem.batch)
-    assert not distance(ours, truth(problem)[0]) < 0.1
-
-
-@pytest.mark.parametrize("problem", [SCORES["mcc"], SORTED["lovasz hinge"]])
-@pytest.mark.parametrize("how", ["pmap", "shard_map without check_vma"])
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [("pmap", SORTED["lovasz hinge"]), ("shard_map without check_vma", SCORES["mcc"])],
+)
 def test_unchecked_devices_take_the_mean_of_gradients(
     how: str, problem: Problem, mesh: jax.sharding.Mesh
 ):

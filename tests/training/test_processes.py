@@ -151,11 +151,6 @@ def wait(processes: list[subprocess.Popen[bytes]]) -> list[int | None]:
             p.wait()
 
 
-def test_the_processes_found_each_other(results: list[Found]):
-    for each in results:
-        assert each["devices"] == (PROCESSES, PROCESSES * DEVICES_EACH, DEVICES_EACH)
-
-
 @pytest.mark.parametrize(("how", "name"), CASES)
 def test_two_processes_find_value_and_gradient_of_the_whole(
     how: str, name: str, results: list[Found]
@@ -164,17 +159,13 @@ def test_two_processes_find_value_and_gradient_of_the_whole(
         assert_exact(each[how, name], PROBLEMS[name])
 
 
-def test_streamed_counts_of_two_processes_are_exact(results: list[Found]):
+def test_streamed_counts_and_curves_of_two_processes_are_exact(results: list[Found]):
     x, y = DICE.batch
     once = dm.counts(model(DICE.params, x) > 0, y).to_host()
-    expected = once + dm.Counts(tn=2 * MANY + 1).to_host()
-    for each in results:
-        assert each["total"] == expected
-
-
-def test_streamed_curves_of_two_processes_are_exact(results: list[Found]):
     whole = hard_curve(DICE.batch).to_host().counts
     for each in results:
+        assert each["devices"] == (PROCESSES, PROCESSES * DEVICES_EACH, DEVICES_EACH)
+        assert each["total"] == once + dm.Counts(tn=2 * MANY + 1).to_host()
         chex.assert_trees_all_equal(each["curve"], whole)
 
 
