@@ -1,4 +1,4 @@
-"""The losses of elements once more, one element or example at a time, as a reader would write the definition.
+"""The losses of elements once more, one at a time, as a reader would write the definition.
 
 Plain floats: no stable rewriting and no import of `diffmetrics`, except that logits are taken as
 small enough for the textbook form.
