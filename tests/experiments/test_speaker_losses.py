@@ -59,9 +59,8 @@ def test_the_questions_loss_has_no_gradient_where_half_of_the_pairs_are_the_same
     np.testing.assert_allclose(gradient, 0.0, atol=1e-7)
 
 
-@pytest.mark.parametrize("each", [2, 4])
-def test_as_many_pairs_of_the_question_are_the_same_as_not(each: int):
-    ids = np.repeat(np.arange(6) + 3, each)
+def test_as_many_pairs_of_the_question_are_the_same_as_not():
+    ids = np.repeat(np.arange(6) + 3, 4)
     left, right, same = losses.as_pairs(jnp.arange(len(ids) * 1.0), jnp.asarray(ids))
     told = ids[np.asarray(left, int)] == ids[np.asarray(right, int)]
     np.testing.assert_array_equal(same, told)

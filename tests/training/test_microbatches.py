@@ -178,12 +178,6 @@ def test_two_passes_are_exact_in_a_fraction_of_the_memory(problem: Problem):
     assert needed < truth(problem)[1] / 4
 
 
-def test_two_passes_serve_a_last_part_that_is_shorter():
-    problem = SORTED["lovasz hinge"]
-    x, y = (a[:-100] for a in problem.batch)
-    assert_equal(gradient(two_pass(problem), problem, x, y), gradient(problem.whole, problem, x, y))
-
-
 @over_all
 def test_mean_of_microbatch_losses_is_another_quantity(problem: Problem):
     of_part = jax.jit(jax.value_and_grad(problem.whole))
