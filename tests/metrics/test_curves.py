@@ -21,6 +21,8 @@ rng = np.random.default_rng(0)
 LEVELS = rng.integers(-3, 4, 60).astype(np.float32)  # many ties
 DISTINCT = rng.permutation(60).astype(np.float32)
 LABELS = (rng.random(60) < 0.3).astype(int)
+# The first and the last threshold add a positive and a negative: an off-by-one shows at both ends.
+LABELS[DISTINCT.argmax()], LABELS[DISTINCT.argmin()] = 1, 0
 WEIGHTS = rng.uniform(0.0, 3.0, 60).astype(np.float32)
 KEEP = rng.random(60) < 0.7
 FIXED = jnp.linspace(-4.0, 4.0, 33)
