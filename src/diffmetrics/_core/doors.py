@@ -220,10 +220,9 @@ def check_weights(
 
 
 def mass_of(
-    where: ArrayLike | None, weights: ArrayLike | None, shape: tuple[int, ...], of: str, dtype: Any
+    mask: jax.Array | None, w: jax.Array | None, shape: tuple[int, ...], dtype: Any
 ) -> jax.Array:
-    """What each element of `shape` counts for: its weight, or 0 if it is left out. Raises."""
-    mask, w = select(where, shape, of), check_weights(weights, shape, of)
+    """What each element of `shape` counts for: its checked weight, or 0 if the mask hides it."""
     w = jnp.ones((), dtype) if w is None else w.astype(dtype)
     return jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0), shape)
 
@@ -330,12 +329,11 @@ def scored(
     if jnp.issubdtype(s.dtype, jnp.complexfloating):
         raise TypeError(f"scores must be real, got {s.dtype} of shape {s.shape}.")
     require_shape("labels", y, s.shape, "scores")
-    counted = [y] if weights is None else [y, jnp.asarray(weights)]
-    hard = weights is None and not jnp.issubdtype(y.dtype, jnp.floating)
-    dtype = jnp.int32 if hard else jnp.result_type(*map(numbers.as_float, counted))
-    mass = mass_of(where, weights, s.shape, "scores", dtype)
+    mask, w = select(where, s.shape, "scores"), check_weights(weights, s.shape, "scores")
+    hard = w is None and not jnp.issubdtype(y.dtype, jnp.floating)
+    counted = [numbers.as_float(x) for x in (y, w) if x is not None]
+    mass = mass_of(mask, w, s.shape, jnp.int32 if hard else jnp.result_type(*counted))
     s = numbers.as_float(scores)
-    mask = select(where, s.shape, "scores")
     s = jnp.where(jnp.isnan(s) if mask is None else jnp.isnan(s) | ~mask, -jnp.inf, s)
     y = y if mask is None else jnp.where(mask, y, jnp.zeros_like(y))
     return labelled_rows(s, y, mass, normalize_axis(axis, s.ndim))
@@ -390,7 +388,7 @@ def two_classes(
 
     Each element has one class here: floating labels are positive above ½.
     """
-    z, y, mask, _ = admit(logits, labels, where, weights, ids=False)
+    z, y, mask, w = admit(logits, labels, where, weights, ids=False)
     z = z if mask is None else jnp.where(mask, z, 0.0)
-    mass = mass_of(where, weights, z.shape, "logits", z.dtype)
+    mass = mass_of(mask, w, z.shape, z.dtype)
     return labelled_rows(z, is_positive(y), mass, normalize_axis(axis, z.ndim))

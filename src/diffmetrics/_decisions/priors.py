@@ -229,9 +229,11 @@ def _set(
     axes: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
     """Logits and weights with each set's examples on a new last axis; what is left out is 0."""
-    w = doors.mass_of(where, weights, examples.shape, "the examples", examples.dtype)
-    if where is not None:
-        mask = jnp.broadcast_to(where, examples.shape)
+    mask = doors.select(where, examples.shape, "the examples")
+    w = doors.check_weights(weights, examples.shape, "the examples")
+    w = doors.mass_of(mask, w, examples.shape, examples.dtype)
+    if mask is not None:
+        mask = jnp.broadcast_to(mask, examples.shape)
         z = jnp.where(mask if z.ndim == mask.ndim else mask[..., None], z, 0.0)
     return doors.sets_last(z, axes), doors.sets_last(w, axes)
 

@@ -55,11 +55,11 @@ def lovasz_hinge_loss(
     References:
       Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
     """
-    z, y, _, _ = doors.admit(logits, labels, where, weights, ids=False)
+    z, y, mask, w = doors.admit(logits, labels, where, weights, ids=False)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
     errors = jax.nn.relu(1.0 - slopes.margins(z, y.astype(z.dtype)))
     axes = doors.normalize_axis(axis, z.ndim)
-    return _extension(errors, y, axes, where, weights, prior)[0]
+    return _extension(errors, y, axes, mask, w, prior)[0]
 
 
 @doors.compiled("axis", "activation")
@@ -99,9 +99,9 @@ def lovasz_softmax_loss(
     References:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
     """
-    p, y, _, _ = doors.activate(logits, labels, where, weights, activation)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
     axes = doors.class_axes(axis, p.shape)
-    loss, positives = _extension(jnp.abs(y - p), y, axes, where, weights, prior)
+    loss, positives = _extension(jnp.abs(y - p), y, axes, mask, w, prior)
     present = (positives > 0).astype(p.dtype)
     return numbers.divide(jnp.sum(present * loss, -1), jnp.sum(present, -1))
 
@@ -110,14 +110,14 @@ def _extension(
     errors: jax.Array,
     labels: jax.Array,
     axes: tuple[int, ...],
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
+    mask: jax.Array | None,
+    w: jax.Array | None,
     prior: Counts,
 ) -> tuple[jax.Array, jax.Array]:
     """The Lovász extension of the Jaccard loss at `errors`, and the positives of each set."""
-    mass = doors.mass_of(where, weights, errors.shape, "logits", errors.dtype)
-    if where is not None:
-        errors, labels = (jnp.where(where, x, jnp.zeros_like(x)) for x in (errors, labels))
+    mass = doors.mass_of(mask, w, errors.shape, errors.dtype)
+    if mask is not None:
+        errors, labels = (jnp.where(mask, x, jnp.zeros_like(x)) for x in (errors, labels))
     e, positive, negative = doors.labelled_rows(errors, labels, mass, axes)
     slope = _slopes(jax.lax.stop_gradient(e), positive, negative, prior)
     # Every coefficient depends on the errors only through their order, so it is a constant
