@@ -28,12 +28,32 @@ def as_float(x: ArrayLike) -> jax.Array:
 
     64-bit NumPy integers pass through float64, because `jnp.asarray` would cut them to 32 bits.
     """
-    if isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "iu":
-        x = x.astype(np.float64)
+    if _is_wide(x):
+        x = np.asarray(x, np.float64)
     x = jnp.asarray(x)
     if jnp.issubdtype(x.dtype, jnp.floating):
         return x.astype(accumulator(x.dtype))
     return x.astype(jnp.result_type(float))
+
+
+def floats(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
+    """The arrays in one type: the accumulator of those that are floating.
+
+    Integers, booleans and Python numbers do not decide; alone they become the default float type.
+    """
+    found = [as_float(x) if _is_wide(x) else jnp.asarray(x) for x in arrays]
+    deciding = [x.dtype for x in found if _decides(x)]
+    dtype = accumulator(jnp.result_type(*deciding)) if deciding else jnp.result_type(float)
+    return tuple(x.astype(dtype) for x in found)
+
+
+def _is_wide(x: ArrayLike) -> bool:
+    """Whether `jnp.asarray` could cut it to 32 bits."""
+    return isinstance(x, np.ndarray | np.generic) and x.dtype.kind in "iu"
+
+
+def _decides(x: jax.Array) -> bool:
+    return bool(jnp.issubdtype(x.dtype, jnp.floating)) and not x.weak_type
 
 
 # The most terms that a float32 sum may add one after another before its error shows.

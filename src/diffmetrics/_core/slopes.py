@@ -186,8 +186,8 @@ def hinge(gap: jax.Array, sharpness: jax.Array | None = None) -> jax.Array:
     """max(0, gap), whose slope at 0 is 1; with a sharpness b, log(1 + exp(b · gap)) / b."""
     if sharpness is not None:
         return _soft_hinge(gap, sharpness)
-    # `where` and not `maximum`, whose slope in the kink is a half.
-    return numbers.capped(jnp.where(gap >= 0.0, gap, 0.0))
+    # `where` and not `maximum`, whose slope in the kink is a half; so asked, NaN stays NaN.
+    return numbers.capped(jnp.where(gap < 0.0, 0.0, gap))
 
 
 def _softened(gap: jax.Array, sharpness: jax.Array) -> jax.Array:
