@@ -131,8 +131,8 @@ def _against(
     """
     wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost)
     true = at_label(wide, ids)
-    # An infinite logit of the true class leaves nothing to teach, and has no difference from others.
-    known = is_class(ids, z.shape[-1]) & (true < jnp.inf)
+    # An infinite logit of the true class leaves nothing to teach, and cannot be subtracted.
+    known = is_class(ids, z.shape[-1]) & ~(true >= jnp.inf)
     true = slopes.finite(true)
     return (wide - true[..., None]) + costs, wide + costs, true, known
 
@@ -152,7 +152,8 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     sharing = number - (true == top).astype(number.dtype)
     pulls = known & (sharing > 0)
     share = jnp.where(pulls, 1.0 / jnp.maximum(sharing, 1.0), 0.0)
-    return jnp.where(known, numbers.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
+    loss = numbers.capped(jnp.maximum(loss, 0.0))  # less only if all logits are -inf
+    return jnp.where(known, loss, 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
 
 
 def _merged(one: Any, other: Any) -> Any:
