@@ -72,10 +72,11 @@ def _explained(
         try:
             return made(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            lists = {k: tuple(kwargs[k]) for k in static if isinstance(kwargs.get(k), list)}
+            given: dict[str, Any] = {**kwargs}
+            lists = {k: tuple(given[k]) for k in static if isinstance(given.get(k), list)}
             if lists:
-                again: Any = kwargs | lists
-                return call(*args, **again)
+                again: Any = call
+                return again(*args, **given | lists)
             said = _complaint(function, static, args, kwargs, str(error))
             if said is None:
                 raise

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import (
     from_error,
     members,
@@ -177,7 +177,7 @@ def crps_mixture(
     References:
       Grimit et al., The continuous ranked probability score for circular variables, QJRMS 2006.
     """
-    m, s, y, _ = members(means, scales, target)
+    m, s, y = members(means, scales, target)[:3]
     w = jnp.broadcast_to(shares(weights, m), m.shape)
     apart = _absolute(numbers.held(y[None] - m), s)
     between = _absolute(numbers.held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))
