@@ -226,7 +226,7 @@ def require_effect(w: jax.Array | None, shape: tuple[int, ...], axes: tuple[int,
     full = (1,) * (len(shape) - w.ndim) + w.shape
     if all(full[a] == 1 for a in axes) and any(shape[a] > 1 for a in axes):
         raise ValueError(
-            f"weights of shape {w.shape} are constant over what is counted together, axes {axes} "
+            f"weights are constant over what is counted together, axes {axes} "
             f"of {shape}, so they cancel and cannot matter. To weight the sets, such as classes, "
             "weight their losses: (w * loss).sum() / w.sum()."
         )
