@@ -293,6 +293,26 @@ def test_counts_are_added_up_over_axes(axis: Any):
         dm.counts(PROBABILITIES, LABELS, axis=0).sum(2)
 
 
+def test_integers_stop_instead_of_wrapping():
+    """What wraps may be any number, such as a good one."""
+    most = 2**31 - 1
+    for times, expected in (
+        (2, 2 * 2**29),
+        (3, 3 * 2**29),
+        (4, most),
+        (7, most),
+        (8, most),
+        (12, most),
+    ):
+        many = dm.Counts(tp=jnp.full(times, 2**29, jnp.int32))
+        assert cells(many.sum())[0] == expected
+        assert cells(sum([many[i] for i in range(times)], dm.Counts.zeros()))[0] == expected
+        assert cells(many.to_host().sum())[0] == times * 2**29
+    window = dm.Counts(*[jnp.array([5, -3])] * 4)  # what falls out of a window is taken away
+    assert cells(window.sum()) == [2] * 4
+    assert cells(window[0] + window[1]) == [2] * 4
+
+
 def test_a_cell_that_is_one_number_counts_for_every_set():
     assert cells(dm.Counts(tp=jnp.ones(3), fp=2.0).sum()) == [3, 6, 0, 0]
     assert cells(dm.Counts(tp=np.ones(3), fp=2).sum()) == [3, 6, 0, 0]

@@ -158,11 +158,10 @@ over_averaged = pytest.mark.parametrize(("ours", "theirs"), AVERAGED.values(), i
 def test_averages_over_exclusive_classes_match_sklearn(ours: Score, theirs: Callable[..., float]):
     labels, predictions = random_ids()
     each = dm.one_vs_rest(dm.confusion(predictions, labels, 4))
-    pooled = jax.tree.map(jnp.sum, each)
     values = {
         "macro": ours(each).mean(),
-        "weighted": jnp.average(ours(each), weights=each.tp + each.fn),
-        "micro": ours(pooled),
+        "weighted": np.average(ours(each), weights=each.tp + each.fn),
+        "micro": ours(each.sum()),
     }
     for average, value in values.items():
         expected = theirs(labels, predictions, average=average, zero_division=0)

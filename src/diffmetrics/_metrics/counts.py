@@ -105,8 +105,8 @@ class Counts:
     def sum(self, axis: Axis = None) -> Counts:
         """The cells added up over some axes, by default all: of classes the micro average's.
 
-        Integers stay what they are, and int32 ends at 2³¹: the true negatives of 50,000 classes
-        and as many examples are more. `c.to_host().sum()` has 64 bits.
+        Integers stay what they are, and int32 stops at 2³¹ - 1: the true negatives of 50,000
+        classes and as many examples are more. `c.to_host().sum()` has 64 bits.
 
         Example:
           >>> import diffmetrics as dm, jax.numpy as jnp
@@ -117,7 +117,7 @@ class Counts:
         """
         full = _full(self)
         axes = doors.normalize_axis(axis, np.ndim(full.tp))
-        return jax.tree.map(lambda cell: cell.sum(axes, dtype=cell.dtype), full)
+        return jax.tree.map(lambda cell: _sum(cell, axes), full)
 
     def to_host(self) -> Counts:
         """The cells as float64 NumPy, for totals over many batches.
@@ -151,8 +151,27 @@ def _add(a: Any, b: Any) -> Any:
         integers = all(jnp.issubdtype(x.dtype, jnp.integer) for x in (a, b))
         wider = np.promote_types(a.dtype, b.dtype) if integers else None
         a, b = numbers.floats(a, b) if wider is None else (a.astype(wider), b.astype(wider))
-    a, b = jnp.broadcast_arrays(a, b)
-    return a + b
+    return _plus(*jnp.broadcast_arrays(a, b))
+
+
+def _sum(cell: Any, axes: tuple[int, ...]) -> Any:
+    """The sum of a cell in its own type; integers stop as they do in `_plus`."""
+    total = cell.sum(axes, dtype=cell.dtype)
+    if isinstance(cell, np.ndarray) or not jnp.issubdtype(cell.dtype, jnp.integer):
+        return total
+    roughly = jnp.sum(cell.astype(jnp.float32), axes)
+    most = jnp.iinfo(cell.dtype).max
+    return jnp.where(roughly - total.astype(jnp.float32) > float(most), most, total)
+
+
+def _plus(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of two arrays; integers stop at the largest one.
+
+    What wraps may be any number, such as a good one.
+    """
+    if not jnp.issubdtype(a.dtype, jnp.integer):
+        return a + b
+    return jnp.where((a >= 0) & (b >= 0) & (a + b < 0), jnp.iinfo(a.dtype).max, a + b)
 
 
 def _is_host(*cells: Any) -> bool:
