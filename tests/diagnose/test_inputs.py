@@ -47,6 +47,11 @@ def soft_dice(p: Any, y: Any) -> Any:
     return 1 - dm.dice(dm.counts(p, y))
 
 
+def soft_dice_of_numbers(p: Any, y: Any) -> Any:
+    y = y.astype(p.dtype)
+    return 1 - 2 * (p * y).sum() / (p + y).sum()
+
+
 def of_classes(p: Any, ids: Any) -> Any:
     return -jnp.log(jnp.take_along_axis(p, ids[:, None], 1)).sum()
 
@@ -66,6 +71,9 @@ WRONG: list[tuple[Callable[..., Any], Any, Any, str]] = [
     (clipped, P, 2 * Y - 1, SIGNS),
     (bce, Z, Y * 3.5 - 0.5, OUTSIDE),
     (bce, Z, np.where(Y > 0, np.nan, 1 - Y), "labels are not numbers"),
+    (bce, Z, (255 * Y).astype(np.uint8), "labels are 0 and 255, and the loss computes with these"),
+    (bce, Z, (2 * Y - 1).astype(int), "labels are -1 and 1, and the loss computes with these"),
+    (soft_dice_of_numbers, P, (255 * Y).astype(np.uint8), "labels are 0 and 255, and the loss"),
     (naive, Z, Y, LOGITS),
     (clipped, Z, Y.astype(int), LOGITS),
     (soft_dice, Z, Y, LOGITS),
@@ -123,8 +131,11 @@ RIGHT: list[tuple[Callable[..., Any], Any, Any, str]] = [
     (bce, 0.5 + 0.4 * Z, Y > 0, "booleans"),
     (bce, P[:16], Y[:16], "few"),
     (bce, np.zeros(64, "f"), Y, "zeros"),
-    (dm.sigmoid_cross_entropy, Z, (255 * Y).astype(np.uint8), "integers 0 and 255"),
-    (dm.dice_loss, Z, (2 * Y - 1).astype(int), "integers -1 and 1"),
+    (dm.dice_loss, Z, (255 * Y).astype(np.uint8), "integers 0 and 255"),
+    (soft_dice, P, (255 * Y).astype(np.uint8), "a soft count of integers"),
+    (optax.hinge_loss, Z, (2 * Y - 1).astype(int), "integers -1 and 1 of a hinge"),
+    (optax.squared_error, Z, (2 * Y - 1).astype(int), "integers -1 and 1 of least squares"),
+    (optax.squared_error, Z, (255 * Y).astype(int), "regression of integers"),
     (optax.hinge_loss, Z, 2 * Y - 1, "signs of a hinge"),
     (lambda z, y: jnp.log1p(jnp.exp(-y * z)), Z, 2 * Y - 1, "signs of a logistic loss"),
     (lambda z, y: (z * y).mean(), Z, 2 * Y - 1, "signs of a critic"),

@@ -45,6 +45,19 @@ def unlike_probabilities(labels: np.ndarray, floating: bool) -> Finding | None:
     )
 
 
+def misread(labels: np.ndarray) -> Finding | None:
+    """What to say of integer labels if a loss computes with them, where they mean yes and no."""
+    values = set(np.unique(labels).tolist())
+    for kind in ({0, 255}, {-1, 1}):
+        if values <= kind and not values <= {0, 1}:
+            return defect(
+                f"labels are {min(kind)} and {max(kind)}, and the loss computes with these numbers",
+                f"{labels.dtype} labels, of which {(labels > 0).mean():.2%} are positive",
+                "labels > 0",
+            )
+    return None
+
+
 def like_probabilities(predictions: np.ndarray) -> Finding | None:
     """Numbers that should be logits, and seem to have been through a sigmoid or softmax."""
     z = predictions.astype(np.float64)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._forms import OWN
-from diffmetrics.diagnose._inputs import like_probabilities, unlike_probabilities
+from diffmetrics.diagnose._inputs import like_probabilities, misread, unlike_probabilities
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect
 from diffmetrics.diagnose._subject import OwnBatch
@@ -120,9 +120,12 @@ class _Asked:
 
 
 def _odd(asked: _Asked) -> Finding | None:
-    """Floating labels outside of [0, 1]."""
-    floating = bool(jnp.issubdtype(asked.y.dtype, jnp.floating))
-    return unlike_probabilities(np.asarray(asked.y), floating) if asked.decides else None
+    """Labels that are not between 0 and 1."""
+    y = np.asarray(asked.y)
+    if not asked.decides or y.dtype == bool:
+        return None
+    floating = bool(jnp.issubdtype(y.dtype, jnp.floating))
+    return unlike_probabilities(y, floating) if floating else misread(y)
 
 
 def _logits(asked: _Asked) -> Finding | None:
