@@ -86,7 +86,7 @@ def weighted_softmax_cross_entropy(
     Use it when errors of some classes matter more, whatever they are confused with; if it matters
     with what, use `expected_cost_loss`. Probabilities and noise are as in
     `weighted_sigmoid_cross_entropy`. Nothing is divided by the sum of the weights; for PyTorch's
-    mean divide the sum of this loss by that of ``class_weights[labels]``.
+    mean divide the sum of this loss by that of the labels' weights, 0 for void ids.
 
     .. math:: -\sum_k y_k w_k \log \mathrm{softmax}(z)_k
 
