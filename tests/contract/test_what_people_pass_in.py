@@ -322,6 +322,16 @@ def test_classes_may_lie_on_any_axis(row: Row):
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@over(lambda r: r.batch is CLASSES and r.name != "confusion", once=True)
+def test_ids_of_eight_bits_name_some_of_many_classes(row: Row):
+    rng = np.random.default_rng(0)
+    logits, ids = rng.normal(size=(6, 300)).astype(np.float32), np.array([0, 3, 44, 100, 127, 5])
+    traced = {k: np.full((300,) * np.ndim(v), np.mean(v), "f") for k, v in row.traced.items()}
+    expected = row(logits, ids, **traced)
+    for dtype in (np.int8, np.uint8):
+        chex.assert_trees_all_equal(row(logits, ids.astype(dtype), **traced), expected)
+
+
 @over(lambda r: r.name in ("softmax_cross_entropy", "kl_divergence") and r is the(r.name))
 def test_channels_first_take_no_more_memory(row: Row):
     def temporary(of: Callable[..., Any], *shape: int) -> float:
