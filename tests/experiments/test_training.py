@@ -107,7 +107,7 @@ def test_json_is_written_whole_and_plain(tmp_path: Path):
 
 def test_the_doctor_says_one_line_and_never_stops_a_run():
     def without_gradient(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        return jnp.abs((logits > 0) - labels).mean()
+        return jnp.abs((logits > 0).astype(labels.dtype) - labels).mean()
 
     def broken(logits: jax.Array, labels: jax.Array) -> jax.Array:
         raise RuntimeError("no such loss")

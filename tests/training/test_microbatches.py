@@ -75,7 +75,7 @@ class Problem:
     def stats(self, params: Params, x: jax.Array, y: jax.Array, where: Any = None) -> dm.Counts:
         logits = model(params, x)
         if self.curve:
-            logits = 2 * (logits - THRESHOLDS)
+            logits = 2 * (logits - THRESHOLDS[None])
             y = jnp.broadcast_to(y, logits.shape)
         activation = jax.nn.softmax if self.exclusive else jax.nn.sigmoid
         return dm.counts(activation(logits), y, axis=0, where=where)
