@@ -182,9 +182,9 @@ def test_two_passes_are_exact_in_a_fraction_of_the_memory(problem: Problem):
 def test_mean_of_microbatch_losses_is_another_quantity(problem: Problem):
     of_part = jax.jit(jax.value_and_grad(problem.whole))
     parts = zip(*(np.split(a, PARTS) for a in problem.batch), strict=True)
-    each = [of_part(problem.params, *part) for part in parts]
+    with jax.debug_nans(False):  # a curve of a part without positives is NaN
+        each = [of_part(problem.params, *part) for part in parts]
     mean = jax.tree.map(lambda *a: np.mean(a, 0), *each)
-    # A curve of a part without positives is NaN.
     assert not distance(mean, truth(problem)[0]) < 0.1
 
 
