@@ -130,7 +130,7 @@ def plain() -> Functions:
         apart = above(a.logits[:, None], a.logits[None])
         ranks = 0.5 + apart.sum(1)
         among = 0.5 + jnp.where(positive[None], apart, 0.0).sum(1)
-        return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum()
+        return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum(dtype=jnp.float32)
 
     def standardized(a: Any) -> jax.Array:
         return (a.target - a.mean) / a.scale
