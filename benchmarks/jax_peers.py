@@ -51,6 +51,9 @@ def plain() -> Functions:
         weight = of.ALPHA * a.labels + (1 - of.ALPHA) * (1 - a.labels)
         return weight * (1 - right(a)) ** of.GAMMA * bce(a)
 
+    def adjusted(a: Any) -> jax.Array:
+        return a.logits + jnp.broadcast_to(jnp.log(a.prevalence), a.logits.shape)
+
     def log_p(a: Any) -> jax.Array:
         return picked(jax.nn.log_softmax(a.logits), a.ids)
 
@@ -127,7 +130,7 @@ def plain() -> Functions:
         apart = above(a.logits[:, None], a.logits[None])
         ranks = 0.5 + apart.sum(1)
         among = 0.5 + jnp.where(positive[None], apart, 0.0).sum(1)
-        return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum()
+        return 1 - jnp.where(positive, among / ranks, 0.0).sum() / positive.sum(dtype=jnp.float32)
 
     def standardized(a: Any) -> jax.Array:
         return (a.target - a.mean) / a.scale
@@ -169,7 +172,7 @@ def plain() -> Functions:
         "softmax_focal_loss": lambda a: (-((1 - jnp.exp(log_p(a))) ** of.GAMMA) * log_p(a)).mean(),
         "weighted_softmax_cross_entropy": lambda a: (-a.class_weights[a.ids] * log_p(a)).mean(),
         "logit_adjusted_softmax_loss": lambda a: (
-            -picked(jax.nn.log_softmax(a.logits + jnp.log(a.prevalence)), a.ids).mean()
+            -picked(jax.nn.log_softmax(adjusted(a)), a.ids).mean()
         ),
         "softmax_poly_loss": lambda a: (-log_p(a) + of.EPSILON * (1 - jnp.exp(log_p(a)))).mean(),
         "generalized_cross_entropy": lambda a: ((1 - jnp.exp(log_p(a)) ** of.Q) / of.Q).mean(),

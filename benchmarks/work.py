@@ -136,9 +136,9 @@ def _of_classes(rng: np.random.Generator, number: int) -> Arrays:
 
 def product(kind: str, a: Mapping[str, Any]) -> Any:
     """The product of all that a loss of this `kind` reads: the work of the yardstick."""
-    read = [a[name] for name in ARGUMENTS[kind]]
-    rank = read[0].ndim
-    return functools.reduce(operator.mul, (x[..., None] if x.ndim < rank else x for x in read))
+    first, *rest = (a[name] for name in ARGUMENTS[kind])
+    alike = (x[..., None] if x.ndim < first.ndim else x for x in rest)
+    return functools.reduce(operator.mul, (x.astype(first.dtype) for x in alike), first)
 
 
 def bytes_moved(kind: str, arrays: Arrays, *, forward: bool) -> int:

@@ -37,8 +37,8 @@ class GroupNormReLU(nnx.Module):
         )
         # Rounding can make the difference negative where a group is constant.
         inverse = jax.lax.rsqrt(jnp.maximum(square - jnp.square(mean), 0) + self.epsilon)
-        scale = self.scale[...].reshape(self.groups, -1) * inverse
-        shift = self.bias[...].reshape(self.groups, -1) - mean * scale
+        scale = self.scale[...].reshape(1, self.groups, -1) * inverse
+        shift = self.bias[...].reshape(1, self.groups, -1) - mean * scale
         scale, shift = (v.reshape(len(x), 1, 1, -1) for v in (scale, shift))
         return nnx.relu(wide * scale + shift).astype(x.dtype)
 

@@ -51,7 +51,7 @@ def in_chunks(program: Callable[..., Any], rows: np.ndarray, size: int) -> np.nd
 
 @jax.jit
 def _power(frames: jax.Array, window: jax.Array, filters: jax.Array) -> jax.Array:
-    spectrum = jnp.fft.rfft(frames * window)
+    spectrum = jnp.fft.rfft(frames * window[None])
     power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
     return jnp.matmul(power, filters.T, precision=jax.lax.Precision.HIGHEST)
 

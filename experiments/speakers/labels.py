@@ -63,7 +63,7 @@ def shapes(console: Console) -> None:
     divergence = jnp.sum(p * jnp.log(p / q), axis=-1)
     console.print(
         f"divergences {divergence.shape}, labels {same.shape}, their product "
-        f"{(same * divergence).shape}\n"
+        f"{np.broadcast_shapes(same.shape, divergence.shape)}\n"
         f"the question's loss {asked(p, q, same):.7f}, with its labels shuffled "
         f"{asked(p, q, turned):.7f}",
         highlight=False,

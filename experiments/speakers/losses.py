@@ -70,14 +70,15 @@ def random_triplets(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
     each = jnp.argmax(identities != identities[0])  # segments of a speaker
     positives = anchors // each * each + (anchors + 1) % each
     moved = jnp.arange(1, NEGATIVES + 1)[:, None] * each
-    negatives = (anchors + moved) % count
+    negatives = (anchors[None] + moved) % count
     a, p = (
         jnp.broadcast_to(embeddings[k], (NEGATIVES, *embeddings.shape))
         for k in (anchors, positives)
     )
-    loss = dm.triplet_loss(a, p, embeddings[negatives], margin=TRIPLET_MARGIN)
-    told_apart = identities[negatives] != identities[anchors]
-    return jnp.sum(loss * told_apart) / jnp.maximum(jnp.sum(told_apart & (loss > 0.0)), 1)
+    told_apart = identities[negatives] != identities[anchors][None]
+    loss = dm.triplet_loss(a, p, embeddings[negatives], margin=TRIPLET_MARGIN, where=told_apart)
+    needed = jnp.sum(loss > 0.0, dtype=loss.dtype)
+    return jnp.sum(loss) / jnp.maximum(needed, 1.0)
 
 
 def triplet(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
@@ -118,7 +119,7 @@ def asked(p: jax.Array, q: jax.Array, same: jax.Array) -> jax.Array:
     p, q = jnp.clip(p, tiny, 1.0), jnp.clip(q, tiny, 1.0)  # Keras's, whose gradient ends there
     divergence = jnp.sum(p * jnp.log(p / q), axis=-1)
     hinge = jnp.mean(jnp.maximum(ASKED_MARGIN - divergence, 0.0), axis=-1)
-    return jnp.mean(same * divergence + (1.0 - same) * hinge)
+    return jnp.mean(same * divergence[None] + (1.0 - same) * hinge)
 
 
 def mended(logits_p: jax.Array, logits_q: jax.Array, same: jax.Array) -> jax.Array:
@@ -159,14 +160,14 @@ def _active_pairs(outputs: Outputs, speakers: jax.Array) -> jax.Array:
     log_p = jax.nn.log_softmax(outputs.logits)
     crossed = jnp.exp(log_p) @ log_p.T
     near = jnp.diagonal(crossed)[:, None] - crossed < KL_MARGIN
-    different = speakers[:, None] != speakers
+    different = speakers[:, None] != speakers[None]
     return jnp.sum(near & different) / jnp.maximum(jnp.sum(different), 1)
 
 
 def _active_contrastive(outputs: Outputs, speakers: jax.Array) -> jax.Array:
     x = unit(outputs.embedding)
     near = jnp.sqrt(jnp.maximum(2.0 - 2.0 * x @ x.T, 0.0)) < CONTRASTIVE_MARGIN
-    different = speakers[:, None] != speakers
+    different = speakers[:, None] != speakers[None]
     return jnp.sum(near & different) / jnp.maximum(jnp.sum(different), 1)
 
 

@@ -184,7 +184,7 @@ def make_model(graph: Any, loss: str, rate: float, steps: int) -> Model:
 
 def _forward(graph: Any, params: Any, scale: Any, segments: jax.Array) -> Outputs:
     network = nnx.merge(graph, nnx.State(params))
-    return network((segments - scale["mean"]) / scale["deviation"])
+    return network((segments - scale["mean"][None, None]) / scale["deviation"][None, None])
 
 
 def make_update(

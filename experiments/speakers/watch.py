@@ -40,10 +40,10 @@ class Watch:
         self.warned = 0
 
         @jax.jit
-        def at_rest(outputs: Outputs, speakers: jax.Array) -> tuple[jax.Array, jax.Array]:
-            point = Outputs(*(jnp.broadcast_to(x.mean(0), x.shape) for x in outputs))
-            share = jnp.nan if loss.active is None else loss.active(outputs, speakers)
-            return loss.of(point, speakers), jnp.asarray(share)
+        def at_rest(outputs: Outputs, speakers: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+            point = Outputs(*(jnp.broadcast_to(x.mean(0, keepdims=True), x.shape) for x in outputs))
+            share = None if loss.active is None else loss.active(outputs, speakers)
+            return loss.of(point, speakers), share
 
         self._at_rest = at_rest
 
@@ -53,10 +53,10 @@ class Watch:
             return
         last = jax.device_get(step.state["last"])
         outputs, speakers = Outputs(**last["outputs"]), last["speakers"]
-        resting, active = (float(x) for x in self._at_rest(outputs, speakers))
+        resting, active = jax.tree.map(float, self._at_rest(outputs, speakers))
         found: dict[str, Any] = {"step": step.number, "loss": step.loss, "resting": resting}
         found |= measure.spread(np.asarray(outputs.embedding), np.asarray(speakers))
-        if np.isfinite(active):
+        if active is not None:
             found["active"] = active
         with self.path.open("a") as file:
             file.write(json.dumps(found) + "\n")

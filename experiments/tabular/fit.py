@@ -179,8 +179,8 @@ def _descend(
 
 def standardize(x: jax.Array, of: jax.Array) -> jax.Array:
     """Features less their mean over `of`, in standard deviations, and no further out than ten."""
-    spread = of.std(0)
-    return jnp.clip((x - of.mean(0)) / jnp.where(spread > 1e-6, spread, 1.0), -10.0, 10.0)
+    mean, spread = of.mean(0, keepdims=True), of.std(0, keepdims=True)
+    return jnp.clip((x - mean) / jnp.where(spread > 1e-6, spread, 1.0), -10.0, 10.0)
 
 
 def _draws(loss: Loss, table: Table, splits: Splits, seed: int) -> np.ndarray:

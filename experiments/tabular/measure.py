@@ -66,7 +66,7 @@ def _figures(
     for beta in (1.0, 2.0):
         decide("half", test > 0, beta)
         best = dm.fit_threshold(validation, validation_labels, score=dm.fbeta, axis=0, beta=beta)
-        decide("tuned", test >= best.threshold, beta)
+        decide("tuned", test >= best.threshold[None], beta)
     decide_micro("half", test > 0)
     best = dm.fit_threshold(validation, validation_labels, score=dm.fbeta)
     decide_micro("tuned", test >= best.threshold)

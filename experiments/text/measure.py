@@ -106,7 +106,10 @@ def _gather(
 
 
 def _scores(cells: dm.Counts, miss: np.ndarray, alarm: np.ndarray) -> dict[str, Any]:
-    total = cells.tp + cells.fp + cells.fn + cells.tn
+    missed, alarms, total = (
+        jnp.asarray(x, jnp.float32)
+        for x in (cells.fn, cells.fp, cells.tp + cells.fp + cells.fn + cells.tn)
+    )
     return {
         "precision": dm.precision(cells),
         "recall": dm.recall(cells),
@@ -114,7 +117,7 @@ def _scores(cells: dm.Counts, miss: np.ndarray, alarm: np.ndarray) -> dict[str, 
         "macro_f1": macro_f1(cells),
         "mcc": dm.mcc(cells),
         "accuracy": dm.accuracy(cells),
-        "cost": (miss * cells.fn + alarm * cells.fp) / total,
+        "cost": (miss * missed + alarm * alarms) / total,
         **{name: getattr(cells, name) for name in ("tp", "fp", "fn", "tn")},
     }
 

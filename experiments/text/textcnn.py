@@ -110,4 +110,4 @@ def _convolve(x: jax.Array, filters: Sequence[nnx.Conv]) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (before, widest - 1 - before), (0, 0)))
     windows = jnp.concatenate([x[:, k : k + length] for k in range(widest)], axis=-1)
     biases = [conv.bias[...] for conv in filters if conv.bias is not None]
-    return windows @ jnp.concatenate(wide, axis=1) + jnp.concatenate(biases)
+    return windows @ jnp.concatenate(wide, axis=1) + jnp.concatenate(biases)[None, None]

@@ -59,8 +59,8 @@ class MeanFieldDense(nnx.Module):
 
     def __call__(self, x: jax.Array, key: jax.Array) -> jax.Array:
         kernel_scale, bias_scale = self._scales()
-        mean = x @ self.kernel_mean[...] + self.bias_mean[...]
-        variance = jnp.square(x) @ jnp.square(kernel_scale) + jnp.square(bias_scale)
+        mean = x @ self.kernel_mean[...] + self.bias_mean[...][None]
+        variance = jnp.square(x) @ jnp.square(kernel_scale) + jnp.square(bias_scale)[None]
         return mean + jnp.sqrt(variance) * jax.random.normal(key, mean.shape)
 
     def kl(self) -> jax.Array:

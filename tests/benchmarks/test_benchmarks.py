@@ -143,7 +143,8 @@ def test_the_floor_moves_every_array_the_loss_reads():
     assert work.bytes_moved("softmax", arrays, forward=True) == logits + ids
     assert work.bytes_moved("softmax", arrays, forward=False) == 2 * (logits + ids) + logits
     product = work.product("softmax", arrays)
-    np.testing.assert_array_equal(product, arrays["logits"] * arrays["ids"][..., None])
+    ids = arrays["ids"][..., None].astype(jnp.bfloat16)
+    np.testing.assert_array_equal(product, arrays["logits"] * ids)
 
 
 def test_a_goal_is_missed_or_reached():

@@ -117,6 +117,7 @@ def test_a_batch_over_eight_devices_has_the_loss_and_gradient_of_one():
 
         return {name: jax.value_and_grad(of)(weights, name) for name in ACROSS}
 
+    # Auto: some of these losses pick rows, and JAX wants to be told where explicit ones then lie.
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     batch = jax.device_put((x, ids), NamedSharding(mesh, P("batch")))
     spread = every(jax.device_put(weights, NamedSharding(mesh, P())), *batch)

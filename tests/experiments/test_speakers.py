@@ -50,7 +50,7 @@ def test_the_tdnn_is_a_stack_of_dilated_convolutions():
                 h, kernel, (stride,), "VALID", rhs_dilation=(distance,),
                 dimension_numbers=("NWC", "WIO", "NWC"),
             )  # fmt: skip
-            h = norm(nnx.relu(h + layer.bias[...]))
+            h = norm(nnx.relu(h + layer.bias[...][None, None]))
         return net.pooled(jnp.concatenate([h.mean(1), jnp.sqrt(h.var(1) + 1e-5)], -1))
 
     found = jax.jit(lambda x: net(x))(x)

@@ -68,7 +68,7 @@ def test_every_filter_is_applied_to_both_channels_and_the_results_are_added():
         responses = [
             conv(jnp.where(present, table[...][ids], 0.0)) for table in (net.static, net.tuned)
         ]
-        both = responses[0] + responses[1] - bias_of(conv)[...]  # the bias once
+        both = responses[0] + responses[1] - bias_of(conv)[...][None, None]  # the bias once
         features.append(nnx.relu(jnp.where(present, both, -jnp.inf).max(1)))
     expected = net.head(jnp.concatenate(features, -1))[:, 0]
     np.testing.assert_allclose(net(ids), expected, rtol=1e-5, atol=1e-5)

@@ -126,7 +126,7 @@ def test_drawn_outputs_have_the_distribution_of_drawn_weights():
     x = jnp.array([[1.0, -2.0, 0.5]])
     draw = jax.jit(jax.vmap(lambda key: layer(x, key)[0]))
     draws = draw(jax.random.split(jax.random.key(1), 20000))
-    kernel, bias = layer.kernel_mean[...], layer.bias_mean[...]
+    kernel, bias = layer.kernel_mean[...], layer.bias_mean[...][None]
     scale = 3.0 / 3.0**0.5 * 0.1
     np.testing.assert_allclose(draws.mean(0), (x @ kernel + bias)[0], atol=0.01)
     np.testing.assert_allclose(draws.var(0), scale**2 * (1 + 4 + 0.25 + 1), rtol=0.05)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
+from jax.sharding import NamedSharding
 
 import diffmetrics as dm
 from tests.training.test_microbatches import (
@@ -80,7 +80,7 @@ def work(rank: int, address: str, out: Path) -> None:
     jax.config.update("jax_disable_most_optimizations", True)  # as in the whole suite
     jax.distributed.initialize(address, PROCESSES, rank, initialization_timeout=SECONDS // 2)
     x, y = (np.split(a, PROCESSES)[rank] for a in DICE.batch)
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    mesh = jax.make_mesh((jax.device_count(),), ("data",))
     rows = partial(jax.make_array_from_process_local_data, NamedSharding(mesh, SPLIT))
     shared = jax.device_put(DICE.params, NamedSharding(mesh, EVERYWHERE))
 
