@@ -96,7 +96,7 @@ def test_an_absent_class_is_left_out(name: str):
 
 @pytest.mark.parametrize("name", OVER_CLASSES)
 def test_the_axis_of_classes_cannot_be_counted(name: str):
-    with pytest.raises(ValueError, match=r"must not name the last axis.*axis=\(0, -1\)"):
+    with pytest.raises(ValueError, match=r"must not name the axis that holds the classes.*axis=\(0, -1\)"):
         getattr(dm, name)(LOGITS, LABELS, axis=(0, -1))
 
 

@@ -271,7 +271,7 @@ def pr_auc_lagrangian(
       Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
     z, positive, negative = sets = sets_of(logits, labels, **options)
-    factors, shifts = (numbers.as_float(x).astype(z.dtype) for x in (multipliers, biases))
+    factors, shifts = (jnp.asarray(x, z.dtype) for x in (multipliers, biases))
     anchors = factors.shape[-1] if factors.ndim else 0
     if anchors == 0 or factors.shape[:-1] != z.shape[:-1]:
         raise ValueError(
@@ -279,7 +279,7 @@ def pr_auc_lagrangian(
             f"{z.shape[:-1]}, multipliers are {factors.shape}."
         )
     doors.require_shape("biases", shifts, factors.shape, "multipliers")
-    low, high = (numbers.as_float(x).astype(z.dtype) for x in precision_range)
+    low, high = (jnp.asarray(x, z.dtype) for x in precision_range)
     steps = jnp.broadcast_to(jnp.arange(1, anchors + 1, dtype=z.dtype), factors.shape)
     precisions = low + (high - low) * steps / (anchors + 1)
     shares = [share[..., None] for share in _class_shares(sets, prevalence)]

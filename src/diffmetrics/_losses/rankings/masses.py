@@ -52,9 +52,8 @@ def both_present(one: jax.Array, other: jax.Array) -> jax.Array:
 
 def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
     """A hyper-parameter in the type and shape of the loss of the sets `z`."""
-    x = numbers.as_float(value).astype(z.dtype)
-    doors.require_broadcast(name, x, z.shape[:-1], "the loss")
-    return jnp.broadcast_to(x, z.shape[:-1])
+    loss = z.shape[:-1]
+    return jnp.broadcast_to(doors.parameter(name, value, z, "the loss", loss), loss)
 
 
 def unless_nan(value: jax.Array, z: jax.Array) -> jax.Array:

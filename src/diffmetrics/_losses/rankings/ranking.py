@@ -118,10 +118,10 @@ def partial_roc_auc_loss(
       Zhu et al., When AUC meets DRO, ICML 2022, arXiv:2203.00176.
     """
     z, one, other = sets_of(logits, labels, **options)
-    largest, least = (numbers.as_float(x).astype(z.dtype) for x in (max_fpr, min_tpr))
-    for name, rate in (("max_fpr", largest), ("min_tpr", least)):
-        if rate.ndim:
-            raise ValueError(f"{name} must be a number, got shape {rate.shape}.")
+    for name, rate in (("max_fpr", max_fpr), ("min_tpr", min_tpr)):
+        if jnp.ndim(rate):
+            raise ValueError(f"{name} must be a number, got shape {jnp.shape(rate)}.")
+    largest, least = (jnp.asarray(x, z.dtype) for x in (max_fpr, min_tpr))
     gap, parts = given("margin", margin, z)[..., None], jnp.stack([1.0 - least, largest])
     return unless_nan(pair_loss(surrogate, partial=True)(z, one, other, gap, parts), z)
 

@@ -239,7 +239,7 @@ def decayed(
         reach = reach * step
         found = held * jnp.stack([step ** (k + 1) for k in powers])[:, None]
         sums = jnp.stack([_polynomial(c, found) for c in polynomials])
-        return (found + mass, reach), (sums, reach)
+        return (found + mass[None], reach), (sums, reach)
 
     first = (zeros, 0.0 * decays[0] + 1.0)
     (held, reach), (sums, reaches) = jax.lax.scan(along, first, (decays, inside))

@@ -59,13 +59,15 @@ def lovasz_hinge_loss(
       Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
     """
     z, y, mask, w = doors.admit(logits, labels, where, weights, ids=False)
-    z, y, mass = _rows(z, y, mask, w, doors.normalize_axis(axis, z.ndim))
+    axes = doors.normalize_axis(axis, z.ndim)
+    doors.require_effect(w, z.shape, axes)
+    z, y, mass = _rows(z, y, mask, w, axes)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
     errors = jax.nn.relu(1.0 - slopes.margins(z, y.astype(z.dtype)))
-    return _extension(errors, y, mass, *_cells(prior, errors))
+    return _extension(errors, y, mass, *_cells(prior, z.shape[:-1], z.dtype))
 
 
-@doors.compiled("axis", "activation")
+@doors.compiled("axis", "activation", "class_axis")
 def lovasz_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -75,6 +77,7 @@ def lovasz_softmax_loss(
     weights: ArrayLike | None = None,
     activation: Activation = jax.nn.softmax,
     prior: Counts = Counts(),  # noqa: B008 - frozen
+    class_axis: int = -1,
 ) -> jax.Array:
     r"""Lovász-Softmax: a surrogate of the mean Jaccard loss over the classes that are present.
 
@@ -83,15 +86,17 @@ def lovasz_softmax_loss(
     Args:
       logits: ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      axis: axes that form one set; ``(1, 2)`` is per image. Default: all but the last. Static.
+      axis: axes that form one set; ``(1, 2)`` is per image. Default: all but that of the classes.
+        Static.
       where: boolean; to leave out pixels pass ``mask[..., None]``.
       weights: factors ≥ 0.
       activation: logits to probabilities. Static.
       prior: pseudo-counts in each class's Jaccard index.
+      class_axis: where the classes lie.
 
     Returns:
-      Mean over the classes with a label, in [0, 1], the shape of `logits` without `axis` and the
-      last axis; 0 with zero gradient if no class has a label.
+      Mean over the classes with a label, in [0, 1], the shape of `logits` without `axis` and that
+      of the classes; 0 with zero gradient if no class has a label.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -102,10 +107,13 @@ def lovasz_softmax_loss(
     References:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
-    rows = _rows(p, y, mask, w, doors.class_axes(axis, p.shape))
-    by_class = (*rows, *_cells(prior, rows[0]))
-    p, y, mass, *cells = jax.tree.map(lambda x: jnp.moveaxis(x, -2, 0), by_class)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    axes = doors.class_axes(axis, p.shape, class_axis)
+    doors.require_effect(w, p.shape, axes)
+    rows = doors.classes_last(_rows(p, y, mask, w, axes), axes, class_axis, p.ndim)
+    p, y, mass = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), rows)
+    cells = _cells(prior, (*p.shape[1:-1], p.shape[0]), p.dtype)
+    cells = [jnp.moveaxis(cell, -2, 0) for cell in cells]
     loss = _of_classes(p, y, mass, *cells)
     positive, _ = _split(y, mass)
     present = jnp.any(positive > 0, -1).astype(p.dtype)
@@ -120,21 +128,19 @@ def _rows(
     x: jax.Array, y: jax.Array, mask: jax.Array | None, w: jax.Array | None, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, _Mass]:
     """Sets as rows ``[..., n]``: `x`, its labels, boolean or in its type, and what they count."""
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, x.shape)
-        y = jnp.where(mask, y, jnp.zeros_like(y))
     soft = jnp.issubdtype(y.dtype, jnp.floating)
     y = y.astype(x.dtype) if soft else doors.is_positive(y)
-    mass = mask if w is None else doors.mass_of(mask, w, x.shape, x.dtype)
-    mass = mass if mass is None else doors.sets_last(mass, axes)
+    if w is not None:
+        mask = doors.mass_of(mask, w, x.shape, x.dtype)
+    mass = None if mask is None else doors.sets_last(jnp.broadcast_to(mask, x.shape), axes)
     return doors.sets_last(x, axes), doors.sets_last(y, axes), mass
 
 
-def _cells(prior: Counts, rows: jax.Array) -> list[jax.Array]:
-    """Pseudo-counts of tp, fp and fn, for each of the `rows` ``[..., n]`` as ``[..., 1]``."""
+def _cells(prior: Counts, shape: tuple[int, ...], dtype: Any) -> list[jax.Array]:
+    """Pseudo-counts of tp, fp and fn, for sets of `shape`, as ``[..., 1]``."""
     prior = Counts() + prior  # which says so, if it is something else
-    cells = (jnp.asarray(cell, rows.dtype) for cell in (prior.tp, prior.fp, prior.fn))
-    return [jnp.broadcast_to(cell, rows.shape[:-1])[..., None] for cell in cells]
+    cells = (jnp.asarray(cell, dtype) for cell in (prior.tp, prior.fp, prior.fn))
+    return [jnp.broadcast_to(cell, shape)[..., None] for cell in cells]
 
 
 def _split(y: jax.Array, mass: _Mass) -> tuple[jax.Array, jax.Array]:
