@@ -46,8 +46,9 @@ def _largest(mass: jax.Array) -> jax.Array:
 
 
 def both_present(one: jax.Array, other: jax.Array) -> jax.Array:
-    """Whether a set ``[..., 1]`` holds both classes."""
-    return jnp.any(one != 0.0, -1, keepdims=True) & jnp.any(other != 0.0, -1, keepdims=True)
+    """Whether a set ``[..., 1]`` holds both classes; a weight that is NaN is one."""
+    tops = [jnp.max(mass, -1, keepdims=True) for mass in (one, other)]
+    return ~(tops[0] <= 0.0) & ~(tops[1] <= 0.0)
 
 
 def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
@@ -58,4 +59,4 @@ def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
 
 def unless_nan(value: jax.Array, z: jax.Array) -> jax.Array:
     """The loss of sets `z`, or NaN where a logit is NaN: sorted to an end, it may not show."""
-    return value + jax.lax.stop_gradient(0.0 * jnp.max(numbers.held(z), -1))
+    return value + jax.lax.stop_gradient(0.0 * jnp.max(z, -1))

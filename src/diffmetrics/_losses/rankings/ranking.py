@@ -290,15 +290,17 @@ def aum_loss(
     References:
       Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, arXiv:2107.01285.
     """
-    z, one, other = sets_of(logits, labels, **options)
-    return unless_nan(_aum(z, shares(one), shares(other)), z)
+    z, one, other = masses.relative(*sets_of(logits, labels, **options))
+    return unless_nan(_aum(z, one, other), z)
 
 
 def _aum_and_slope(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
     order = Order(z)
     one, other = order.put(one), order.put(other)
+    missed = numbers.divide(jnp.cumsum(one, -1), jnp.sum(one, -1, keepdims=True))
+    alarms = numbers.divide(from_here(other) - other, jnp.sum(other, -1, keepdims=True))
     # Between a place and the next.
-    least = jnp.minimum(jnp.cumsum(one, -1), from_here(other) - other).at[..., -1].set(0.0)
+    least = jnp.minimum(missed, alarms).at[..., -1].set(0.0)
     gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
     return weighted(least, gap), order.back(later(least) - least)
 

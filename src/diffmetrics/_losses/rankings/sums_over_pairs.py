@@ -153,11 +153,10 @@ def _exponential(
     # Each sum gets half of the exponent: alone exp(tops) may overflow though the product fits.
     half = numbers.capped(jnp.exp(0.5 * tops[0] + 0.5 * tops[1]))
     terms = [
-        numbers.capped(half * (mass * jnp.exp(x - top)))
-        for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
+        mass * jnp.exp(x - top) for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
     ]
-    sums = [numbers.capped(jnp.sum(x, -1, keepdims=True)) for x in terms]
-    pushed, pulled = (numbers.capped(terms[i] * sums[1 - i]) for i in (1, 0))
+    sums = [numbers.capped(half * jnp.sum(x, -1, keepdims=True)) for x in terms]
+    pushed, pulled = (numbers.capped(half * terms[i] * sums[1 - i]) for i in (1, 0))
     return numbers.capped(sums[0] * sums[1])[..., 0], pushed - pulled
 
 
