@@ -28,7 +28,8 @@ class Constraint:
         the exact ``counts(logits > 0, labels).tp``: a large gap means a loose surrogate.
       fp_upper: the surrogate's upper bound of the false positives.
       violation: by how much the *exact* rate at ``logits > 0`` misses its target, for
-        `dual_update`; positive if it does. The bounds would overstate it.
+        `dual_update`; positive if it does. The bounds would overstate it. A logit that is NaN
+        counts as a miss or as a false alarm.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

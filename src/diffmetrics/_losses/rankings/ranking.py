@@ -54,7 +54,7 @@ def roc_auc_loss(
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
       surrogate: ℓ, one of the five. Static.
-      margin: m > 0, in logits, of the hinges and of "square".
+      margin: m > 0, in logits, of the hinges and of "square"; one, or one per set.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -153,7 +153,8 @@ def average_precision_loss(
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
-      temperature: τ > 0, in logits; at τ → 0 the loss is one minus exact AP, if no scores tie.
+      temperature: τ > 0, in logits, one or one per set; at τ → 0 the loss is one minus exact AP,
+        if no scores tie.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -228,7 +229,7 @@ def aucm_loss(
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
-      margin: m, in units of the activated scores.
+      margin: m, in units of the activated scores; one, or one per set.
       axis: axes that form one set. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
