@@ -92,11 +92,11 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
         z, y = jnp.stack([jnp.zeros_like(z), z], -1), numbers.as_float(y)
         y = jnp.stack([1.0 - y, y], -1)
     else:
-        z, y = doors.classes(z, y)
+        z, y, _ = doors.classes(z, y)
     wide = numbers.as_float(z)
     unit = jnp.maximum(jnp.max(jnp.abs(wide)), 1.0)  # so that no sum of logits overflows
     below = (wide - jnp.max(wide, -1, keepdims=True)) / unit
-    true = at_label(below, y)
+    true = at_label(below, y, -1)
     known = is_class(y, z.shape[-1]) if y.ndim < z.ndim else jnp.ones(true.shape, bool)
 
     def too_cold(log_inverse: jax.Array) -> jax.Array:
