@@ -199,6 +199,24 @@ def test_flagging_nothing_relaxes_a_precision():
 
 
 @over(LAGRANGIAN)
+def test_a_constraint_counts_in_weights_and_nan_as_wrong(name: str):
+    loss = partial(getattr(dm, name), LOGITS, LABELS, 1.0, **LAGRANGIAN[name])
+    _, one = loss(weights=FACTORS)
+    _, tiny = loss(weights=1e-20 * FACTORS)
+    np.testing.assert_allclose(tiny.violation, one.violation, rtol=1e-5)
+    np.testing.assert_allclose(tiny.fp_upper, 1e-20 * one.fp_upper, rtol=1e-5)
+    np.testing.assert_allclose(tiny.tp_lower, 1e-20 * one.tp_lower, rtol=1e-5)
+    for label in (0, 1):
+        broken = np.where((label == LABELS) & KEEP, np.nan, LOGITS)
+        wrong = np.where(np.isnan(broken), 1.0 - 2.0 * label, broken)
+        with jax.debug_nans(False):
+            value, constraint = getattr(dm, name)(broken, LABELS, 1.0, **LAGRANGIAN[name])
+        _, expected = getattr(dm, name)(wrong, LABELS, 1.0, **LAGRANGIAN[name])
+        assert jnp.isnan(value)
+        np.testing.assert_allclose(constraint.violation, expected.violation, rtol=1e-6)
+
+
+@over(LAGRANGIAN)
 def test_an_absent_class_violates_nothing(name: str):
     label = 1 if name == "tpr_at_fpr_lagrangian" else 0
     same = np.full(SHAPE, label)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import diffmetrics as dm
+from diffmetrics import testing
 from tests.references import sets as reference
 from tests.rows import BINARY, Row, over
 
@@ -96,7 +97,9 @@ def test_an_absent_class_is_left_out(name: str):
 
 @pytest.mark.parametrize("name", OVER_CLASSES)
 def test_the_axis_of_classes_cannot_be_counted(name: str):
-    with pytest.raises(ValueError, match=r"must not name the last axis.*axis=\(0, -1\)"):
+    with pytest.raises(
+        ValueError, match=r"must not name the axis that holds the classes.*axis=\(0, -1\)"
+    ):
         getattr(dm, name)(LOGITS, LABELS, axis=(0, -1))
 
 
@@ -155,3 +158,34 @@ def test_lovasz_gradient_of_a_large_image_keeps_its_digits():
     with jax.enable_x64(True):
         exact = np.asarray(jax.grad(dm.lovasz_hinge_loss)(logits.astype(np.float64), labels))
     assert np.linalg.norm(ours - exact) < 1e-5 * np.linalg.norm(exact)
+
+
+def test_lovasz_gradient_knows_nothing_of_a_hidden_label():
+    z, y, where = jnp.array([2.0, -1.0, 0.5]), jnp.array([1.0, 0.0, np.nan]), np.arange(3) < 2
+    weights = jnp.array([1.0, 2.0, np.nan])
+    for options in ({}, {"weights": weights}):
+        gradient = jax.grad(dm.lovasz_hinge_loss)(z, y, where=where, **options)
+        alone = {k: x[:2] for k, x in options.items()}
+        expected = jax.grad(dm.lovasz_hinge_loss)(z[:2], y[:2], **alone)
+        np.testing.assert_allclose(gradient, [*expected, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lovasz_hinge_loss", "lovasz_softmax_loss"])
+def test_lovasz_of_hard_labels_of_any_type_is_the_same(name: str):
+    """Integers are counted, floats are added, and weights of 1 are no weights."""
+    both = jax.value_and_grad(getattr(dm, name))
+    expected = both(jnp.asarray(LOGITS, jnp.float32), LABELS == 1)
+    for labels in (LABELS, 255 * LABELS, 2 * LABELS - 1, LABELS.astype(np.float32)):
+        chex.assert_trees_all_close(both(LOGITS.astype(np.float32), labels), expected, rtol=1e-5)
+    weighted = both(LOGITS.astype(np.float32), LABELS, weights=np.ones(SHAPE, np.float32))
+    chex.assert_trees_all_close(weighted, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lovasz_hinge_loss", "lovasz_softmax_loss"])
+def test_lovasz_has_derivatives_in_weights_and_pseudo_counts(name: str):
+    def loss(moved: tuple[jax.Array, jax.Array], labels: jax.Array) -> jax.Array:
+        weights, extra = moved
+        prior = dm.Counts(tp=extra, fn=0.5 * extra)
+        return getattr(dm, name)(LOGITS, labels, weights=weights, prior=prior)
+
+    testing.assert_gradient_matches_numerical(loss, (FACTORS, np.float64(0.7)), LABELS)

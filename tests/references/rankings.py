@@ -62,7 +62,7 @@ def average_precision(
     one, other = split(z, y, w)
     loss = 0.0
     for s, m in one:
-        of_one = 0.5 + sum(n * laplace((t - s) / temperature) for t, n in one)
+        of_one = 0.5 * m + sum(n * laplace((t - s) / temperature) for t, n in one)
         of_all = of_one + sum(n * laplace((t - s) / temperature) for t, n in other)
         loss += m * (1.0 - of_one / of_all)
     return loss / sum(m for _, m in one)

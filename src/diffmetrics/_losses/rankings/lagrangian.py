@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import SetOptions
-from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, given, share_of
+from diffmetrics._losses.rankings.masses import Sets, given, relative, sets_of
+from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, share_of
 
 
 @jax.tree_util.register_dataclass
@@ -27,7 +28,8 @@ class Constraint:
         the exact ``counts(logits > 0, labels).tp``: a large gap means a loose surrogate.
       fp_upper: the surrogate's upper bound of the false positives.
       violation: by how much the *exact* rate at ``logits > 0`` misses its target, for
-        `dual_update`; positive if it does. The bounds would overstate it.
+        `dual_update`; positive if it does. The bounds would overstate it. A logit that is NaN
+        counts as a miss or as a false alarm.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -123,7 +125,7 @@ def precision_at_recall_lagrangian(
     References:
       Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
-    sets = doors.two_classes(logits, labels, **options)
+    sets = sets_of(logits, labels, **options)
     recall = given("target_recall", target_recall, sets[0])
     return _lagrangian(_RECALL, sets, multipliers, recall, prevalence, surrogate)
 
@@ -171,7 +173,7 @@ def tpr_at_fpr_lagrangian(
     References:
       Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
-    sets = doors.two_classes(logits, labels, **options)
+    sets = sets_of(logits, labels, **options)
     fpr = given("target_fpr", target_fpr, sets[0])
     return _lagrangian(_FPR, sets, multipliers, fpr, prevalence, surrogate)
 
@@ -220,7 +222,7 @@ def recall_at_precision_lagrangian(
     References:
       Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
-    sets = doors.two_classes(logits, labels, **options)
+    sets = sets_of(logits, labels, **options)
     precision = given("target_precision", target_precision, sets[0])
     return _lagrangian(_PRECISION, sets, multipliers, precision, prevalence, surrogate)
 
@@ -269,8 +271,8 @@ def pr_auc_lagrangian(
     References:
       Eban et al., Scalable learning of non-decomposable objectives, 2017, arXiv:1608.04802.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
-    factors, shifts = jax.lax.stop_gradient(numbers.as_float(multipliers)), numbers.as_float(biases)
+    z, positive, negative = sets = sets_of(logits, labels, **options)
+    factors, shifts = (jnp.asarray(x, z.dtype) for x in (multipliers, biases))
     anchors = factors.shape[-1] if factors.ndim else 0
     if anchors == 0 or factors.shape[:-1] != z.shape[:-1]:
         raise ValueError(
@@ -278,18 +280,17 @@ def pr_auc_lagrangian(
             f"{z.shape[:-1]}, multipliers are {factors.shape}."
         )
     doors.require_shape("biases", shifts, factors.shape, "multipliers")
-    low, high = map(numbers.as_float, precision_range)
-    precisions = low + (high - low) * jnp.arange(1, anchors + 1, dtype=z.dtype) / (anchors + 1)
-    shares = [share[..., None] for share in _class_shares(positive, negative, prevalence)]
+    low, high = (jnp.asarray(x, z.dtype) for x in precision_range)
+    steps = jnp.broadcast_to(jnp.arange(1, anchors + 1, dtype=z.dtype), factors.shape)
+    precisions = low + (high - low) * steps / (anchors + 1)
+    shares = [share[..., None] for share in _class_shares(sets, prevalence)]
     anchored = (z[..., None, :] + shifts[..., None], positive[..., None, :], negative[..., None, :])
+    factors = jax.lax.stop_gradient(factors)
     losses, constraint = _relaxed(_PRECISION, anchored, factors, precisions, shares, surrogate)
     return numbers.capped(jnp.sum(losses / anchors, -1)), constraint
 
 
 # --- the engine -----------------------------------------------------------------------------------
-
-Sets = tuple[jax.Array, jax.Array, jax.Array]
-"""Logits, mass of positives and mass of negatives, as rows."""
 
 
 class _Trade(NamedTuple):
@@ -330,9 +331,8 @@ def _lagrangian(
     prevalence: ArrayLike | None,
     surrogate: Surrogate,
 ) -> tuple[jax.Array, Constraint]:
-    z, positive, negative = sets
-    factor = jax.lax.stop_gradient(given("multipliers", multipliers, z))
-    shares = _class_shares(positive, negative, prevalence)
+    factor = jax.lax.stop_gradient(given("multipliers", multipliers, sets[0]))
+    shares = _class_shares(sets, prevalence)
     return _relaxed(trade, sets, factor, target, shares, surrogate)
 
 
@@ -345,22 +345,23 @@ def _relaxed(
     surrogate: Surrogate,
 ) -> tuple[jax.Array, Constraint]:
     """The mean cost of an example minus what the target allows, and the constraint."""
-    z, positive, negative = sets
-    objective = _objective(sets, *trade.factors(factor, target), surrogate)
+    z, positive, negative = shared = relative(*sets)
+    objective = _objective(shared, *trade.factors(factor, target), surrogate)
     slack = trade.slack(factor, target, *shares) * AT_ZERO[surrogate]
+    # A NaN counts as wrong: not as a hit, but as a false alarm.
+    hits = jnp.sum(jnp.where(z > 0.0, positive, 0.0), -1)
+    alarms = jnp.sum(jnp.where(z <= 0.0, 0.0, negative), -1)
     totals = jnp.sum(positive, -1), jnp.sum(negative, -1)
-    violation = trade.violation(target, _above(z, positive), _above(z, negative), *totals)
+    violation = trade.violation(target, hits, alarms, *totals)
     return objective - slack, _constraint(sets, violation, surrogate)
 
 
-def _class_shares(
-    positive: jax.Array, negative: jax.Array, prevalence: ArrayLike | None
-) -> tuple[jax.Array, jax.Array]:
+def _class_shares(sets: Sets, prevalence: ArrayLike | None) -> tuple[jax.Array, jax.Array]:
     """π and 1 - π, given or from the batch; both are 0 for an empty batch."""
     if prevalence is not None:
-        share = given("prevalence", prevalence, positive)
+        share = given("prevalence", prevalence, sets[0])
         return share, 1.0 - share
-    p, n = jnp.sum(positive, -1), jnp.sum(negative, -1)
+    p, n = (jnp.sum(mass, -1) for mass in relative(*sets)[1:])
     return numbers.divide(p, p + n), numbers.divide(n, p + n)
 
 
@@ -372,11 +373,6 @@ def _objective(sets: Sets, on_misses: Any, on_alarms: Any, surrogate: Surrogate)
     alarms = jnp.sum(share_of(negative, total) * cost(z, surrogate), -1)
     # Each sum is capped, too, because a factor may be 0.
     return numbers.capped(on_misses * numbers.capped(misses) + on_alarms * numbers.capped(alarms))
-
-
-def _above(z: jax.Array, mass: jax.Array) -> jax.Array:
-    """The mass above the threshold, exactly."""
-    return jnp.sum(jnp.where(z > 0, mass, 0.0), -1)
 
 
 def _constraint(sets: Sets, violation: jax.Array, surrogate: Surrogate) -> Constraint:

@@ -14,18 +14,12 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.doors import SetOptions
+from diffmetrics._losses.rankings.masses import given, relative, sets_of, unless_nan
 
 Surrogate = Literal["logistic", "hinge"]
 
 # The surrogates' values at 0: divided by them, they are upper bounds of the step.
 AT_ZERO: dict[str, float] = {"logistic": math.log(2.0), "hinge": 1.0}
-
-
-def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
-    """A hyper-parameter, broadcast to the shape of the loss of the sets `z`."""
-    x = numbers.as_float(value)
-    doors.require_broadcast(name, x, z.shape[:-1], "the loss")
-    return jnp.broadcast_to(x, z.shape[:-1])
 
 
 def share_of(mass: jax.Array, total: jax.Array) -> jax.Array:
@@ -79,7 +73,7 @@ def precision_at_recall_loss(
     References:
       Mackey et al., Constrained classification and ranking via quantiles, 2018, arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
+    z, positive, negative = relative(*sets_of(logits, labels, **options))
     recall = given("target_recall", target_recall, z)[..., None]
     share = share_of(negative, jnp.sum(positive, -1))
     return _overtaken(-z, positive, share, 1.0 - recall, surrogate)[..., 0]
@@ -123,7 +117,7 @@ def fpr_at_tpr_loss(
     References:
       Mackey et al., Constrained classification and ranking via quantiles, 2018, arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
+    z, positive, negative = relative(*sets_of(logits, labels, **options))
     tpr = given("target_tpr", target_tpr, z)[..., None]
     share = share_of(negative, jnp.sum(negative, -1))
     return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)[..., 0]
@@ -167,7 +161,7 @@ def tpr_at_fpr_loss(
     References:
       Mackey et al., Constrained classification and ranking via quantiles, 2018, arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
+    z, positive, negative = relative(*sets_of(logits, labels, **options))
     fpr = given("target_fpr", target_fpr, z)[..., None]
     share = share_of(positive, jnp.sum(positive, -1))
     return _overtaken(z, negative, share, fpr, surrogate)[..., 0]
@@ -213,7 +207,7 @@ def recall_at_precision_loss(
       threshold at which the current ranking has precision α would be exact, but it jumps when two
       neighbours change places, and trained worse.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
+    z, positive, negative = relative(*sets_of(logits, labels, **options))
     precision = given("target_precision", target_precision, z)
     found = jnp.sum(positive, -1)
     allowed = numbers.divide((1.0 - precision) * found, precision * jnp.sum(negative, -1))
@@ -260,11 +254,11 @@ def pr_auc_loss(
     References:
       Anchors: Eban et al., 2017, arXiv:1608.04802. Quantiles: Mackey et al., arXiv:1803.00067.
     """
-    z, positive, negative = doors.two_classes(logits, labels, **options)
+    z, positive, negative = relative(*sets_of(logits, labels, **options))
     recalls = (jnp.arange(num_anchors, dtype=z.dtype) + 0.5) / num_anchors
     share = share_of(negative, jnp.sum(positive, -1))
-    every = jnp.broadcast_to(recalls, (*z.shape[:-1], num_anchors))
-    alarms = _overtaken(-z, positive, share, 1.0 - every, surrogate)
+    recalls = jnp.broadcast_to(recalls, (*z.shape[:-1], num_anchors))
+    alarms = _overtaken(-z, positive, share, 1.0 - recalls, surrogate)
     return jnp.mean(1.0 - recalls / (recalls + alarms), -1)
 
 
@@ -283,7 +277,8 @@ def _overtaken(
     gap = _thresholds(z, reference, rates)[..., None] - z[..., None, :]
     errors = jnp.sum(share[..., None, :] * cost(gap, surrogate), -1)
     bound = numbers.capped(errors / AT_ZERO[surrogate])
-    return jnp.where(jnp.any(reference > 0, -1, keepdims=True), bound, 0.0)
+    present = jnp.any(reference != 0.0, -1, keepdims=True)
+    return unless_nan(jnp.where(present, bound, 0.0), z[..., None, :])
 
 
 def _thresholds(z: jax.Array, mass: jax.Array, rates: jax.Array) -> jax.Array:

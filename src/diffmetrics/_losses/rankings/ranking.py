@@ -24,6 +24,8 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.doors import Activation, Axis, SetOptions
 from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._losses.rankings import masses
+from diffmetrics._losses.rankings.masses import given, sets_of, shares, unless_nan
 from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, pair_loss, weighted
 
 
@@ -52,7 +54,7 @@ def roc_auc_loss(
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
       surrogate: ℓ, one of the five. Static.
-      margin: m > 0, in logits, of the hinges and of "square".
+      margin: m > 0, in logits, of the hinges and of "square"; one, or one per set.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -68,8 +70,9 @@ def roc_auc_loss(
       Rust and Hocking, A log-linear gradient descent algorithm, 2023, arXiv:2302.11062. Logistic:
       Burges et al., RankNet, ICML 2005. Exponential: Freund et al., RankBoost, JMLR 2003.
     """
-    z, one, other = doors.two_classes(logits, labels, **options)
-    return pair_loss(surrogate)(z, one, other, numbers.as_float(margin), jnp.ones(2, z.dtype))
+    z, one, other = sets_of(logits, labels, **options)
+    gap, whole = given("margin", margin, z)[..., None], jnp.ones(2, z.dtype)
+    return unless_nan(pair_loss(surrogate)(z, one, other, gap, whole), z)
 
 
 @doors.compiled("surrogate", "axis")
@@ -114,13 +117,13 @@ def partial_roc_auc_loss(
     References:
       Zhu et al., When AUC meets DRO, ICML 2022, arXiv:2203.00176.
     """
-    z, one, other = doors.two_classes(logits, labels, **options)
-    largest, least = numbers.as_float(max_fpr), numbers.as_float(min_tpr)
-    for name, rate in (("max_fpr", largest), ("min_tpr", least)):
-        if rate.ndim:
-            raise ValueError(f"{name} must be a number, got shape {rate.shape}.")
-    shares = jnp.stack([1.0 - least, largest])
-    return pair_loss(surrogate, partial=True)(z, one, other, numbers.as_float(margin), shares)
+    z, one, other = sets_of(logits, labels, **options)
+    for name, rate in (("max_fpr", max_fpr), ("min_tpr", min_tpr)):
+        if jnp.ndim(rate):
+            raise ValueError(f"{name} must be a number, got shape {jnp.shape(rate)}.")
+    largest, least = (jnp.asarray(x, z.dtype) for x in (max_fpr, min_tpr))
+    gap, parts = given("margin", margin, z)[..., None], jnp.stack([1.0 - least, largest])
+    return unless_nan(pair_loss(surrogate, partial=True)(z, one, other, gap, parts), z)
 
 
 # --- average precision ----------------------------------------------------------------------------
@@ -141,15 +144,17 @@ def average_precision_loss(
     the usual distance between neighbouring scores: 1 for logits, 0.01 to 0.1 for cosines.
 
     .. math:: 1 - \frac{1}{n_+} \sum_{i \in P} \frac{r^P_i}{r_i}, \quad
-       r_i = \tfrac12 + \sum_j F\Bigl(\frac{z_j - z_i}{\tau}\Bigr)
+       r_i = \frac{w_i}2 + \sum_j w_j F\Bigl(\frac{z_j - z_i}{\tau}\Bigr)
 
     where :math:`r^P` is the same sum over the positives. The paper's F is a sigmoid; this is the
-    distribution function of Laplace, which running sums can add up.
+    distribution function of Laplace, which running sums can add up. Only the ratios of the weights
+    w matter; two copies of an element are a tie, which is not quite the same as a weight of 2.
 
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
-      temperature: τ > 0, in logits; at τ → 0 the loss is one minus exact AP, if no scores tie.
+      temperature: τ > 0, in logits, one or one per set; at τ → 0 the loss is one minus exact AP,
+        if no scores tie.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -166,8 +171,8 @@ def average_precision_loss(
     References:
       Brown et al., Smooth-AP, 2020, arXiv:2007.12163.
     """
-    z, one, other = doors.two_classes(logits, labels, **options)
-    return _smooth_ap(z, one, other, numbers.as_float(temperature))
+    z, one, other = masses.relative(*sets_of(logits, labels, **options))
+    return unless_nan(_smooth_ap(z, one, other, given("temperature", temperature, z)[..., None]), z)
 
 
 def _smooth_ap_and_slope(
@@ -177,23 +182,23 @@ def _smooth_ap_and_slope(
     gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
     gap = numbers.capped(gap / temperature)
     one = order.put(one)
-    masses = jnp.stack([one, one + order.put(other)])
-    near = (_neighbour_sums(gap, masses, reverse=False), _neighbour_sums(gap, masses, reverse=True))
-    above = from_here(earlier(masses))
-    ranks = 0.5 + 0.5 * masses + above + 0.5 * (near[0] - near[1])
-    precision = ranks[0] / ranks[1]
-    share = numbers.divide(one, jnp.sum(one, -1, keepdims=True))
+    sets = jnp.stack([one, one + order.put(other)])
+    near = (_neighbour_sums(gap, sets, reverse=False), _neighbour_sums(gap, sets, reverse=True))
+    above = from_here(earlier(sets))
+    ranks = 0.5 * (one[None] + sets) + above + 0.5 * (near[0] - near[1])
+    precision, share = numbers.divide(ranks[0], ranks[1]), shares(one)
     value = jnp.sum(share * (1.0 - precision), -1)
     # The loss's derivative in each rank, passed on to the two sums that make the rank.
-    gains = jnp.stack([-share / ranks[1], share * precision / ranks[1]])
+    gain = numbers.divide(share, ranks[1])
+    gains = jnp.stack([-gain, precision * gain])
     pulls = _neighbour_sums(gap, gains, reverse=False) + _neighbour_sums(gap, gains, reverse=True)
-    slope = jnp.sum(masses * pulls - gains * (near[0] + near[1]), 0) * (0.5 / temperature)
+    slope = jnp.sum(sets * pulls - gains * (near[0] + near[1]), 0) * (0.5 / temperature)
     return value, order.back(slope)
 
 
-def _neighbour_sums(gap: jax.Array, masses: jax.Array, *, reverse: bool) -> jax.Array:
+def _neighbour_sums(gap: jax.Array, mass: jax.Array, *, reverse: bool) -> jax.Array:
     """Sums of the masses before (or after), each times exp(-distance)."""
-    return decayed(gap, masses, ((1.0,),), reverse=reverse)[0]
+    return decayed(gap, mass, ((1.0,),), reverse=reverse)[0]
 
 
 _smooth_ap = slopes.with_slopes(_smooth_ap_and_slope)
@@ -224,7 +229,7 @@ def aucm_loss(
     Args:
       logits: ``[...]``.
       labels: 0/1 ``[...]``.
-      margin: m, in units of the activated scores.
+      margin: m, in units of the activated scores; one, or one per set.
       axis: axes that form one set. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
@@ -243,16 +248,17 @@ def aucm_loss(
       Yuan et al., Large-scale robust deep AUC maximization, ICCV 2021, arXiv:2012.03173.
     """
     p, *_ = doors.activate(logits, labels, where, weights, activation)
-    p, one, other = doors.two_classes(p, labels, axis=axis, where=where, weights=weights)
-    total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
-    shares = [numbers.divide(mass, whole) for mass, whole in zip((one, other), total, strict=True)]
-    means = [jnp.sum(share * p, -1, keepdims=True) for share in shares]
+    p, one, other = sets_of(p, labels, axis=axis, where=where, weights=weights)
+    least = given("margin", margin, p)
+    means = [jnp.sum(shares(mass) * p, -1, keepdims=True) for mass in (one, other)]
     spreads = [
-        jnp.sum(share * jnp.square(p - mean), -1) for share, mean in zip(shares, means, strict=True)
+        jnp.sum(shares(mass) * jnp.square(p - mean), -1)
+        for mass, mean in zip((one, other), means, strict=True)
     ]
-    missing = jax.nn.relu(margin + means[1] - means[0])[..., 0]
-    present = (total[0] > 0.0) & (total[1] > 0.0)
-    return jnp.where(present[..., 0], spreads[0] + spreads[1] + jnp.square(missing), 0.0)
+    missing = jax.nn.relu(least + (means[1] - means[0])[..., 0])
+    present = masses.both_present(one, other)[..., 0]
+    value = jnp.where(present, spreads[0] + spreads[1] + jnp.square(missing), 0.0)
+    return unless_nan(value, p)
 
 
 @doors.compiled("axis")
@@ -285,8 +291,8 @@ def aum_loss(
     References:
       Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, arXiv:2107.01285.
     """
-    z, one, other = doors.two_classes(logits, labels, **options)
-    return _aum(z, one, other)
+    z, one, other = masses.relative(*sets_of(logits, labels, **options))
+    return unless_nan(_aum(z, one, other), z)
 
 
 def _aum_and_slope(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:

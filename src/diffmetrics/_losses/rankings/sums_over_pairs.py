@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from diffmetrics._core import numbers, slopes
 from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._losses.rankings import masses
 
 Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
 
@@ -30,34 +31,47 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
     formula, needs_order, shifted = _FORMULAS[surrogate]
 
     def both(z: Any, one: Any, other: Any, margin: Any, shares: Any) -> tuple[jax.Array, jax.Array]:
-        total = [jnp.sum(mass, -1, keepdims=True) for mass in (one, other)]
-        one, other = numbers.divide(one, total[0]), numbers.divide(other, total[1])
+        present = masses.both_present(one, other)
+        one, other = masses.shares(one), masses.shares(other)
         if not (needs_order or partial):
             value, slope = formula(z, one, other, margin)
         else:
-            limit = jnp.finfo(z.dtype).max
             moved = z + jnp.where(other > 0.0, margin, 0.0) if shifted else z
-            order = Order(jnp.clip(moved, -limit, limit))
+            order = Order(numbers.held(moved))
             one, other = order.put(one), order.put(other)
             if partial:
-                one, other = _lowest(one, shares[0]), _highest(other, shares[1])
+                one = _lowest(order.sorted, one, shares[0])
+                other = _highest(order.sorted, other, shares[1])
             place = order.sorted if needs_order else order.put(z)
             value, slope = formula(place, one, other, margin)
             slope = order.back(slope)
-        present = (total[0] > 0.0) & (total[1] > 0.0)
         return jnp.where(present[..., 0], value, 0.0), jnp.where(present, slope, 0.0)
 
     return slopes.with_slopes(both)
 
 
-def _lowest(mass: jax.Array, share: jax.Array) -> jax.Array:
-    """The lowest `share` of a sorted mass of 1, rescaled to a mass of 1."""
-    below = jnp.cumsum(mass, -1) - mass
-    return jnp.clip(share - below, 0.0, mass) / share
+def _lowest(place: jax.Array, mass: jax.Array, share: jax.Array) -> jax.Array:
+    """The lowest `share` of a mass of 1 at sorted places, rescaled to a mass of 1.
+
+    What lies together at its border is taken in equal parts, not in the order of the data.
+    """
+    first, last = _ends(place)
+    through, axis = jnp.cumsum(mass, -1), mass.ndim - 1
+    below = jax.lax.cummax(jnp.where(first, through - mass, 0.0), axis=axis)
+    through = jax.lax.cummin(jnp.where(last, through, jnp.inf), axis=axis, reverse=True)
+    together = jnp.maximum(through - below, mass)
+    return mass * jnp.clip(numbers.divide(share - below, together), 0.0, 1.0) / share
 
 
-def _highest(mass: jax.Array, share: jax.Array) -> jax.Array:
-    return jnp.flip(_lowest(jnp.flip(mass, -1), share), -1)
+def _highest(place: jax.Array, mass: jax.Array, share: jax.Array) -> jax.Array:
+    return jnp.flip(_lowest(jnp.flip(place, -1), jnp.flip(mass, -1), share), -1)
+
+
+def _ends(place: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Which are the first, and which the last, of those that share a sorted place."""
+    differ = place[..., 1:] != place[..., :-1]
+    end = jnp.ones_like(place[..., :1], bool)
+    return jnp.concatenate([end, differ], -1), jnp.concatenate([differ, end], -1)
 
 
 class _Gaps(NamedTuple):
@@ -92,10 +106,7 @@ def _hinge(v: jax.Array, one: jax.Array, other: jax.Array, _: Any) -> tuple[jax.
     """Places `v` have the negatives raised by the margin: a pair costs the overlap."""
     gaps = _gaps(v, one, other)
     # A pair exactly at its margin has a gradient, so equal places share their last count.
-    last = gaps.gap > 0.0
-    last = last.at[..., -1].set(True)
-    first = later(last).at[..., 0].set(True)
-    axis = v.ndim - 1
+    (first, last), axis = _ends(v), v.ndim - 1
     pulled = jax.lax.cummin(jnp.where(last, gaps.one_up_to, jnp.inf), axis=axis, reverse=True)
     pulling = jax.lax.cummin(jnp.where(first, gaps.other_from, jnp.inf), axis=axis)
     return weighted(other, gaps.lag), other * pulled - one * pulling
@@ -135,20 +146,18 @@ def _square(
 def _exponential(
     z: jax.Array, one: jax.Array, other: jax.Array, _: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """A product of two sums, each taken relative to its largest term."""
+    """A product of two sums, each in units of its largest term; the units' product is halved."""
     limit = float(jnp.finfo(z.dtype).max)
     down, up = jnp.where(one > 0.0, -z, -limit), jnp.where(other > 0.0, z, -limit)
-    tops = [jnp.max(x, -1, keepdims=True) for x in (down, up)]
+    tops = [jax.lax.stop_gradient(jnp.max(x, -1, keepdims=True)) for x in (down, up)]
+    # Each sum gets half of the exponent: alone exp(tops) may overflow though the product fits.
+    half = numbers.capped(jnp.exp(0.5 * tops[0] + 0.5 * tops[1]))
     terms = [
-        mass * jnp.exp(x - jax.lax.stop_gradient(top))
-        for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
+        mass * jnp.exp(x - top) for mass, x, top in ((one, down, tops[0]), (other, up, tops[1]))
     ]
-    sums = [jnp.sum(x, -1, keepdims=True) for x in terms]
-    # Both sums are at most 1, so a finite scale keeps the product of three finite.
-    scale = numbers.capped(jnp.exp(jax.lax.stop_gradient(tops[0]) + jax.lax.stop_gradient(tops[1])))
-    value = numbers.capped(scale * sums[0] * sums[1])
-    slope = scale * (terms[1] * sums[0] - terms[0] * sums[1])
-    return value[..., 0], slope
+    sums = [numbers.capped(half * jnp.sum(x, -1, keepdims=True)) for x in terms]
+    pushed, pulled = (numbers.capped(half * terms[i] * sums[1 - i]) for i in (1, 0))
+    return numbers.capped(sums[0] * sums[1])[..., 0], pushed - pulled
 
 
 # Minimax in both log(1 + u) and, each coefficient times its power, u / (1 + u), for u in [0, 1]:
@@ -219,7 +228,7 @@ def decayed(
     decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
     powers = range(len(polynomials[0]))
     # Made from the data, because a scan in `shard_map` may not start from a replicated array.
-    nothing = 0.0 * inside[0]
+    nothing = 0.0 * inside[0] * decays[0][None]
     zeros = jnp.stack([nothing] * len(powers))
 
     def along(state: Any, here: Any) -> Any:
@@ -229,7 +238,7 @@ def decayed(
         reach = reach * step
         found = held * jnp.stack([step ** (k + 1) for k in powers])[:, None]
         sums = jnp.stack([_polynomial(c, found) for c in polynomials])
-        return (found + mass, reach), (sums, reach)
+        return (found + mass[None], reach), (sums, reach)
 
     first = (zeros, 0.0 * decays[0] + 1.0)
     (held, reach), (sums, reaches) = jax.lax.scan(along, first, (decays, inside))
@@ -246,7 +255,7 @@ def decayed(
     rest = jnp.zeros_like(sums)
     for k in reversed(powers):
         added = jnp.stack([c[k] * carried[k] for c in polynomials])
-        rest = (rest + added) * reaches
+        rest = (rest + added[None]) * reaches
     found = jnp.moveaxis(sums + rest, 0, -1)
     return found.reshape(*found.shape[:-2], -1)[..., :n]
 

@@ -1,0 +1,62 @@
+"""Sets of two classes as all losses of a ranking take them: how much there is of each class.
+
+Only shares of a mass matter to them, so that weights of 1e-20 rank as weights of 1 do.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from diffmetrics._core import doors, numbers
+from diffmetrics._core.doors import SetOptions
+
+Sets = tuple[jax.Array, jax.Array, jax.Array]
+"""Logits, mass of positives and mass of negatives, as rows ``[..., n]``."""
+
+
+def sets_of(logits: ArrayLike, labels: ArrayLike, **options: Unpack[SetOptions]) -> Sets:
+    """`doors.two_classes`; an empty set is one element that counts for nothing."""
+    rows = doors.two_classes(logits, labels, **options)
+    if rows[0].shape[-1] > 0:
+        return rows
+    z, one, other = (jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]) for x in rows)
+    return z, one, other
+
+
+def relative(z: jax.Array, one: jax.Array, other: jax.Array) -> Sets:
+    """The same sets with masses in units of the largest: sums of less than 1e-18 count as 0."""
+    unit = _largest(one + other)
+    return z, one / unit, other / unit
+
+
+def shares(mass: jax.Array) -> jax.Array:
+    """Each element's share of the mass of its set; 0 if there is none."""
+    mass = mass / _largest(mass)
+    return numbers.divide(mass, jnp.sum(mass, -1, keepdims=True))
+
+
+def _largest(mass: jax.Array) -> jax.Array:
+    """Or 1 if all are 0. It is a constant to derivatives, because it cancels."""
+    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True))
+    return jnp.where(top > 0.0, top, 1.0)
+
+
+def both_present(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Whether a set ``[..., 1]`` holds both classes; a weight that is NaN is one."""
+    tops = [jnp.max(mass, -1, keepdims=True) for mass in (one, other)]
+    return ~(tops[0] <= 0.0) & ~(tops[1] <= 0.0)
+
+
+def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
+    """A hyper-parameter in the type and shape of the loss of the sets `z`."""
+    loss = z.shape[:-1]
+    return jnp.broadcast_to(doors.parameter(name, value, z, "the loss", loss), loss)
+
+
+def unless_nan(value: jax.Array, z: jax.Array) -> jax.Array:
+    """The loss of sets `z`, or NaN where a logit is NaN: sorted to an end, it may not show."""
+    return value + jax.lax.stop_gradient(0.0 * jnp.max(z, -1))
