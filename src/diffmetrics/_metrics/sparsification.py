@@ -188,7 +188,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Ar
     """
     x, y = doors.rows(axis, a=a, b=b)
     n = x.shape[-1]
-    x, y = ((ranks(t) - 0.5 * (n - 1)) / n for t in (x, y))
+    x, y = (ranks(t, jnp.ones_like(t)) / n - 0.5 for t in (x, y))
     lengths = numbers.sqrt(jnp.sum(x * x, -1)) * numbers.sqrt(jnp.sum(y * y, -1))
     return numbers.divide(jnp.sum(x * y, -1), lengths)
 
