@@ -95,6 +95,13 @@ def expected_calibration_error(p: Numbers, y: Numbers, members: list[list[int]])
     return total
 
 
+def adaptive_calibration_error(p: Numbers, y: Numbers, bins: int) -> float:
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    members = [in_bin(order, b, bins) for b in range(bins)]
+    gaps = [sum(part * (y[i] - p[i]) for i, part in inside) for inside in members]
+    return sum(map(abs, gaps)) / len(p)
+
+
 def debiased_calibration_error(p: Numbers, y: Numbers, members: list[list[int]]) -> float:
     counted = [inside for inside in members if len(inside) > 1]
     total = 0.0

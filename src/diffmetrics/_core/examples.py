@@ -148,18 +148,27 @@ def example_axes(axis: Axis, place: int, ndim: int) -> tuple[int, ...]:
     return tuple(a - (a > place) for a in axes)
 
 
-def class_ids(labels: ArrayLike, shape: tuple[int, ...], place: int, of: str) -> jax.Array:
+def class_ids(
+    labels: ArrayLike, shape: tuple[int, ...], place: int, of: str, or_else: str = ""
+) -> jax.Array:
     """Class ids for predictions of `shape` with classes at `place`, in 32 bits or more. Raises."""
     y = jnp.asarray(labels)
     expected = (*shape[:place], *shape[place + 1 :])
     if y.shape != expected:
         raise ValueError(
-            f"labels must be integer class ids of shape {expected} for {of} {shape}, got {y.dtype} "
-            f"of shape {y.shape}."
+            f"labels must be integer class ids of shape {expected} for {of} {shape}{or_else}, got "
+            f"{y.dtype} of shape {y.shape}."
         )
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"labels must be integer class ids, got {y.dtype} of shape {y.shape}.")
     return y if y.dtype.itemsize >= 4 else y.astype(jnp.int32)  # 8 bits may not count to C
+
+
+def known(ids: jax.Array, classes: int, where: ArrayLike | None) -> jax.Array:
+    """Which ids name a class and are not hidden."""
+    found = (ids >= 0) & (ids < classes)
+    mask = doors.select(where, ids.shape, "labels")
+    return found if mask is None else found & jnp.broadcast_to(mask, ids.shape)
 
 
 def at_class(x: jax.Array, ids: jax.Array, place: int) -> jax.Array:
