@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, numbers, order
 from diffmetrics._core.doors import Axis
 from diffmetrics._metrics.counts import Counts
 from diffmetrics._metrics.curve_points import OperatingPoint
@@ -153,13 +153,14 @@ def bootstrap_threshold(
     fitted = fit_threshold(scores, labels, score=score, **options, **hyperparameters)
     s, positive, negative, included = _falling(scores, labels, where, weights)
     # No threshold separates ties: only the last of them is followed by less.
-    last = jnp.append(s[1:] < s[:-1], True)[: s.size]
-    possible = jnp.append(True, last)
+    one = jnp.ones(1, bool)
+    last = jnp.concatenate([s[1:] < s[:-1], one])[: s.size]
+    possible = jnp.concatenate([one, last])
     thresholds = jnp.concatenate([jnp.full_like(s, jnp.inf, shape=1), s])
     rows = jnp.argsort(~included, stable=True)
 
     def refit(key: jax.Array) -> OperatingPoint:
-        times = _draws(key, rows, jnp.sum(included))
+        times = _draws(key, rows, jnp.sum(included, dtype=jnp.int32)).astype(positive.dtype)
         cells = _running(times * positive, times * negative)
         return _best(
             cells, thresholds, lambda c: jnp.where(possible, score(c, **hyperparameters), jnp.nan)
@@ -174,7 +175,8 @@ def _falling(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Checked scores, falling; the mass of positives and of negatives; and what is not left out."""
     s, positive, negative = doors.scored(scores, labels, where=where, weights=weights)
-    included = jnp.broadcast_to(True if where is None else jnp.asarray(where), jnp.shape(scores))
+    shown = jnp.asarray(True if where is None else where)
+    included = jnp.broadcast_to(shown, jnp.shape(scores))
     falling, *masses = jax.lax.sort((-s, positive, negative, included.ravel()), num_keys=1)
     return -falling, masses[0], masses[1], masses[2]
 
@@ -182,13 +184,13 @@ def _falling(
 def _draws(key: jax.Array, rows: jax.Array, number: jax.Array) -> jax.Array:
     """How often each row is drawn, with equal chance among the first `number` of `rows`."""
     drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1))
-    counted = jnp.arange(rows.size) < number
-    return jnp.zeros(rows.size).at[rows[drawn]].add(counted)
+    counted = jax.lax.iota(number.dtype, rows.size) < number
+    return order.totals(counted.astype(jnp.int32), rows[drawn], rows.size)
 
 
 def _running(positive: jax.Array, negative: jax.Array) -> Counts:
     """Counts if nothing, the first, the first two, … are predicted positive."""
-    tp, fp = (jnp.cumsum(jnp.pad(mass, (1, 0))) for mass in (positive, negative))
+    tp, fp = (jnp.cumsum(jnp.pad(mass, (1, 0)), dtype=mass.dtype) for mass in (positive, negative))
     return Counts(tp=tp, fp=fp, fn=tp[-1] - tp, tn=fp[-1] - fp)
 
 
