@@ -19,7 +19,7 @@ from diffmetrics._core import doors, numbers, order
 from diffmetrics._core.doors import Axis
 from diffmetrics._metrics.counts import Counts
 from diffmetrics._metrics.curve_points import OperatingPoint
-from diffmetrics._metrics.curves import curve
+from diffmetrics._metrics.curves import counts_of, curve
 
 
 @doors.compiled("score", "axis")
@@ -73,14 +73,15 @@ def fit_threshold(
       arXiv:1402.1892. For calibrated probabilities the best threshold is half of the best F1.
     """
     c = curve(scores, labels, axis=axis, where=where, weights=weights)
-    return _best(c.counts, jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters))
+    return _best(
+        counts_of(c), jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters)
+    )
 
 
 def _best(
-    counts: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
+    cells: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
 ) -> OperatingPoint:
     """The best of falling thresholds, moved midway to the next that adds anything."""
-    cells = jax.tree.map(numbers.as_float, counts)
     values = jnp.asarray(score(cells))
     doors.require_shape("the score", values, thresholds.shape, "the counts")
     place = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values), -1)[..., None]
@@ -161,7 +162,8 @@ def bootstrap_threshold(
 
     def refit(key: jax.Array) -> OperatingPoint:
         times = _draws(key, rows, jnp.sum(included, dtype=jnp.int32)).astype(positive.dtype)
-        cells = _running(times * positive, times * negative)
+        counts = _running(times * positive, times * negative)
+        cells = jax.tree.map(lambda cell: cell.astype(s.dtype), counts)
         return _best(
             cells, thresholds, lambda c: jnp.where(possible, score(c, **hyperparameters), jnp.nan)
         )
@@ -183,7 +185,7 @@ def _falling(
 
 def _draws(key: jax.Array, rows: jax.Array, number: jax.Array) -> jax.Array:
     """How often each row is drawn, with equal chance among the first `number` of `rows`."""
-    drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1))
+    drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1), jnp.int32)
     counted = jax.lax.iota(number.dtype, rows.size) < number
     return order.totals(counted.astype(jnp.int32), rows[drawn], rows.size)
 

@@ -43,11 +43,12 @@ def normal_interval(
       >>> print(lower.round(2), upper.round(2))
       -2.92 4.92
     """
-    m = jnp.asarray(mean)
-    s = numbers.as_float(prediction(mean, scale, m).scale)
-    c = doors.parameter("coverage", coverage, m.shape, "mean")
-    reach = s * (math.sqrt(2.0) * jax.lax.erf_inv(c))
-    return numbers.as_float(m) - reach, numbers.as_float(m) + reach
+    m, s, _, _ = prediction(mean, scale, mean)
+    m, s = numbers.floats(m, s)
+    c = doors.parameter("coverage", coverage, m.shape, "mean").astype(m.dtype)
+    reach = math.sqrt(2.0) * jax.lax.erf_inv(jnp.broadcast_to(c, m.shape))
+    reach *= jnp.broadcast_to(s, m.shape)
+    return m - reach, m + reach
 
 
 @doors.compiled("axis")

@@ -311,6 +311,7 @@ def _forecasts(
         ids = examples.class_ids(y, p.shape, place, "probabilities", BINARY)
         axis = examples.example_axes(axis, place, p.ndim)
         where = examples.known(ids, p.shape[place], where)
+        p = jnp.where(jnp.expand_dims(where, place), p, 0.0)
         best, p = jnp.argmax(p, place), jnp.max(p, place)
         y = ((best.astype(ids.dtype) == ids) & ~jnp.isnan(p)).astype(p.dtype)
     given: dict[str, ArrayLike] = {"probabilities": p, "labels": y}
