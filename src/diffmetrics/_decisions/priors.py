@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers
+from diffmetrics._core import doors, masses, numbers
 from diffmetrics._core.doors import Axis
 
 
@@ -96,7 +96,7 @@ def correct_class_priors(
       ICLR 2021, arXiv:2007.07314.
     """
     z = _logits(logits)
-    place = examples.class_place(class_axis, z.shape, "logits")
+    place = masses.class_place(class_axis, z.shape, "logits")
     shape = (*z.shape[:place], *z.shape[place + 1 :], z.shape[place])
     given = {"trained_priors": trained_priors, "true_priors": true_priors}
     trained, true = (doors.parameter(name, x, shape).astype(z.dtype) for name, x in given.items())
@@ -152,7 +152,7 @@ def estimate_prior(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    z, w = examples.rows({"logits": z}, axis=axis, where=where, weights=weights)
+    z, w = masses.rows({"logits": z}, axis=axis, where=where, weights=weights)
     trained = doors.parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
     trained = _like(z, trained)
 
@@ -207,10 +207,10 @@ def estimate_class_priors(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    place = examples.class_place(class_axis, z.shape, "logits")
-    axes = examples.example_axes(axis, place, z.ndim)
+    place = masses.class_place(class_axis, z.shape, "logits")
+    axes = masses.example_axes(axis, place, z.ndim)
     z = jnp.moveaxis(z, place, -1)
-    mask, mass = examples.masses(where, weights, z[..., 0], "the examples")
+    mask, mass = masses.of(where, weights, z[..., 0], "the examples")
     z = z if mask is None else jnp.where(mask[..., None], z, 0.0)
     z, w = doors.sets_last(z, axes), doors.sets_last(mass, axes)  # [..., C, n] and [..., n]
     if w.shape[-1] == 0:
@@ -249,7 +249,7 @@ def _expectation_maximisation(
     posterior: Callable[[jax.Array], jax.Array], start: jax.Array, w: jax.Array, steps: int
 ) -> jax.Array:
     """From `start` on, the prior that equals the mean of the posteriors that it gives."""
-    share = examples.shares(w)
+    share = masses.shares(w)
     some = jnp.any(w != 0, -1)
 
     def step(_: int, prior: jax.Array) -> jax.Array:

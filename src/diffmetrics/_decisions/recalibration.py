@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, order
+from diffmetrics._core import doors, masses, numbers, order
 from diffmetrics._core.doors import Axis, SetOptions
 
 
@@ -55,8 +55,8 @@ def fit_scale(
       Laves, Ihler, Fast, Kahrs and Ortmaier, Well-calibrated regression uncertainty in medical
       imaging with deep learning, MIDL 2020.
     """
-    error, scale, mass = examples.predicted(mean, scale, target, **options)
-    factor = examples.root_mean_square(examples.in_deviations(error, scale), mass)
+    error, scale, mass = masses.predicted(mean, scale, target, **options)
+    factor = masses.root_mean_square(masses.in_deviations(error, scale), mass)
     return jnp.where(jnp.any(mass != 0, -1), factor, 1.0)
 
 
@@ -126,8 +126,8 @@ def _binary_slope(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> Slopes:
-    z, y = numbers.floats(z, examples.event(y))
-    mask, mass = examples.masses(where, weights, z, "logits")
+    z, y = numbers.floats(z, masses.event(y))
+    mask, mass = masses.of(where, weights, z, "logits")
     if mask is not None:
         z, y = (jnp.where(mask, x, 0.0) for x in (z, y))
 
@@ -147,15 +147,15 @@ def _class_slope(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> Slopes:
-    place = examples.class_place(class_axis, z.shape, "logits")
-    ids = examples.class_ids(y, z.shape, place, "logits", ", or 0/1 of the same shape")
-    axes = examples.example_axes(axis, place, z.ndim)
+    place = masses.class_place(class_axis, z.shape, "logits")
+    ids = masses.class_ids(y, z.shape, place, "logits", ", or 0/1 of the same shape")
+    axes = masses.example_axes(axis, place, z.ndim)
     z = numbers.as_float(z)
-    kept = examples.known(ids, z.shape[place], where)
+    kept = masses.known(ids, z.shape[place], where)
     below = jnp.where(jnp.expand_dims(kept, place), z, 0.0)
     below -= jnp.max(below, place, keepdims=True)
-    true = examples.at_class(below, ids, place)
-    _, mass = examples.masses(kept, weights, true, "labels")
+    true = masses.at_class(below, ids, place)
+    _, mass = masses.of(kept, weights, true, "labels")
 
     def slope(inverse: jax.Array) -> jax.Array:
         p = jax.nn.softmax(below * jnp.expand_dims(inverse, place), place)
@@ -235,7 +235,7 @@ def conformal_quantile(
       Conformalized quantile regression, NeurIPS 2019, arXiv:1905.03222; Tibshirani et al.,
       Conformal prediction under covariate shift, NeurIPS 2019, arXiv:1904.06019 (weights).
     """
-    s, mass = examples.rows({"scores": scores}, **options)
+    s, mass = masses.rows({"scores": scores}, **options)
     c = doors.parameter("coverage", coverage, (), "a scalar").astype(s.dtype)
     s, mass = jax.lax.sort((jnp.where(mass > 0, s, jnp.inf), mass), num_keys=1)
     _, reached = order.running(mass)

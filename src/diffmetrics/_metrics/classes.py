@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers
+from diffmetrics._core import doors, masses, numbers
 from diffmetrics._core.doors import SetOptions
 
 
@@ -56,12 +56,12 @@ def log_loss(
     doors.require_float("probabilities", p, "For class ids use top_k_accuracy.")
     p = numbers.as_float(p)
     if y.shape == p.shape:
-        p, y = numbers.floats(p, examples.event(y))
+        p, y = numbers.floats(p, masses.event(y))
         mask = doors.select(options.get("where"), y.shape, "labels")
         return _mean(_binary(*(_shown(x, mask) for x in (p, y))), **options)
     ids, place = _ids(labels, p.shape, class_axis, "probabilities", ", or 0/1 of the same shape")
-    known = examples.known(ids, p.shape[place], options.get("where"))
-    loss = -jnp.log(_held(_shown(examples.at_class(p, ids, place), known)))
+    known = masses.known(ids, p.shape[place], options.get("where"))
+    loss = -jnp.log(_held(_shown(masses.at_class(p, ids, place), known)))
     return _mean(loss, **_of_examples(options, place, p.ndim, known))
 
 
@@ -116,8 +116,8 @@ def top_k_accuracy(
     ids, place = _ids(labels, z.shape, class_axis, "scores")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
-    known = examples.known(ids, z.shape[place], options.get("where"))
-    labelled = jnp.expand_dims(examples.at_class(z, ids, place), place)
+    known = masses.known(ids, z.shape[place], options.get("where"))
+    labelled = jnp.expand_dims(masses.at_class(z, ids, place), place)
     earlier = jax.lax.broadcasted_iota(ids.dtype, z.shape, place) <= jnp.expand_dims(ids, place)
     below = (z < labelled) | ((z == labelled) & earlier)  # itself among them, unless it is NaN
     above = z.shape[place] - jnp.sum(below, place, dtype=jnp.int32)
@@ -129,15 +129,15 @@ def _ids(
     labels: ArrayLike, shape: tuple[int, ...], class_axis: int, of: str, or_else: str = ""
 ) -> tuple[jax.Array, int]:
     """Class ids, and where the classes lie."""
-    place = examples.class_place(class_axis, shape, of)
-    return examples.class_ids(labels, shape, place, of, or_else), place
+    place = masses.class_place(class_axis, shape, of)
+    return masses.class_ids(labels, shape, place, of, or_else), place
 
 
 def _of_examples(options: SetOptions, place: int, ndim: int, known: jax.Array) -> SetOptions:
     """`options` for one value per example, of those that are `known`."""
-    axes = examples.example_axes(options.get("axis"), place, ndim)
+    axes = masses.example_axes(options.get("axis"), place, ndim)
     return {"axis": axes, "where": known, "weights": options.get("weights")}
 
 
 def _mean(x: jax.Array, **options: Unpack[SetOptions]) -> jax.Array:
-    return examples.mean(*examples.rows({"labels": x}, **options), empty=jnp.nan)
+    return masses.mean(*masses.rows({"labels": x}, **options), empty=jnp.nan)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, order
+from diffmetrics._core import doors, masses, numbers, order
 from diffmetrics._core.doors import SetOptions
 from diffmetrics._core.predictions import errors, positive, prediction
 
@@ -80,11 +80,11 @@ def interval_coverage(
       >>> print(share, width.round(2))
       0.75 3.29
     """
-    low, high, y, mass = examples.rows(
+    low, high, y, mass = masses.rows(
         {"lower": lower, "upper": upper, "target": target}, **options
     )
     inside = ((low <= y) & (y <= high)).astype(y.dtype)
-    return examples.mean(inside, mass), examples.mean(high - low, mass)
+    return masses.mean(inside, mass), masses.mean(high - low, mass)
 
 
 @doors.compiled()
@@ -159,9 +159,9 @@ def regression_calibration_error(
       Kuleshov, Fenner and Ermon, Accurate uncertainties for deep learning using calibrated
       regression, ICML 2018, arXiv:1807.00263 (with squares, and one-sided levels).
     """
-    error, scale, mass = examples.predicted(mean, scale, target, **options)
-    z = jnp.abs(examples.in_deviations(error, scale))
-    u, mass = jax.lax.sort((jax.lax.erf(z * math.sqrt(0.5)), examples.shares(mass)), num_keys=1)
+    error, scale, mass = masses.predicted(mean, scale, target, **options)
+    z = jnp.abs(masses.in_deviations(error, scale))
+    u, mass = jax.lax.sort((jax.lax.erf(z * math.sqrt(0.5)), masses.shares(mass)), num_keys=1)
     return _from_uniform(u, *order.running(mass))
 
 
@@ -216,7 +216,7 @@ def normalized_calibration_error(
       Levi, Gispan, Giladi and Fetaya, Evaluating and calibrating uncertainty prediction in
       regression tasks, 2019, arXiv:1905.11659.
     """
-    e, s, mass = examples.predicted(mean, scale, target, **options)
+    e, s, mass = masses.predicted(mean, scale, target, **options)
     n = e.shape[-1]
     if not 1 <= bins <= n:
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
@@ -224,11 +224,11 @@ def normalized_calibration_error(
     squares, s, mass = order.sort_by(s, (e / unit[..., None]) ** 2, mass)
 
     def gap(part: jax.Array) -> jax.Array:
-        rmse = unit * numbers.sqrt(examples.mean(squares, part))
-        deviation = examples.root_mean_square(jnp.where(part > 0, s, 0.0), part)
+        rmse = unit * numbers.sqrt(masses.mean(squares, part))
+        deviation = masses.root_mean_square(jnp.where(part > 0, s, 0.0), part)
         return jnp.abs(1.0 - numbers.held(rmse / positive(deviation))) / bins
 
-    found = numbers.capped(jnp.sum(examples.over_bins(mass, bins, gap), 0))
+    found = numbers.capped(jnp.sum(masses.over_bins(mass, bins, gap), 0))
     return jnp.where(jnp.any(mass != 0, -1), found, 0.0)
 
 
@@ -256,5 +256,5 @@ def sharpness(scale: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
       >>> print(dm.sharpness(jnp.array([3.0, 4.0])).round(4))
       3.5355
     """
-    s, mass = examples.rows({"scale": scale}, **options)
-    return examples.root_mean_square(s, mass)
+    s, mass = masses.rows({"scale": scale}, **options)
+    return masses.root_mean_square(s, mass)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, order
+from diffmetrics._core import doors, masses, numbers, order
 from diffmetrics._core.doors import Axis, SetOptions
 
 
@@ -143,7 +143,7 @@ def expected_calibration_error(
     """
     found, _ = _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)
     distance = jnp.abs(found.accuracy - found.confidence)
-    return examples.mean(distance, found.examples)
+    return masses.mean(distance, found.examples)
 
 
 @doors.compiled("bins", "axis", "class_axis")
@@ -184,12 +184,12 @@ def adaptive_calibration_error(
     """
     _require_bins(bins)
     p, y, mass, _ = _forecasts(probabilities, labels, class_axis, **options)
-    y, p, mass = order.sort_by(p, y, examples.relative(mass))
+    y, p, mass = order.sort_by(p, y, masses.relative(mass))
 
     def gap(part: jax.Array) -> jax.Array:
         return jnp.abs(jnp.sum(part * (y - p), -1))
 
-    return numbers.divide(jnp.sum(examples.over_bins(mass, bins, gap), 0), jnp.sum(mass, -1))
+    return numbers.divide(jnp.sum(masses.over_bins(mass, bins, gap), 0), jnp.sum(mass, -1))
 
 
 @doors.compiled("bins", "axis", "class_axis")
@@ -236,7 +236,7 @@ def debiased_calibration_error(
     (c, a, n), _ = _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)
     n = jnp.where(n > 1.0, n, 0.0)
     chance = numbers.divide(a * (1.0 - a), n - 1.0)
-    return numbers.sqrt(examples.mean((a - c) ** 2 - chance, n))
+    return numbers.sqrt(masses.mean((a - c) ** 2 - chance, n))
 
 
 @doors.compiled("bins", "axis", "class_axis")
@@ -278,13 +278,13 @@ def brier_decomposition(
     """
     p, y, mass, edges = _forecasts(probabilities, labels, class_axis, **options)
     (c, a, n), place = _summary(p, y, mass, edges, bins)
-    base = examples.mean(a, n)
+    base = masses.mean(a, n)
     from_mean, happened = p - _of_bin(c, place), y - _of_bin(a, place)
     return BrierDecomposition(
-        examples.mean((c - a) ** 2, n),
-        examples.mean((a - base[..., None]) ** 2, n),
+        masses.mean((c - a) ** 2, n),
+        masses.mean((a - base[..., None]) ** 2, n),
         base * (1.0 - base),
-        examples.mean(from_mean * (from_mean - 2.0 * happened), mass),
+        masses.mean(from_mean * (from_mean - 2.0 * happened), mass),
     )
 
 
@@ -305,17 +305,17 @@ def _forecasts(
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
     doors.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
     if y.shape == p.shape:
-        y = examples.event(y)
+        y = masses.event(y)
     else:
-        place = examples.class_place(class_axis, p.shape, "probabilities")
-        ids = examples.class_ids(y, p.shape, place, "probabilities", BINARY)
-        axis = examples.example_axes(axis, place, p.ndim)
-        where = examples.known(ids, p.shape[place], where)
+        place = masses.class_place(class_axis, p.shape, "probabilities")
+        ids = masses.class_ids(y, p.shape, place, "probabilities", BINARY)
+        axis = masses.example_axes(axis, place, p.ndim)
+        where = masses.known(ids, p.shape[place], where)
         p = jnp.where(jnp.expand_dims(where, place), p, 0.0)
         best, p = jnp.argmax(p, place), jnp.max(p, place)
         y = ((best.astype(ids.dtype) == ids) & ~jnp.isnan(p)).astype(p.dtype)
     given: dict[str, ArrayLike] = {"probabilities": p, "labels": y}
-    p_rows, y_rows, mass = examples.rows(given, axis=axis, where=where, weights=weights)
+    p_rows, y_rows, mass = masses.rows(given, axis=axis, where=where, weights=weights)
     return p_rows, y_rows, mass, p.dtype
 
 
@@ -335,7 +335,7 @@ def _summary(
     # Rounded as the probabilities were, so that k / bins is on its edge.
     edges = jnp.asarray(np.arange(1, bins) / bins, dtype).astype(p.dtype)
     place = jnp.searchsorted(edges, p)
-    relative = examples.relative(mass)
+    relative = masses.relative(mass)
     n, of_p, of_y = (order.totals(relative * x, place, bins) for x in (jnp.ones_like(p), p, y))
     found = Reliability(_over(of_p, n), _over(of_y, n), order.totals(mass, place, bins))
     return found, place

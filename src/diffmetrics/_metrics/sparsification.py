@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, order
+from diffmetrics._core import doors, masses, numbers, order
 from diffmetrics._core.doors import SetOptions
 
 
@@ -108,9 +108,9 @@ def _filters(
     uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
 ) -> tuple[_Filter, _Filter]:
     """By uncertainty, and by the errors themselves."""
-    u, e, mass = examples.rows({"uncertainty": uncertainty, "error": error}, **options)
-    e = jnp.abs(e) + examples.spoilt(u, e)[..., None]
-    mass = examples.relative(mass)
+    u, e, mass = masses.rows({"uncertainty": uncertainty, "error": error}, **options)
+    e = jnp.abs(e) + masses.spoilt(u, e)[..., None]
+    mass = masses.relative(mass)
     return _Filter(u, e, mass), _Filter(e, e, mass)
 
 
@@ -225,8 +225,8 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, **options: Unpack[SetOptions]) 
       Spearman, The proof and measurement of association between two things, American Journal of
       Psychology 15, 1904.
     """
-    x, y, mass = examples.rows({"a": a, "b": b}, **options)
-    bad, share, mass = examples.spoilt(x, y), examples.shares(mass), examples.relative(mass)
+    x, y, mass = masses.rows({"a": a, "b": b}, **options)
+    bad, share, mass = masses.spoilt(x, y), masses.shares(mass), masses.relative(mass)
     total = jnp.sum(mass, -1, keepdims=True)
     x, y = (numbers.divide(order.ranks(t, mass), total) - 0.5 for t in (x, y))
     lengths = numbers.sqrt(jnp.sum(share * x * x, -1)) * numbers.sqrt(jnp.sum(share * y * y, -1))

@@ -31,7 +31,7 @@ def rows(
     (first, *names), (x, *others) = arrays, numbers.floats(*arrays.values())
     for name, other in zip(names, others, strict=True):
         doors.require_shape(name, other, x.shape, first)
-    mask, mass = masses(where, weights, x, first)
+    mask, mass = of(where, weights, x, first)
     axes = doors.normalize_axis(axis, x.ndim)
     shown = (t if mask is None else jnp.where(mask, t, hidden) for t in (x, *others))
     found = tuple(doors.sets_last(t, axes) for t in (*shown, mass))
@@ -40,7 +40,7 @@ def rows(
     return found
 
 
-def masses(
+def of(
     where: ArrayLike | None, weights: ArrayLike | None, x: jax.Array, of: str
 ) -> tuple[jax.Array | None, jax.Array]:
     """Checked `where` in the shape of `x`, which is called `of`, and the mass of its elements."""
