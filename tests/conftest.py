@@ -14,9 +14,9 @@ jax.config.update("jax_num_cpu_devices", 8)
 
 # What a user may switch on, and nothing here may stumble over. The one place to do so.
 STRICT = {
-    "jax_numpy_rank_promotion": "allow",
-    "jax_numpy_dtype_promotion": "standard",
-    "jax_debug_nans": False,
+    "jax_numpy_rank_promotion": "raise",
+    "jax_numpy_dtype_promotion": "strict",
+    "jax_debug_nans": True,
 }
 for option, value in STRICT.items():
     jax.config.update(option, value)

@@ -85,8 +85,6 @@ class Row:
     smooth: bool = False
     # Hyper-parameters in which it is not differentiated, of most because they are constants to it.
     constant: tuple[str, ...] = ()
-    # Labels in between are taken, and mix the losses of 0 and 1 (of the classes).
-    soft_labels: bool = False
     # How many temporary arrays of the logits' size value and gradient may take: none, but for
     # what XLA's CPU backend writes out around a `where` or a clamp in the value.
     arrays: float = 0.0
@@ -164,19 +162,18 @@ def elements(module: Any, batch: Any, table: Iterable[tuple[str, dict[str, Any],
     ]
 
 
-MIXES = {"soft_labels": True}
 ELEMENTS = [
     *elements(entropy, BINARY, [
-        ("sigmoid_cross_entropy", {}, MIXES),
+        ("sigmoid_cross_entropy", {}, {}),
         ("sigmoid_focal_loss", {"gamma": 2.0, "alpha": 0.25}, {}),
         ("sigmoid_focal_loss", {"gamma": 0.5}, {}),
         ("sigmoid_focal_loss", {"gamma": 0.0}, {}),
-        ("sigmoid_poly_loss", {"epsilon": 1.0}, MIXES),
-        ("weighted_sigmoid_cross_entropy", {"positive_weight": 3.0}, MIXES),
+        ("sigmoid_poly_loss", {"epsilon": 1.0}, {}),
+        ("weighted_sigmoid_cross_entropy", {"positive_weight": 3.0}, {}),
         ("asymmetric_loss", {"gamma_positive": 1.0, "gamma_negative": 4.0, "shift": 0.05},
          {"arrays": 2.0}),
         ("asymmetric_loss", {"gamma_positive": 0.0, "gamma_negative": 2.0, "shift": 0.0}, {}),
-        ("logit_adjusted_sigmoid_loss", {"prevalence": 0.1, "tau": 1.0}, MIXES),
+        ("logit_adjusted_sigmoid_loss", {"prevalence": 0.1, "tau": 1.0}, {}),
         ("brier_loss", {}, {}),
         ("winkler_loss", {"center": 0.3}, {}),
         # Its second derivatives in alpha and beta take long to compile; test_proper asks the first.
@@ -197,19 +194,19 @@ ELEMENTS = [
         ("perceptron_loss", {}, {}),
     ]),
     *elements(entropy, CLASSES, [
-        ("softmax_cross_entropy", {}, MIXES),
+        ("softmax_cross_entropy", {}, {}),
         ("softmax_focal_loss", {"gamma": 2.0, "alpha": WEIGHTS}, {"arrays": 0.1}),
         ("softmax_focal_loss", {"gamma": 0.5}, {"arrays": 0.1}),
         ("softmax_focal_loss", {"gamma": 0.0}, {}),
         ("softmax_poly_loss", {"epsilon": 1.0}, {}),
         ("generalized_cross_entropy", {"q": 0.7}, {}),
         ("generalized_cross_entropy", {"q": 0.0}, {}),
-        ("weighted_softmax_cross_entropy", {"class_weights": WEIGHTS}, MIXES),
+        ("weighted_softmax_cross_entropy", {"class_weights": WEIGHTS}, {}),
         ("logit_adjusted_softmax_loss", {"prevalence": WEIGHTS / 10, "tau": 1.0},
-         {**MIXES, "arrays": 1.0}),
-        ("ldam_loss", {"class_counts": 50 * WEIGHTS, "max_margin": 0.5, "scale": 30.0},
          {"arrays": 1.0}),
-        ("expected_cost_loss", {"cost": FREE_DIAGONAL}, {**MIXES, "arrays": 2.0}),
+        ("ldam_loss", {"class_counts": 50 * WEIGHTS, "max_margin": 0.5, "scale": 30.0},
+         {"arrays": 2.0}),
+        ("expected_cost_loss", {"cost": FREE_DIAGONAL}, {"arrays": 2.0}),
         ("cost_sensitive_cross_entropy", {"cost": FREE_DIAGONAL}, {"arrays": 3.1, "atol": 5e-3}),
     ]),
     *elements(hinge, CLASSES, [

@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_named(row: Row):
         x, ids = row.batch
         with pytest.raises(ValueError, match=r"must be \[n, [CD]\].* got \(2, 3, 5\)"):
             asked(x.reshape(2, 3, 5), ids)
-        with pytest.raises(ValueError, match="identities must be integers, got float32"):
+        with pytest.raises(TypeError, match="identities must be integers, got float32"):
             asked(x, ids.astype(np.float32))
         with pytest.raises(ValueError, match=r"where must broadcast to"):
             asked(x, ids, where=np.ones((5, 5), bool))

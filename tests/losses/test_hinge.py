@@ -165,7 +165,8 @@ def test_costs_keep_their_digits_in_large_logits(loss: Any):
 def test_the_diagonal_of_the_costs_is_ignored(loss: Any):
     strange = np.where(np.eye(4), np.nan, COST).astype(np.float32)
     chex.assert_trees_all_equal(loss(Z, IDS, cost=strange), loss(Z, IDS, cost=COST))
-    gradient = jax.grad(lambda c: loss(Z, IDS, cost=c).sum())(jnp.asarray(strange))
+    with jax.debug_nans(False):
+        gradient = jax.grad(lambda c: loss(Z, IDS, cost=c).sum())(jnp.asarray(strange))
     chex.assert_trees_all_equal(jnp.diagonal(gradient), jnp.zeros(4))
 
 

@@ -6,10 +6,10 @@ what was expected. docs/arguments.md says what the arguments mean.
 
 from __future__ import annotations
 
-import inspect
 import math
+import operator
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints
+from typing import Any
 
 import chex
 import jax
@@ -18,63 +18,9 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import numbers
+from diffmetrics._core.calls import Axis, SetOptions, compiled, explained  # noqa: F401
 
-Axis = int | tuple[int, ...] | None
 Activation = Callable[[jax.Array], jax.Array]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-# --- keywords -------------------------------------------------------------------------------------
-
-
-class SetOptions(TypedDict, total=False):
-    """The keywords of functions that reduce a set; each type is followed by the default."""
-
-    axis: Annotated[Axis, None]
-    where: Annotated[ArrayLike | None, None]
-    weights: Annotated[ArrayLike | None, None]
-
-
-def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`jax.jit` with the named arguments static, and the signature kept and spelled out.
-
-    The type of `jax.jit` would hide every public keyword from editors and pyright.
-    """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        jitted: Any = jax.jit(spelled_out(function), static_argnames=static)
-        return jitted
-
-    return decorate
-
-
-def spelled_out(function: Callable[P, R]) -> Callable[P, R]:
-    """Show ``**options: Unpack[Options]`` keyword by keyword, in `help` and in editors."""
-    own = inspect.signature(function)
-    shown: list[inspect.Parameter] = []
-    for p in own.parameters.values():
-        if str(p.annotation).startswith("Unpack["):
-            (options,) = get_args(get_type_hints(function, include_extras=True)[p.name])
-            shown += _keywords(options)
-        else:
-            shown.append(p)
-    documented: Any = function
-    documented.__signature__ = own.replace(parameters=shown)
-    return function
-
-
-def _keywords(options: Any) -> list[inspect.Parameter]:
-    """Keyword parameters of a `TypedDict`: the types as written, and the defaults."""
-    found = []
-    for name, hint in get_type_hints(options, include_extras=True).items():
-        written = options.__annotations__[name].__forward_arg__
-        kind = written.removeprefix("Annotated[").rpartition(",")[0]
-        default = get_args(hint)[1]
-        keyword = inspect.Parameter.KEYWORD_ONLY
-        found.append(inspect.Parameter(name, keyword, default=default, annotation=kind))
-    return found
-
 
 # --- types and shapes -----------------------------------------------------------------------------
 
@@ -87,16 +33,13 @@ def require_float(name: str, x: jax.Array, hint: str) -> None:
 
 def require_shape(name: str, x: jax.Array, shape: tuple[int, ...], of: str) -> None:
     """Raise `ValueError` unless `x` has exactly `shape`, which is the shape of `of`."""
-    chex.assert_shape(
-        x,
-        shape,
-        custom_message=(
+    try:
+        chex.assert_shape(x, shape)
+    except AssertionError:
+        raise ValueError(
             f"{name} must have the shape of {of}: {name} is {x.shape}, {of} is {shape}. "
             "Nothing is broadcast here, because (B,) against (B, 1) would silently become (B, B)."
-        ),
-        include_default_message=False,
-        exception_type=ValueError,
-    )
+        ) from None
 
 
 def require_broadcast(name: str, x: jax.Array, shape: tuple[int, ...], of: str) -> None:
@@ -119,18 +62,37 @@ def require_classes(name: str, x: jax.Array) -> None:
         raise ValueError(f"{name} must have a last axis of two or more classes, got {x.shape}.")
 
 
-def parameter(name: str, value: ArrayLike, shape: tuple[int, ...], of: str = "logits") -> jax.Array:
-    """A hyper-parameter as a float array that broadcasts to the `shape` of `of`. Raises."""
-    x = numbers.as_float(value)
+def parameter(
+    name: str,
+    value: ArrayLike,
+    like: jax.Array,
+    of: str = "logits",
+    shape: tuple[int, ...] | None = None,
+) -> jax.Array:
+    """A hyper-parameter in the float type of `like`, that broadcasts to `shape` or that of `like`.
+
+    A number stays one; others have the rank of what they broadcast to. Raises.
+    """
+    x, shape = jnp.asarray(value), like.shape if shape is None else shape
     require_broadcast(name, x, shape, of)
-    return x
+    x = x.astype(numbers.accumulator(like.dtype))
+    return _of_rank(x, shape)
+
+
+def _of_rank(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """`x`, which broadcasts to `shape`, with as many axes; a number stays one."""
+    return x.reshape((1,) * (len(shape) - x.ndim) + x.shape) if x.ndim else x
 
 
 def optional(
-    name: str, value: ArrayLike | None, shape: tuple[int, ...], of: str = "logits"
+    name: str,
+    value: ArrayLike | None,
+    like: jax.Array,
+    of: str = "logits",
+    shape: tuple[int, ...] | None = None,
 ) -> jax.Array | None:
     """A hyper-parameter that may be absent. Raises as `parameter` does."""
-    return None if value is None else parameter(name, value, shape, of)
+    return None if value is None else parameter(name, value, like, of, shape)
 
 
 def identities(ids: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
@@ -138,7 +100,7 @@ def identities(ids: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
     ids = jnp.asarray(ids)
     require_shape("identities", ids, shape, of)
     if not jnp.issubdtype(ids.dtype, jnp.integer):
-        raise ValueError(f"identities must be integers, got {ids.dtype}.")
+        raise TypeError(f"identities must be integers, got {ids.dtype}.")
     return ids
 
 
@@ -146,33 +108,52 @@ def identities(ids: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
 
 
 def normalize_axis(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """`axis` as a sorted tuple of non-negative axes; None means all. Raises `ValueError`."""
+    """`axis` as a sorted tuple of non-negative axes; None means all. Raises."""
     if axis is None:
         return tuple(range(ndim))
-    axes = (axis,) if isinstance(axis, int) else axis
-    for a in axes:
-        if not isinstance(a, int) or not -ndim <= a < ndim:
-            raise ValueError(
-                f"axis must lie in [-{ndim}, {ndim}) for {ndim} dimensions, got {axis}."
-            )
-    normalized = tuple(sorted(a % ndim for a in axes))
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    normalized = tuple(sorted(_axis("axis", a, ndim) for a in axes))
     if len(set(normalized)) != len(normalized):
         raise ValueError(f"axis names a dimension twice: {axis} of {ndim} dimensions.")
     return normalized
 
 
-def class_axes(axis: Axis, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """`axis` of logits whose last axis holds classes and may not be named; None: all others."""
+def _axis(name: str, axis: Any, ndim: int) -> int:
+    """One axis as a non-negative number. Raises."""
+    try:
+        place = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, or a tuple of them, got {axis!r}.") from None
+    if not -ndim <= place < ndim:
+        raise ValueError(f"{name} must lie in [-{ndim}, {ndim}) for {ndim} dimensions, got {axis}.")
+    return place % ndim
+
+
+def axis_of_classes(class_axis: int, shape: tuple[int, ...], of: str = "logits") -> int:
+    """The axis of `shape`, the shape of `of`, that holds the classes. Raises."""
     if not shape:
-        raise ValueError("logits must have a last axis of classes, got shape ().")
-    last = len(shape) - 1
-    axes = normalize_axis(tuple(range(last)) if axis is None else axis, len(shape))
-    if last in axes:
+        raise ValueError(f"{of} must have an axis of classes, got shape ().")
+    return _axis("class_axis", class_axis, len(shape))
+
+
+def class_axes(axis: Axis, shape: tuple[int, ...], class_axis: int = -1) -> tuple[int, ...]:
+    """`axis` of logits, which may not name that of the classes; None: all others. Raises."""
+    classes = axis_of_classes(class_axis, shape)
+    others = tuple(a for a in range(len(shape)) if a != classes)
+    axes = others if axis is None else normalize_axis(axis, len(shape))
+    if classes in axes:
         raise ValueError(
-            f"axis must not name the last axis, which holds the classes: got axis={axis} for "
-            f"logits of shape {shape}."
+            f"axis must not name the axis that holds the classes, {class_axis}: got axis={axis} "
+            f"for logits of shape {shape}."
         )
     return axes
+
+
+def classes_last(kept: Any, axes: tuple[int, ...], class_axis: int, ndim: int) -> Any:
+    """Arrays of what `axes` of `ndim` leave, with the classes moved to the last axis."""
+    classes = class_axis % ndim
+    place = classes - sum(a < classes for a in axes)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, place, -1), kept)
 
 
 def sets_last(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
@@ -203,7 +184,7 @@ def select(where: ArrayLike | None, shape: tuple[int, ...], of: str) -> jax.Arra
             "For factors use weights=; for a 0/1 mask pass mask.astype(bool)."
         )
     require_broadcast("where", where, shape, of)
-    return where
+    return _of_rank(where, shape)
 
 
 def check_weights(
@@ -216,25 +197,49 @@ def check_weights(
     if weights.dtype == jnp.bool_:
         raise TypeError("weights must be numbers that multiply, got bool. To select use where=.")
     require_broadcast("weights", weights, shape, of)
-    return weights
+    return _of_rank(weights, shape)
+
+
+def require_effect(w: jax.Array | None, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
+    """Raise `ValueError` if weights are constant over all that a ratio counts together, `axes`."""
+    if w is None or w.size < 2:
+        return
+    full = (1,) * (len(shape) - w.ndim) + w.shape
+    if all(full[a] == 1 for a in axes) and any(shape[a] > 1 for a in axes):
+        raise ValueError(
+            f"weights of shape {w.shape} are constant over what is counted together, axes {axes} "
+            f"of {shape}, so they cancel and cannot matter. To weight the sets, such as classes, "
+            "weight their losses: (w * loss).sum() / w.sum()."
+        )
 
 
 def mass_of(
     mask: jax.Array | None, w: jax.Array | None, shape: tuple[int, ...], dtype: Any
 ) -> jax.Array:
     """What each element of `shape` counts for: its checked weight, or 0 if the mask hides it."""
-    w = jnp.ones((), dtype) if w is None else w.astype(dtype)
-    return jnp.broadcast_to(w if mask is None else jnp.where(mask, w, 0), shape)
+    w = jnp.broadcast_to(jnp.ones((), dtype) if w is None else w.astype(dtype), shape)
+    return w if mask is None else jnp.where(jnp.broadcast_to(mask, shape), w, jnp.zeros_like(w))
 
 
 # --- labels ---------------------------------------------------------------------------------------
 
 
 def is_positive(y: jax.Array) -> jax.Array:
-    """Which labels are positive: floating ones above ½, others if not 0."""
+    """Which labels are positive: floating ones above ½, integers above 0.
+
+    So masks of 0/255 and labels -1/+1 mean what their owners mean.
+    """
     if y.dtype == jnp.bool_:
         return y
-    return y > 0.5 if jnp.issubdtype(y.dtype, jnp.floating) else y != 0
+    return y > (0.5 if jnp.issubdtype(y.dtype, jnp.floating) else 0)
+
+
+def shares(y: jax.Array, dtype: Any) -> jax.Array:
+    """Labels as probabilities: floating ones as they are, others 1 if positive.
+
+    Integers are clipped, because XLA's CPU backend writes out three arrays if they are compared.
+    """
+    return (jnp.clip(y, 0, 1) if jnp.issubdtype(y.dtype, jnp.integer) else y).astype(dtype)
 
 
 def split(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -245,22 +250,29 @@ def split(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     if jnp.issubdtype(y.dtype, jnp.floating):
         share = y.astype(mass.dtype)
         return mass * share, mass * (1 - share)
-    positive = is_positive(y)
-    return jnp.where(positive, mass, 0), jnp.where(positive, 0, mass)
+    positive, nothing = is_positive(y), jnp.zeros_like(mass)
+    return jnp.where(positive, mass, nothing), jnp.where(positive, nothing, mass)
 
 
 def match_labels(
-    labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True
+    labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True, class_axis: int = -1
 ) -> jax.Array:
     """Labels in the full `shape` of `of`; with `ids`, class ids become a comparison that fuses.
 
     At least two classes are required, so that labels (B,) against (B, 1) stay an error.
     """
-    integer = jnp.issubdtype(labels.dtype, jnp.integer)
-    if ids and integer and labels.shape == shape[:-1] and len(shape) > 0 and shape[-1] > 1:
-        return labels[..., None] == jnp.arange(shape[-1])
+    if ids and shape and jnp.issubdtype(labels.dtype, jnp.integer):
+        place = axis_of_classes(class_axis, shape, of)
+        if labels.shape == shape[:place] + shape[place + 1 :] and shape[place] > 1:
+            wide = jnp.expand_dims(as_ids(labels), place)
+            return wide == jax.lax.broadcasted_iota(wide.dtype, shape, place)
     require_shape("labels", labels, shape, of)
     return labels
+
+
+def as_ids(y: jax.Array) -> jax.Array:
+    """Integers of at least 32 bits, because those of 8 bits may not count to the classes."""
+    return y if y.dtype.itemsize >= 4 else y.astype(jnp.int32)
 
 
 # --- the doors of the losses of elements ----------------------------------------------------------
@@ -281,12 +293,15 @@ def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     require_float("logits", z, LOGITS)
     require_classes("logits", z)
-    if y.shape == z.shape[:-1] and jnp.issubdtype(y.dtype, jnp.integer):
-        return z, y.astype(jnp.promote_types(y.dtype, jnp.int32))  # 8 bits may not count to C
     if y.shape == z.shape[:-1]:
-        raise ValueError(f"labels of shape {y.shape} are class ids and must be integers: {y.dtype}")
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            raise TypeError(
+                f"labels of shape {y.shape} are class ids and must be integers, got {y.dtype}."
+            )
+        return z, as_ids(y)
     require_shape("labels", y, z.shape, "logits")
-    return z, numbers.as_float(y)
+    floating = jnp.issubdtype(y.dtype, jnp.floating)
+    return z, shares(y, numbers.accumulator(y.dtype if floating else z.dtype))
 
 
 # --- the doors of sets ----------------------------------------------------------------------------
@@ -294,12 +309,12 @@ def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]
 
 def rows(axis: Axis, **arrays: ArrayLike) -> list[jax.Array]:
     """Arrays of one shape as float rows ``[..., n]``, the elements of `axis` last. Raises."""
-    found = {name: numbers.as_float(x) for name, x in arrays.items()}
-    (first, x), *rest = found.items()
-    for name, other in rest:
+    (first, _), *_ = arrays.items()
+    x, *others = numbers.floats(*arrays.values())
+    for name, other in zip(list(arrays)[1:], others, strict=True):
         require_shape(name, other, x.shape, first)
     axes = normalize_axis(axis, x.ndim)
-    flat = [sets_last(x, axes) for x in found.values()]
+    flat = [sets_last(x, axes) for x in (x, *others)]
     if flat[0].shape[-1] == 0:
         raise ValueError(f"{first} must not be empty, got shape {x.shape} and axis={axis}.")
     return flat
@@ -323,7 +338,8 @@ def scored(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Rows of scores, and of the masses of positives and negatives: the door of curves.
 
-    Masses are integers unless labels are floating or weighted. NaN and what is left out are least.
+    Masses are integers unless labels are floating or weighted. What is left out is least. NaN is
+    wrong: the least score of a positive, and the greatest of a negative.
     """
     s, y = jnp.asarray(scores), jnp.asarray(labels)
     if jnp.issubdtype(s.dtype, jnp.complexfloating):
@@ -331,11 +347,12 @@ def scored(
     require_shape("labels", y, s.shape, "scores")
     mask, w = select(where, s.shape, "scores"), check_weights(weights, s.shape, "scores")
     hard = w is None and not jnp.issubdtype(y.dtype, jnp.floating)
-    counted = [numbers.as_float(x) for x in (y, w) if x is not None]
-    mass = mass_of(mask, w, s.shape, jnp.int32 if hard else jnp.result_type(*counted))
+    counted = numbers.floats(*(x for x in (y, w) if x is not None))
+    mass = mass_of(mask, w, s.shape, jnp.int32 if hard else counted[0].dtype)
     s = numbers.as_float(scores)
-    s = jnp.where(jnp.isnan(s) if mask is None else jnp.isnan(s) | ~mask, -jnp.inf, s)
-    y = y if mask is None else jnp.where(mask, y, jnp.zeros_like(y))
+    s = jnp.where(jnp.isnan(s), jnp.where(is_positive(y), -jnp.inf, jnp.inf), s)
+    if mask is not None:
+        s, y = jnp.where(mask, s, -jnp.inf), jnp.where(mask, y, jnp.zeros_like(y))
     return labelled_rows(s, y, mass, normalize_axis(axis, s.ndim))
 
 
@@ -346,16 +363,20 @@ def admit(
     weights: ArrayLike | None,
     *,
     ids: bool,
+    class_axis: int = -1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
-    """Checked logits, labels, mask and weights: the door of every set loss."""
+    """Checked logits, labels, mask and weights: the door of every set loss.
+
+    An infinite logit counts as the largest number, which a softmax can subtract.
+    """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
-    y = match_labels(y, z.shape, "logits", ids=ids)
+    y = match_labels(y, z.shape, "logits", ids=ids, class_axis=class_axis)
     mask = select(where, z.shape, "logits")
-    z = z.astype(numbers.accumulator(z.dtype))
+    z = numbers.held(z.astype(numbers.accumulator(z.dtype)))
     if mask is not None:
-        # Only what is not finite is replaced: a masked class still takes part in the softmax.
-        z = jnp.where(mask | jnp.isfinite(z), z, 0.0)
+        # Only NaN is replaced in logits: a masked class still takes part in the softmax.
+        z, y = jnp.where(mask | ~jnp.isnan(z), z, 0.0), jnp.where(mask, y, jnp.zeros_like(y))
     return z, y, mask, check_weights(weights, z.shape, "logits")
 
 
@@ -365,15 +386,30 @@ def activate(
     where: ArrayLike | None,
     weights: ArrayLike | None,
     activation: Activation,
+    class_axis: int = -1,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     """What `admit` returns, with probabilities instead of logits."""
+    if not callable(activation):
+        raise TypeError(
+            f"activation must be a function, got {activation!r}. For probabilities define "
+            "`identity = lambda p: p` once and pass activation=identity."
+        )
     # Class ids mean something only where the classes compete, which a sigmoid's do not.
     ids = activation is not jax.nn.sigmoid
-    z, y, mask, w = admit(logits, labels, where, weights, ids=ids)
-    p = activation(z)
+    z, y, mask, w = admit(logits, labels, where, weights, ids=ids, class_axis=class_axis)
+    p = activation(z) if not ids else _activated(activation, z, class_axis)
     if p.shape != z.shape:
         raise ValueError(f"activation must keep the shape of logits {z.shape}, it made {p.shape}.")
     return p, y, mask, w
+
+
+def _activated(activation: Activation, z: jax.Array, class_axis: int) -> jax.Array:
+    """`activation` over the axis of the classes, mapped over what lies behind it."""
+    behind = z.shape[axis_of_classes(class_axis, z.shape) + 1 :]
+    if not behind:
+        return activation(z)
+    flat = z.reshape(*z.shape[: z.ndim - len(behind)], math.prod(behind))
+    return jax.vmap(activation, in_axes=-1, out_axes=-1)(flat).reshape(z.shape)
 
 
 def two_classes(
@@ -389,6 +425,8 @@ def two_classes(
     Each element has one class here: floating labels are positive above ½.
     """
     z, y, mask, w = admit(logits, labels, where, weights, ids=False)
+    axes = normalize_axis(axis, z.ndim)
+    require_effect(w, z.shape, axes)
     z = z if mask is None else jnp.where(mask, z, 0.0)
     mass = mass_of(mask, w, z.shape, z.dtype)
-    return labelled_rows(z, is_positive(y), mass, normalize_axis(axis, z.ndim))
+    return labelled_rows(z, is_positive(y), mass, axes)

@@ -20,7 +20,7 @@ def accumulator(dtype: DTypeLike) -> np.dtype:
     A float16 sum overflows at 65,504 pixels and a bfloat16 sum of ones stops at 256, so narrow
     types are widened first. That fuses into the pass that reads the input and costs no memory.
     """
-    return np.dtype(jnp.promote_types(dtype, jnp.float32))
+    return np.dtype(np.float64 if np.dtype(dtype) == np.float64 else np.float32)
 
 
 def as_float(x: ArrayLike) -> jax.Array:
@@ -42,8 +42,8 @@ def floats(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
     Integers, booleans and Python numbers do not decide; alone they become the default float type.
     """
     found = [as_float(x) if _is_wide(x) else jnp.asarray(x) for x in arrays]
-    deciding = [x.dtype for x in found if _decides(x)]
-    dtype = accumulator(jnp.result_type(*deciding)) if deciding else jnp.result_type(float)
+    deciding = [accumulator(x.dtype) for x in found if _decides(x)]
+    dtype = max(deciding, key=lambda t: t.itemsize) if deciding else jnp.result_type(float)
     return tuple(x.astype(dtype) for x in found)
 
 
@@ -116,7 +116,7 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> jax.Array:
     Without the inner `where` the branch that is not taken divides by zero, too, and its NaN
     derivative times the outer zero is NaN.
     """
-    numerator, denominator = as_float(numerator), as_float(denominator)
+    numerator, denominator = floats(numerator, denominator)
     empty = jnp.abs(denominator) <= NOTHING
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
 
@@ -141,7 +141,7 @@ def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
     `exp(exponent * log(x))` runs some ten times faster than a float power on XLA's CPU backend, and
     its derivative has no 0 · log(0).
     """
-    x = as_float(x)
+    x, exponent = floats(x, exponent)
     empty = x <= NOTHING
     return jnp.where(empty, 0.0, jnp.exp(exponent * jnp.log(jnp.where(empty, 1.0, x))))
 
@@ -159,9 +159,9 @@ def largest(*arrays: jax.Array) -> jax.Array:
 
     A larger slope would become infinite on its way back into that type.
     """
-    types = [x.dtype for x in arrays if jnp.issubdtype(x.dtype, jnp.floating)]
+    types = [x.dtype for x in arrays if _decides(x)] or [jnp.result_type(float)]
     top = min(float(jnp.finfo(t).max) for t in types)
-    return jnp.asarray(top, accumulator(jnp.result_type(*types)))
+    return jnp.asarray(top, max(map(accumulator, types), key=lambda t: t.itemsize))
 
 
 def capped(x: jax.Array) -> jax.Array:

@@ -37,9 +37,9 @@ def prediction(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> Predicti
 
 def errors(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Checked errors, and the errors in units of `scale`, finite, with the shape of `mean`."""
-    m, s, y, _ = prediction(mean, scale, target)
-    error = numbers.as_float(y) - numbers.as_float(m)
-    return error, numbers.held(standardized(error, numbers.as_float(s)))
+    m, s, y = numbers.floats(*prediction(mean, scale, target)[:3])
+    error = y - m
+    return error, numbers.held(standardized(error, jnp.broadcast_to(s, m.shape)))
 
 
 def members(
@@ -52,8 +52,8 @@ def members(
     doors.require_broadcast("scales", s, m.shape, "means")
     doors.require_shape("target", y, m.shape[1:], "means[0]")
     top = numbers.largest(m, s, y)
-    s = jnp.broadcast_to(numbers.as_float(s), m.shape)
-    return numbers.as_float(m), s, numbers.as_float(y), top
+    m, s, y = numbers.floats(m, s, y)
+    return m, jnp.broadcast_to(s, m.shape), y, top
 
 
 def require_members(name: str, x: jax.Array) -> None:
@@ -63,11 +63,12 @@ def require_members(name: str, x: jax.Array) -> None:
         raise ValueError(f"{name} must have a leading axis of members, got shape {x.shape}.")
 
 
-def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
+def shares(weights: ArrayLike | None, members: jax.Array) -> jax.Array:
     """The weight of each member, ``[K, 1, ...]`` or ``[K, ...]``; they add up to 1. Raises."""
+    shape = members.shape
     if weights is None:
-        return jnp.full((shape[0], *[1] * (len(shape) - 1)), 1.0 / shape[0])
-    w = numbers.as_float(weights)
+        return jnp.full((shape[0], *[1] * (len(shape) - 1)), 1.0 / shape[0], members.dtype)
+    w = jnp.asarray(weights).astype(members.dtype)
     if w.shape == shape[:1]:
         w = w.reshape(-1, *[1] * (len(shape) - 1))
     if w.shape != shape and w.shape != (shape[0], *[1] * (len(shape) - 1)):
@@ -75,7 +76,7 @@ def shares(weights: ArrayLike | None, shape: tuple[int, ...]) -> jax.Array:
             f"weights must have one number a member, {shape[:1]}, or the shape of the members, "
             f"{shape}: weights are {w.shape}."
         )
-    return numbers.divide(w, jnp.sum(w, 0))
+    return numbers.divide(w, jnp.sum(w, 0, keepdims=True))
 
 
 def located(name: str, location: ArrayLike, target: ArrayLike) -> tuple[jax.Array, jax.Array]:

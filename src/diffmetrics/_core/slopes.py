@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
 
-from diffmetrics._core import numbers
+from diffmetrics._core import doors, numbers
 
 # --- closed-form derivatives ----------------------------------------------------------------------
 
@@ -64,22 +65,118 @@ def with_slope(
 ) -> Callable[..., jax.Array]:
     """The elementwise `value(x, ..., *rest)`, whose derivatives in x, ... are the `slopes`.
 
-    There is a slope for each of the first arguments, called as `value` is. All get arguments in the
+    There is a slope for each of the first arguments, called as `value` is. All get arguments in one
     accumulator type, and none makes an array besides its result. `rest` are labels and parameters
     that broadcast to `x`; in them, and beyond the first derivative, autodiff applies.
     """
+    return _with_slope(value, slopes, lambda given: numbers.floats(*given))
 
+
+def of_logit(
+    value: Callable[..., jax.Array], slope: Callable[..., jax.Array]
+) -> Callable[..., jax.Array]:
+    """`with_slope` for a loss ``value(z, y, *rest)`` of a logit and its label.
+
+    They get a finite logit, and the label as a probability.
+    """
+
+    def prepared(given: Any) -> tuple[jax.Array, ...]:
+        z, y, *rest = given
+        y = doors.shares(y, numbers.accumulator(_float_of(y, z)))
+        z, *rest = numbers.floats(z, y, *rest)
+        return finite(z), *rest
+
+    return _with_slope(value, (slope,), prepared)
+
+
+def of_margin(
+    value: Callable[..., jax.Array], slope: Callable[..., jax.Array], *, weighted: bool = False
+) -> Callable[..., jax.Array]:
+    """`of_logit` for a ``value(m, *rest)`` of how far the logit is on the right side.
+
+    A label in between has the expected loss; one that decides needs only one of the two terms. If
+    it is `weighted`, the last two arguments are the weights of the labels 0 and 1.
+    """
+
+    def terms(y: jax.Array, rest: Any) -> tuple[jax.Array, jax.Array, Any]:
+        if not weighted:
+            return 1.0 - y, y, rest
+        return (1.0 - y) * rest[-2], y * rest[-1], rest[:-2]
+
+    def hard_value(z: jax.Array, y: jax.Array, *rest: jax.Array) -> jax.Array:
+        zero, one, rest = terms(y, rest)
+        found = value(margins(z, y), *rest)
+        return (zero + one) * found if weighted else found
+
+    def hard_slope(z: jax.Array, y: jax.Array, *rest: jax.Array) -> jax.Array:
+        zero, one, rest = terms(y, rest)
+        return (one - zero) * slope(margins(z, y), *rest)
+
+    def soft_value(z: jax.Array, y: jax.Array, *rest: jax.Array) -> jax.Array:
+        zero, one, rest = terms(y, rest)
+        return one * value(z, *rest) + zero * value(-z, *rest)
+
+    def soft_slope(z: jax.Array, y: jax.Array, *rest: jax.Array) -> jax.Array:
+        zero, one, rest = terms(y, rest)
+        return one * slope(z, *rest) - zero * slope(-z, *rest)
+
+    hard, soft = of_logit(hard_value, hard_slope), of_logit(soft_value, soft_slope)
+
+    def loss(z: jax.Array, y: jax.Array, *rest: Any) -> jax.Array:
+        return (soft if jnp.issubdtype(y.dtype, jnp.floating) else hard)(z, y, *rest)
+
+    return loss
+
+
+def _float_of(y: jax.Array, z: jax.Array) -> Any:
+    return y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else z.dtype
+
+
+def _with_slope(
+    value: Callable[..., jax.Array],
+    slopes: tuple[Callable[..., jax.Array], ...],
+    prepared: Callable[[Any], tuple[jax.Array, ...]],
+) -> Callable[..., jax.Array]:
     def wide(f: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-        return lambda *arguments: f(*map(numbers.as_float, arguments))
+        def call(*arguments: jax.Array) -> jax.Array:
+            return f(*prepared(arguments))
+
+        return call
 
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
-        pairs = [(f, t) for f, t in zip(slopes, moved, strict=True) if t is not None]
-        return function(*primals), [
-            apart(wide(f), *primals) * numbers.as_float(t) for f, t in pairs
-        ]
+        out, level = function(*primals), level_ranks(*primals)
+        found = ((f, t) for f, t in zip(slopes, moved, strict=True) if t is not None)
+        return out, [_times(apart(wide(f), *level), t) for f, t in found]
 
-    function = with_rule(wide(value), rule, len(slopes))
+    def of_level(*arguments: jax.Array) -> jax.Array:
+        return wide(value)(*level_ranks(*arguments))
+
+    function = with_rule(of_level, rule, len(slopes))
     return function
+
+
+@jax.custom_jvp
+def finite(x: jax.Array) -> jax.Array:
+    """`x` with infinities as the largest numbers; its slope is 1. Not a clamp: see `at_most`."""
+    top = float(jnp.finfo(x.dtype).max)
+    return jnp.maximum(at_most(x, top), -top)
+
+
+@finite.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return finite(*primals), tangents[0]
+
+
+def _times(slope: jax.Array, step: jax.Array) -> jax.Array:
+    step = step.reshape((1,) * (slope.ndim - step.ndim) + step.shape) if step.ndim else step
+    return slope * step.astype(slope.dtype)
+
+
+def level_ranks(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
+    """The arrays with as many axes as the deepest of them has."""
+    found = [jnp.asarray(x) for x in arrays]
+    rank = max(x.ndim for x in found)
+    return tuple(x.reshape((1,) * (rank - x.ndim) + x.shape) for x in found)
 
 
 def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:

@@ -152,7 +152,7 @@ def count(
 ) -> Counts:
     """The four sums of checked arrays: the only place where anything is counted."""
     hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
-    dtype = jnp.int32 if hard else numbers.accumulator(jnp.result_type(p, y))
+    dtype = jnp.int32 if hard else numbers.floats(p, y)[0].dtype
     p = p.astype(dtype)
     w = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
     if where is not None:  # select before multiplying: NaN times zero is NaN

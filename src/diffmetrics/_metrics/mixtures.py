@@ -48,7 +48,7 @@ def mixture_log_likelihood(
       Mixture density networks, 1994.
     """
     m, s, y, top = members(means, scales, target)
-    log_share = numbers.log(shares(weights, m.shape))
+    log_share = numbers.log(shares(weights, m))
     return jax.nn.logsumexp(log_share - gaussian(m, s, y, top), 0)
 
 
@@ -84,12 +84,12 @@ def moment_matched_log_likelihood(
       using deep ensembles, NIPS 2017, arXiv:1612.01474.
     """
     m, s, y, top = members(means, scales, target)
-    w = shares(weights, m.shape)
+    w = shares(weights, m)
     mean = jnp.sum(w * m, 0)
-    apart, s = numbers.held(m - mean), positive(s)
+    apart, s = numbers.held(m - mean[None]), positive(s)
     # In units of the largest, because squares may overflow or vanish.
     unit = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(apart), 0), jnp.max(s, 0)))
-    total = jnp.sum(w * ((apart / unit) ** 2 + (s / unit) ** 2), 0)
+    total = jnp.sum(w * ((apart / unit[None]) ** 2 + (s / unit[None]) ** 2), 0)
     return -gaussian(mean, unit * numbers.sqrt(total), y, top)
 
 
@@ -133,8 +133,8 @@ def decompose_variance(
     require_members("means", m)
     doors.require_float("scales", s, "They are positive numbers in the units of the target.")
     doors.require_broadcast("scales", s, m.shape, "means")
-    w, m = shares(weights, m.shape), numbers.as_float(m)
-    apart = numbers.held(m - jnp.sum(w * m, 0))
+    w, m = shares(weights, m), numbers.as_float(m)
+    apart = numbers.held(m - jnp.sum(w * m, 0, keepdims=True))
     s = jnp.broadcast_to(numbers.as_float(s), m.shape)
     aleatoric, epistemic = (jnp.sum(w * _square(x), 0) for x in (s, apart))
     return numbers.capped(aleatoric), numbers.capped(epistemic)

@@ -10,12 +10,14 @@ proper, and an outlier costs its distance, not the square.
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 from diffmetrics._core.predictions import (
     from_error,
     members,
@@ -37,8 +39,10 @@ def _erf(z: jax.Array) -> jax.Array:
     return jax.lax.erf(z * math.sqrt(0.5))
 
 
-@doors.compiled()
-def crps_gaussian(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+@examples.per_element()
+def crps_gaussian(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Continuous ranked probability score of a normal distribution, for every target.
 
     Use it instead of `gaussian_nll` if a few points with far too small a deviation must not
@@ -87,8 +91,10 @@ def _in_scale(e: jax.Array, s: jax.Array) -> jax.Array:
 _gaussian = from_error(_value, _in_error, _in_scale)
 
 
-@doors.compiled("fair")
-def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) -> jax.Array:
+@examples.per_element("fair", vectors=0)
+def crps_sample(
+    samples: ArrayLike, target: ArrayLike, *, fair: bool = False, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Continuous ranked probability score of draws from a distribution, for every target.
 
     Use it if there is no density, only draws: dropout masks, a generator, a weather ensemble. It
@@ -125,15 +131,21 @@ def crps_sample(samples: ArrayLike, target: ArrayLike, *, fair: bool = False) ->
     if fair and n < 2:
         raise ValueError(f"samples must have two or more draws for a fair score, got {n}.")
     # Relative to the target, because draws far from 0 have no digits left for their spread.
-    ordered = jnp.sort(numbers.held(numbers.as_float(x) - numbers.as_float(y)), 0)
+    x, y = numbers.floats(x, y)
+    ordered = jnp.sort(numbers.held(x - y[None]), 0)
     rank = jnp.arange(n, dtype=ordered.dtype).reshape(-1, *[1] * y.ndim)
     pairs = (2.0 * rank - (n - 1)) / (n * ((n - 1) if fair else n))
     return numbers.held(jnp.sum((jnp.sign(ordered) / n - pairs) * ordered, 0))
 
 
-@doors.compiled()
+@examples.per_element(vectors=0)
 def crps_mixture(
-    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+    means: ArrayLike,
+    scales: ArrayLike,
+    target: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Continuous ranked probability score of a mixture of normal distributions, for every target.
 
@@ -166,8 +178,8 @@ def crps_mixture(
       Grimit et al., The continuous ranked probability score for circular variables, QJRMS 2006.
     """
     m, s, y, _ = members(means, scales, target)
-    w = jnp.broadcast_to(shares(weights, m.shape), m.shape)
-    apart = _absolute(numbers.held(y - m), s)
+    w = jnp.broadcast_to(shares(weights, m), m.shape)
+    apart = _absolute(numbers.held(y[None] - m), s)
     between = _absolute(numbers.held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))
     own = jnp.sum(w * jnp.sum(w[None] * between, 1), 0)
     return numbers.capped(jnp.sum(w * apart, 0) - 0.5 * own)

@@ -7,11 +7,14 @@ loss = dm.gaussian_nll(mean, scale, y).mean()
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 from diffmetrics._core.predictions import (
     HALF_LOG_2PI,
     from_error,
@@ -61,15 +64,17 @@ def scale_from_raw(
     """
     r = jnp.asarray(raw)
     doors.require_float("raw", r, "It is the output of a linear layer.")
-    least = doors.parameter("min_scale", min_scale, r.shape, "raw")
-    first = doors.parameter("init_scale", init_scale, r.shape, "raw")
+    least = doors.parameter("min_scale", min_scale, r, "raw")
+    first = doors.parameter("init_scale", init_scale, r, "raw")
     above = positive(first - least)
     shift = above + jnp.log(-jnp.expm1(-above))
     return positive(least + slopes.softpluses(numbers.as_float(r) + shift)[0])
 
 
-@doors.compiled()
-def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+@examples.per_element()
+def gaussian_nll(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Minus the log-density of a normal distribution, for every target.
 
     Use it to learn a mean and a deviation together. It is proper, and published test
@@ -102,9 +107,14 @@ def gaussian_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Ar
     return gaussian(*prediction(mean, scale, target))
 
 
-@doors.compiled()
+@examples.per_element()
 def beta_nll(
-    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, beta: ArrayLike = 0.5
+    mean: ArrayLike,
+    scale: ArrayLike,
+    target: ArrayLike,
+    *,
+    beta: ArrayLike = 0.5,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Gaussian likelihood whose gradient is divided by less than the variance.
 
@@ -134,7 +144,7 @@ def beta_nll(
       Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
-    return _beta(*given, doors.parameter("beta", beta, given.mean.shape, "mean"))
+    return _beta(*given, doors.parameter("beta", beta, given.mean, "mean"))
 
 
 def _factor(scale: jax.Array, beta: jax.Array) -> jax.Array:
@@ -169,8 +179,10 @@ def _beta_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array
 _beta = from_error(_beta_value, _beta_in_error, _beta_in_scale)
 
 
-@doors.compiled()
-def faithful_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+@examples.per_element()
+def faithful_nll(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
 
     Use it to add a deviation to a mean that must not get worse: the gradient of the mean is exactly
@@ -212,8 +224,10 @@ def _faithful_in_error(e: jax.Array, _scale: jax.Array, limit: jax.Array) -> jax
 _faithful = from_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 
 
-@doors.compiled()
-def laplace_nll(mean: ArrayLike, scale: ArrayLike, target: ArrayLike) -> jax.Array:
+@examples.per_element()
+def laplace_nll(
+    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Minus the log-density of a Laplace distribution, for every target.
 
     Use it if targets have outliers: it predicts the median, for which an outlier has the same
@@ -255,9 +269,14 @@ def _laplace_in_scale(e: jax.Array, s: jax.Array, limit: jax.Array) -> jax.Array
 _laplace = from_error(_laplace_value, _laplace_in_error, _laplace_in_scale)
 
 
-@doors.compiled()
+@examples.per_element()
 def student_t_nll(
-    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, df: ArrayLike
+    mean: ArrayLike,
+    scale: ArrayLike,
+    target: ArrayLike,
+    *,
+    df: ArrayLike,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Minus the log-density of Student's t-distribution, for every target.
 
@@ -289,7 +308,7 @@ def student_t_nll(
       statistical modeling using the t distribution, JASA 1989.
     """
     given = prediction(mean, scale, target)
-    return _student(*given, doors.parameter("df", df, given.mean.shape, "mean"))
+    return _student(*given, doors.parameter("df", df, given.mean, "mean"))
 
 
 def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 from diffmetrics._core.predictions import located
 
 
-@doors.compiled()
-def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) -> jax.Array:
+@examples.per_element()
+def pinball_loss(
+    quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""The loss that is least, on average, at a quantile of the target.
 
     Use it for intervals without a distribution: outputs of level 0.05 and 0.95 are a 90 % interval.
@@ -41,7 +46,7 @@ def pinball_loss(quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike) ->
       Koenker and Bassett, Regression quantiles, Econometrica 46, 1978.
     """
     q, y = located("quantile", quantile, target)
-    tau = doors.parameter("level", level, q.shape, "quantile")
+    tau = doors.parameter("level", level, q, "quantile")
     return _pinball(q, y, tau)
 
 
@@ -61,9 +66,14 @@ def _pinball_in_quantile(q: jax.Array, y: jax.Array, tau: jax.Array) -> jax.Arra
 _pinball = slopes.with_slope(_pinball_value, _pinball_in_quantile, _pinball_in_target)
 
 
-@doors.compiled()
+@examples.per_element()
 def interval_score(
-    lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, coverage: ArrayLike
+    lower: ArrayLike,
+    upper: ArrayLike,
+    target: ArrayLike,
+    *,
+    coverage: ArrayLike,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Width of an interval plus a penalty for a target outside it; smaller is better.
 
@@ -95,8 +105,8 @@ def interval_score(
     """
     low, y = located("lower", lower, target)
     high, _ = located("upper", upper, target)
-    c = doors.parameter("coverage", coverage, low.shape, "lower")
-    low, high, y = map(numbers.as_float, (low, high, y))
+    low, high, y = numbers.floats(low, high, y)
+    c = doors.parameter("coverage", coverage, low, "lower")
     # 1 - c is a multiple of the resolution, or 0.
     fine = 2.0 / jnp.maximum(1.0 - c, jnp.finfo(c.dtype).eps)
     missed = slopes.hinge(low - y) + slopes.hinge(y - high)

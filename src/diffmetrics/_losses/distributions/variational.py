@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 from diffmetrics._core.predictions import positive
 
 
-@doors.compiled()
+@examples.per_element()
 def kl_normal(
     mean: ArrayLike,
     scale: ArrayLike,
     *,
     prior_mean: ArrayLike = 0.0,
     prior_scale: ArrayLike = 1.0,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of a normal distribution from a normal prior, for every weight.
 
@@ -51,9 +53,10 @@ def kl_normal(
     doors.require_float("mean", m, "It is that of a weight.")
     doors.require_float("scale", s, "It is a positive number.")
     doors.require_broadcast("scale", s, m.shape, "mean")
-    center = doors.parameter("prior_mean", prior_mean, m.shape, "mean")
-    width = doors.parameter("prior_scale", prior_scale, m.shape, "mean")
-    return _kl(numbers.as_float(m) - center, numbers.as_float(s), width, numbers.largest(m, s))
+    center = doors.parameter("prior_mean", prior_mean, m, "mean")
+    width = doors.parameter("prior_scale", prior_scale, m, "mean")
+    m, s, limit = *numbers.floats(m, s), numbers.largest(m, s)
+    return _kl(slopes.finite(m) - center, s, width, limit)
 
 
 def _kl_value(d: jax.Array, s: jax.Array, p: jax.Array, _limit: jax.Array) -> jax.Array:
@@ -99,7 +102,14 @@ _kl = slopes.with_slope(_kl_value, _kl_in_mean, _kl_in_scale, _kl_in_prior)
 
 
 @doors.compiled()
-def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike = 1.0) -> jax.Array:
+def elbo_loss(
+    nll: ArrayLike,
+    kl: Any,
+    *,
+    num_data: ArrayLike,
+    beta: ArrayLike = 1.0,
+    where: ArrayLike | None = None,
+) -> jax.Array:
     r"""Minus the evidence lower bound, per training example: what a variational network minimises.
 
     Use it on batches of any size: `num_data` is the number of examples in the whole training set,
@@ -114,6 +124,7 @@ def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike =
       num_data: N, the number of training examples; a scalar.
       beta: factor of the divergence, a scalar: 1 is the bound, less is a tempered posterior, and an
         increase from 0 to 1 over the first epochs is a warm-up.
+      where: boolean, broadcasts to `nll`; the mean is over what it selects.
 
     Returns:
       The loss, a scalar; NaN for an empty batch.
@@ -135,8 +146,13 @@ def elbo_loss(nll: ArrayLike, kl: Any, *, num_data: ArrayLike, beta: ArrayLike =
             "outputs of an example and take the mean over draws first: nll.sum(-1)."
         )
     n, factor = (
-        doors.parameter("num_data", num_data, (), "a scalar"),
-        doors.parameter("beta", beta, (), "one"),
+        doors.parameter(name, value, losses, "a scalar", ())
+        for name, value in (("num_data", num_data), ("beta", beta))
     )
-    total = sum((jnp.sum(numbers.as_float(x)) for x in jax.tree.leaves(kl)), jnp.zeros(()))
-    return jnp.mean(losses) + factor * (total / n)
+    losses, *divergences = numbers.floats(losses, *jax.tree.leaves(kl))
+    mask = doors.select(where, losses.shape, "nll")
+    weight = doors.mass_of(mask, None, losses.shape, losses.dtype)
+    shown = losses if mask is None else jnp.where(mask, losses, 0.0)
+    mean = jnp.sum(shown) / jnp.sum(weight)
+    total = sum((jnp.sum(x) for x in divergences), jnp.zeros_like(mean))
+    return mean + factor.astype(mean.dtype) * (total / n.astype(mean.dtype))

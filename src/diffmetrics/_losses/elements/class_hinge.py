@@ -6,19 +6,24 @@ At a kink the slope is the one below the margin. Wrong classes at the maximum sh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import at_label, is_class, is_true
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions
+from diffmetrics._core.softmax import at_label, expected_over_ids, is_class, is_true
 
 
-@doors.compiled()
+@examples.per_example("cost")
 def crammer_singer_loss(
-    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    cost: ArrayLike | None = None,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Hinge of every example against the wrong class that comes closest.
 
@@ -51,12 +56,16 @@ def crammer_singer_loss(
       machines, JMLR 2001. Margin rescaling: Tsochantaridis et al., Large margin methods for
       structured and interdependent output variables, JMLR 2005.
     """
-    return _crammer_singer(*_admit(logits, labels, cost))
+    return _expected(_crammer_singer, logits, labels, cost)
 
 
-@doors.compiled()
+@examples.per_example("cost")
 def weston_watkins_loss(
-    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    cost: ArrayLike | None = None,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Hinges of every example against all wrong classes, summed.
 
@@ -83,31 +92,30 @@ def weston_watkins_loss(
     References:
       Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999.
     """
-    return _weston_watkins(*_admit(logits, labels, cost))
+    return _expected(_weston_watkins, logits, labels, cost)
 
 
-def _admit(
-    logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Checked logits, class ids, and costs: ``[C, C]`` with diagonal 0, or ``[]`` for all pairs."""
+def _expected(
+    loss: Callable[..., jax.Array], logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
+) -> jax.Array:
+    """The loss of checked logits and ids, with costs ``[C, C]``, or ``[]`` if all are 1."""
     z, y = doors.classes(logits, labels)
-    if jnp.issubdtype(y.dtype, jnp.floating):
-        y = jnp.where(jnp.max(y, -1) > 0, jnp.argmax(y, -1), -1)
-    if cost is None:
-        return z, y, jnp.ones((), numbers.accumulator(z.dtype))
-    number, matrix = z.shape[-1], numbers.as_float(cost)
-    if matrix.shape != (number, number):
+    number, matrix = z.shape[-1], jnp.asarray(1.0 if cost is None else cost)
+    if cost is not None and matrix.shape != (number, number):
         raise ValueError(
             f"cost must have shape {(number, number)}, one row per true and one column per "
             f"predicted class of logits {z.shape}, got {matrix.shape}."
         )
-    return z, y, jnp.where(jnp.eye(number, dtype=bool), 0.0, matrix)
+    if cost is not None:
+        matrix = jnp.where(jnp.eye(number, dtype=bool), jnp.zeros_like(matrix), matrix)
+    matrix = matrix.astype(numbers.accumulator(z.dtype))
+    return expected_over_ids(lambda ids: loss(z, ids, matrix), y, number)
 
 
 def _pair_costs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
     """``cost[y, j]`` for every example and class, 0 for its own."""
     if cost.ndim == 0:
-        return jnp.where(is_true(ids, z.shape), 0.0, cost)
+        return jnp.where(is_true(ids, z.shape), jnp.zeros_like(cost), cost)
     return cost.at[ids].get(mode="clip")
 
 
@@ -123,7 +131,9 @@ def _against(
     """
     wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost)
     true = at_label(wide, ids)
-    known = is_class(ids, z.shape[-1])
+    # An infinite logit of the true class leaves nothing to teach, and cannot be subtracted.
+    known = is_class(ids, z.shape[-1]) & ~(true >= jnp.inf)
+    true = slopes.finite(true)
     return (wide - true[..., None]) + costs, wide + costs, true, known
 
 
@@ -139,10 +149,11 @@ def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Par
     starts = (none, none, jnp.zeros_like(none))
     loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim - 1,))
     # The true class has the largest reach itself if no other exceeds it.
-    sharing = number - (true == top)
+    sharing = number - (true == top).astype(number.dtype)
     pulls = known & (sharing > 0)
     share = jnp.where(pulls, 1.0 / jnp.maximum(sharing, 1.0), 0.0)
-    return jnp.where(known, numbers.capped(loss), 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
+    loss = numbers.capped(jnp.maximum(loss, 0.0))  # less only if all logits are -inf
+    return jnp.where(known, loss, 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
 
 
 def _merged(one: Any, other: Any) -> Any:

@@ -5,16 +5,21 @@ With calibrated probabilities p neither is needed: predict ``jnp.argmin(p @ cost
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import cross_entropy, is_class
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions
+from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class
 
 
-@doors.compiled()
-def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike) -> jax.Array:
+@examples.per_example("cost")
+def expected_cost_loss(
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **_: Unpack[ClassOptions]
+) -> jax.Array:
     r"""Expected cost of every example, if its prediction is drawn from the softmax.
 
     Use it when you are judged by the mean cost, which it becomes as the logits grow. It is bounded,
@@ -45,27 +50,29 @@ def expected_cost_loss(logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike)
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
     z, y = doors.classes(logits, labels)
-    return _expected(z, _costs(cost, z, y))
+    matrix = _pairs(cost, z)
+    p = jax.nn.softmax(slopes.finite(numbers.as_float(z)), -1)
+    return jnp.sum(p * _costs(matrix, y).astype(p.dtype), -1)
 
 
-def _costs(cost: ArrayLike, z: jax.Array, y: jax.Array) -> jax.Array:
+def _pairs(cost: ArrayLike, z: jax.Array) -> jax.Array:
+    """A checked matrix of costs ``[C, C]``."""
+    matrix = jnp.asarray(cost)
+    doors.require_shape("cost", matrix, 2 * z.shape[-1:], "the pairs of classes")
+    return matrix.astype(numbers.accumulator(z.dtype))
+
+
+def _costs(cost: jax.Array, y: jax.Array) -> jax.Array:
     """What every prediction would cost each example, ``[..., C]``; 0 for void ids."""
-    cost = numbers.as_float(cost)
-    number = z.shape[-1]
-    doors.require_shape("cost", cost, (number, number), "the pairs of classes")
     if jnp.issubdtype(y.dtype, jnp.floating):
-        return jnp.matmul(y, cost, precision=jax.lax.Precision.HIGHEST)
-    known = is_class(y, number)[..., None]
+        return jnp.matmul(*numbers.floats(y, cost), precision=jax.lax.Precision.HIGHEST)
+    known = is_class(y, cost.shape[0])[..., None]
     return jnp.where(known, cost.at[y].get(mode="clip"), 0.0)
 
 
-def _expected(z: jax.Array, costs: jax.Array) -> jax.Array:
-    return jnp.sum(jax.nn.softmax(numbers.as_float(z), -1) * costs, -1)
-
-
-@doors.compiled()
+@examples.per_example("cost")
 def cost_sensitive_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Cross-entropy times the expected cost of the example.
 
@@ -102,7 +109,13 @@ def cost_sensitive_cross_entropy(
       Kukar and Kononenko, Cost-sensitive learning with neural networks, ECAI 1998.
     """
     z, y = doors.classes(logits, labels)
-    return _weighted(cross_entropy(z, y), _expected(z, _costs(cost, z, y)))
+    matrix = _pairs(cost, z)
+    p = jax.nn.softmax(slopes.finite(numbers.as_float(z)), -1)
+    if jnp.issubdtype(y.dtype, jnp.integer):
+        return _weighted(cross_entropy(z, y), jnp.sum(p * _costs(matrix, y), -1))
+    expected = jnp.matmul(p, matrix.T, precision=jax.lax.Precision.HIGHEST)
+    found, y = numbers.floats(_weighted(cross_entropies(z), expected), y)
+    return numbers.capped(jnp.sum(y * found, -1))
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:

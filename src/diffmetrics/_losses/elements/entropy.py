@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import at_label, cross_entropy
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions, ElementOptions
+from diffmetrics._core.softmax import cross_entropy, of_cross_entropy
 
 
-@doors.compiled()
-def sigmoid_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_element()
+def sigmoid_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Binary cross-entropy of every element.
 
     Use it first, and judge other losses against it: its minimiser is the true probability, and
@@ -46,11 +51,13 @@ def _linear_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z) - y
 
 
-_sigmoid_cross_entropy = slopes.with_slope(_linear, _linear_slope)
+_sigmoid_cross_entropy = slopes.of_logit(_linear, _linear_slope)
 
 
-@doors.compiled()
-def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_example()
+def softmax_cross_entropy(
+    logits: ArrayLike, labels: ArrayLike, **_: Unpack[ClassOptions]
+) -> jax.Array:
     r"""Cross-entropy of every example whose classes compete.
 
     Use it first when exactly one class is right.
@@ -76,9 +83,14 @@ def softmax_cross_entropy(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return cross_entropy(*doors.classes(logits, labels))
 
 
-@doors.compiled()
+@examples.per_element()
 def sigmoid_focal_loss(
-    logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: ArrayLike = 2.0,
+    alpha: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Cross-entropy of every element, weighted down where the prediction is already right.
 
@@ -89,7 +101,7 @@ def sigmoid_focal_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``.
+      labels: 0/1, or probabilities, which mix the losses of 0 and 1 ``[...]``.
       gamma: focusing, ≥ 0; 0 is cross-entropy.
       alpha: weight of label 1, in [0, 1]; that of label 0 is 1 - `alpha`. Published: 0.25 for gamma
         2. None, the default, weighs both by 1, not by ½.
@@ -106,36 +118,35 @@ def sigmoid_focal_loss(
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
     """
     z, y = doors.binary(logits, labels)
-    gamma = doors.parameter("gamma", gamma, z.shape)
+    gamma = doors.parameter("gamma", gamma, z)
     if alpha is None:
         return _sigmoid_focal(z, y, gamma, 1.0, 1.0)
-    alpha = doors.parameter("alpha", alpha, z.shape)
-    return _sigmoid_focal(z, y, gamma, alpha, 1.0 - alpha)
+    alpha = doors.parameter("alpha", alpha, z)
+    return _sigmoid_focal(z, y, gamma, 1.0 - alpha, alpha)
 
 
-def _focal(
-    z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
-) -> jax.Array:
-    loss_wrong, loss_right = slopes.softpluses(slopes.margins(z, y))
-    weight = positive * y + negative * (1.0 - y)
-    return numbers.capped(weight * jnp.exp(-gamma * loss_wrong) * loss_right)
+def _focal(m: jax.Array, gamma: jax.Array) -> jax.Array:
+    loss_wrong, loss_right = slopes.softpluses(m)
+    return numbers.capped(jnp.exp(-gamma * loss_wrong) * loss_right)
 
 
-def _focal_slope(
-    z: jax.Array, y: jax.Array, gamma: jax.Array, positive: jax.Array, negative: jax.Array
-) -> jax.Array:
-    loss_wrong, loss_right = slopes.softpluses(slopes.margins(z, y), True)
+def _focal_slope(m: jax.Array, gamma: jax.Array) -> jax.Array:
+    loss_wrong, loss_right = slopes.softpluses(m, True)
     wrong = jnp.exp(-loss_wrong)
-    slope = gamma * (1.0 - wrong) * loss_right + wrong
-    return (negative * (1.0 - y) - positive * y) * jnp.exp(-gamma * loss_wrong) * slope
+    return -jnp.exp(-gamma * loss_wrong) * (gamma * (1.0 - wrong) * loss_right + wrong)
 
 
-_sigmoid_focal = slopes.with_slope(_focal, _focal_slope)
+_sigmoid_focal = slopes.of_margin(_focal, _focal_slope, weighted=True)
 
 
-@doors.compiled()
+@examples.per_example("alpha")
 def softmax_focal_loss(
-    logits: ArrayLike, labels: ArrayLike, *, gamma: ArrayLike = 2.0, alpha: ArrayLike | None = None
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    gamma: ArrayLike = 2.0,
+    alpha: ArrayLike | None = None,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy of every example, weighted down where the prediction is already right.
 
@@ -164,12 +175,9 @@ def softmax_focal_loss(
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
     """
     z, y = doors.classes(logits, labels)
-    gamma = doors.parameter("gamma", gamma, z.shape[:-1], "the examples")
-    if alpha is None:
-        return _softmax_focal(cross_entropy(z, y), gamma, 1.0)
-    alpha = doors.parameter("alpha", alpha, z.shape[-1:], "the classes")
-    weight = at_label(jnp.broadcast_to(alpha, z.shape[-1:]), y)
-    return _softmax_focal(cross_entropy(z, y), gamma, weight)
+    gamma = doors.parameter("gamma", gamma, z[..., 0], "the examples")
+    each = doors.parameter("alpha", 1.0 if alpha is None else alpha, z, "the classes", z.shape[-1:])
+    return of_cross_entropy(_softmax_focal, z, y, gamma, each=each)
 
 
 def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -190,9 +198,9 @@ def _focused_slope(loss: jax.Array, gamma: jax.Array, weight: jax.Array) -> jax.
 _softmax_focal = slopes.with_slope(_focused, _focused_slope)
 
 
-@doors.compiled()
+@examples.per_element()
 def sigmoid_poly_loss(
-    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
     r"""Cross-entropy plus a multiple of the missing probability, for every element.
 
@@ -220,7 +228,7 @@ def sigmoid_poly_loss(
       Leng et al., PolyLoss, 2022, arXiv:2204.12511.
     """
     z, y = doors.binary(logits, labels)
-    return _sigmoid_poly(z, y, doors.parameter("epsilon", epsilon, z.shape))
+    return _sigmoid_poly(z, y, doors.parameter("epsilon", epsilon, z))
 
 
 def _poly(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
@@ -233,12 +241,12 @@ def _poly_slope(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
     return p - y + epsilon * (1.0 - 2.0 * y) * p * (1.0 - p)
 
 
-_sigmoid_poly = slopes.with_slope(_poly, _poly_slope)
+_sigmoid_poly = slopes.of_logit(_poly, _poly_slope)
 
 
-@doors.compiled()
+@examples.per_example()
 def softmax_poly_loss(
-    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0
+    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Cross-entropy plus a multiple of the missing probability, for every example.
 
@@ -265,14 +273,13 @@ def softmax_poly_loss(
       Leng et al., PolyLoss, 2022, arXiv:2204.12511.
     """
     z, y = doors.classes(logits, labels)
-    loss = cross_entropy(z, y)
-    epsilon = doors.parameter("epsilon", epsilon, z.shape[:-1], "the examples")
-    return loss - epsilon * jnp.expm1(-loss)
+    epsilon = doors.parameter("epsilon", epsilon, z[..., 0], "the examples")
+    return of_cross_entropy(lambda loss, epsilon: loss - epsilon * jnp.expm1(-loss), z, y, epsilon)
 
 
-@doors.compiled()
+@examples.per_example()
 def generalized_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7
+    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Interpolation between cross-entropy and the absolute error, robust to wrong labels.
 
@@ -302,7 +309,8 @@ def generalized_cross_entropy(
       Zhang and Sabuncu, Generalized cross entropy loss, 2018, arXiv:1805.07836, eq. 6.
     """
     z, y = doors.classes(logits, labels)
-    return _generalized(cross_entropy(z, y), doors.parameter("q", q, z.shape[:-1], "the examples"))
+    q = doors.parameter("q", q, z[..., 0], "the examples")
+    return of_cross_entropy(_generalized, z, y, q)
 
 
 def _decayed(loss: jax.Array, q: jax.Array) -> jax.Array:

@@ -8,16 +8,21 @@ too. Subnormal float32 logits count as 0, as in XLA.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 
 
-@doors.compiled()
-def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0) -> jax.Array:
+@examples.per_element()
+def hinge_loss(
+    logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Hinge of every element: how far it falls short of the margin.
 
     Use it when only the decision counts and elements beyond the margin should have no gradient. Its
@@ -28,7 +33,7 @@ def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0)
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
       margin: ρ ≥ 0, in logits; 0 is the perceptron loss.
 
     Returns:
@@ -43,28 +48,23 @@ def hinge_loss(logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0)
       Cortes and Vapnik, Support-vector networks, 1995.
     """
     z, y = doors.binary(logits, labels)
-    return _hinge(z, y, doors.parameter("margin", margin, z.shape))
+    return _hinge(z, y, doors.parameter("margin", margin, z))
 
 
-def _missing(z: jax.Array, y: jax.Array, margin: jax.Array | float = 1.0) -> jax.Array:
-    """How far an element is below the margin; negative beyond it."""
-    return margin - slopes.margins(z, y)
+def _hinge_value(m: jax.Array, margin: jax.Array | float) -> jax.Array:
+    return jnp.maximum(margin - m, 0.0)
 
 
-def _hinge_value(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
-    return jnp.maximum(_missing(z, y, margin), 0.0)
+def _hinge_slope(m: jax.Array, margin: jax.Array | float) -> jax.Array:
+    return jnp.where(m <= margin, -1.0, 0.0)
 
 
-def _hinge_slope(z: jax.Array, y: jax.Array, margin: jax.Array | float) -> jax.Array:
-    return jnp.where(slopes.margins(z, y) <= margin, 1.0 - 2.0 * y, 0.0)
+_hinge = slopes.of_margin(_hinge_value, _hinge_slope)
 
 
-_hinge = slopes.with_slope(_hinge_value, _hinge_slope)
-
-
-@doors.compiled()
+@examples.per_element()
 def squared_hinge_loss(
-    logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0
+    logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
     r"""Square of the hinge of every element.
 
@@ -75,7 +75,7 @@ def squared_hinge_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
       margin: ρ ≥ 0, in logits.
 
     Returns:
@@ -90,30 +90,28 @@ def squared_hinge_loss(
       Chang, Hsieh and Lin, Coordinate descent method for large-scale L2-loss SVMs, JMLR 2008.
     """
     z, y = doors.binary(logits, labels)
-    return _squared_hinge(z, y, doors.parameter("margin", margin, z.shape), numbers.largest(z))
+    return _squared_hinge(z, y, doors.parameter("margin", margin, z), numbers.largest(z))
 
 
-def _squared_hinge_value(
-    z: jax.Array, y: jax.Array, margin: jax.Array, largest: jax.Array
-) -> jax.Array:
+def _squared_hinge_value(m: jax.Array, margin: jax.Array, largest: jax.Array) -> jax.Array:
     del largest  # it bounds the slope
     # Clamped before it is squared: a derivative in `margin` would multiply an infinite square by 0.
-    root = float(np.sqrt(jnp.finfo(z.dtype).max))
-    held = slopes.at_most(_hinge_value(z, y, margin), root)
+    root = float(np.sqrt(jnp.finfo(m.dtype).max))
+    held = slopes.at_most(_hinge_value(m, margin), root)
     return held * held
 
 
-def _squared_hinge_slope(
-    z: jax.Array, y: jax.Array, margin: jax.Array, largest: jax.Array
+def _squared_hinge_slope(m: jax.Array, margin: jax.Array, largest: jax.Array) -> jax.Array:
+    return -jnp.minimum(2.0 * _hinge_value(m, margin), largest)
+
+
+_squared_hinge = slopes.of_margin(_squared_hinge_value, _squared_hinge_slope)
+
+
+@examples.per_element()
+def smooth_hinge_loss(
+    logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    return (1.0 - 2.0 * y) * jnp.minimum(2.0 * _hinge_value(z, y, margin), largest)
-
-
-_squared_hinge = slopes.with_slope(_squared_hinge_value, _squared_hinge_slope)
-
-
-@doors.compiled()
-def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0) -> jax.Array:
     r"""Hinge of every element with a parabola in place of the kink.
 
     Use it instead of the hinge if the optimiser needs a continuous gradient or second derivatives.
@@ -124,7 +122,7 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
       width: w ≥ 0 of the parabola, in logits; 0 is the hinge, 2 a quarter of `modified_huber_loss`.
 
     Returns:
@@ -140,31 +138,32 @@ def smooth_hinge_loss(logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike 
       Shalev-Shwartz and Zhang, Stochastic dual coordinate ascent methods, 2013, arXiv:1209.1873.
     """
     z, y = doors.binary(logits, labels)
-    return _smooth_hinge(z, y, doors.parameter("width", width, z.shape))
+    return _smooth_hinge(z, y, doors.parameter("width", width, z))
 
 
-def _smooth_hinge_value(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
-    missing = jnp.maximum(_missing(z, y), 0.0)
+def _smooth_hinge_value(m: jax.Array, width: jax.Array) -> jax.Array:
+    missing = jnp.maximum(1.0 - m, 0.0)
     curved = slopes.at_most(missing, width)
     return (missing - curved) + 0.5 * curved * (curved * numbers.divide(1.0, width))
 
 
-def _smooth_hinge_slope(z: jax.Array, y: jax.Array, width: jax.Array) -> jax.Array:
-    missing = _missing(z, y)
+def _smooth_hinge_slope(m: jax.Array, width: jax.Array) -> jax.Array:
+    missing = 1.0 - m
     curved = jnp.clip(missing, 0.0, width) * numbers.divide(1.0, width)
-    return (1.0 - 2.0 * y) * jnp.where(missing >= width, 1.0, curved)
+    return -jnp.where(missing >= width, 1.0, curved)
 
 
-_smooth_hinge = slopes.with_slope(_smooth_hinge_value, _smooth_hinge_slope)
+_smooth_hinge = slopes.of_margin(_smooth_hinge_value, _smooth_hinge_slope)
 
 
-@doors.compiled()
+@examples.per_element()
 def softplus_hinge_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     sharpness: ArrayLike = 1.0,
     margin: ArrayLike = 1.0,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Softplus of how far every element falls short of the margin.
 
@@ -176,7 +175,7 @@ def softplus_hinge_loss(
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
       sharpness: b > 0, per logit.
       margin: ρ ≥ 0, in logits.
 
@@ -196,31 +195,29 @@ def softplus_hinge_loss(
     return _softplus_hinge(
         z,
         y,
-        doors.parameter("sharpness", sharpness, z.shape),
-        doors.parameter("margin", margin, z.shape),
+        doors.parameter("sharpness", sharpness, z),
+        doors.parameter("margin", margin, z),
     )
 
 
-def _softplus_hinge_value(
-    z: jax.Array, y: jax.Array, sharpness: jax.Array, margin: jax.Array
-) -> jax.Array:
-    missing = _missing(z, y, margin)
+def _softplus_hinge_value(m: jax.Array, sharpness: jax.Array, margin: jax.Array) -> jax.Array:
+    missing = margin - m
     # The hinge plus the rest, because `sharpness * missing` may overflow.
     above = slopes.softpluses(-sharpness * jnp.abs(missing))[0] / sharpness
     return jnp.maximum(missing, 0.0) + above
 
 
-def _softplus_hinge_slope(
-    z: jax.Array, y: jax.Array, sharpness: jax.Array, margin: jax.Array
+def _softplus_hinge_slope(m: jax.Array, sharpness: jax.Array, margin: jax.Array) -> jax.Array:
+    return -jax.nn.sigmoid(sharpness * (margin - m))
+
+
+_softplus_hinge = slopes.of_margin(_softplus_hinge_value, _softplus_hinge_slope)
+
+
+@examples.per_element()
+def modified_huber_loss(
+    logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    return (1.0 - 2.0 * y) * jax.nn.sigmoid(sharpness * _missing(z, y, margin))
-
-
-_softplus_hinge = slopes.with_slope(_softplus_hinge_value, _softplus_hinge_slope)
-
-
-@doors.compiled()
-def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     r"""Squared hinge of every element that grows linearly where the logit is badly wrong.
 
     Use it for a squared hinge that is robust to wrong labels. Its minimiser gives a probability,
@@ -231,7 +228,7 @@ def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
       Loss ≥ 0 ``[...]``.
@@ -247,23 +244,23 @@ def modified_huber_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return _modified_huber(*doors.binary(logits, labels))
 
 
-def _modified_huber_value(z: jax.Array, y: jax.Array) -> jax.Array:
+def _modified_huber_value(m: jax.Array) -> jax.Array:
     # Clamped where the loss is the largest number, so that no intermediate value is larger.
-    m = jnp.maximum(slopes.margins(z, y), -0.25 * jnp.finfo(z.dtype).max)
+    m = jnp.maximum(m, -0.25 * jnp.finfo(m.dtype).max)
     missing = jnp.maximum(1.0 - m, 0.0)
     squared = slopes.at_most(missing, 2.0)
     return squared * (2.0 * missing - squared)
 
 
-def _modified_huber_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    return (2.0 - 4.0 * y) * jnp.clip(_missing(z, y), 0.0, 2.0)
+def _modified_huber_slope(m: jax.Array) -> jax.Array:
+    return -2.0 * jnp.clip(1.0 - m, 0.0, 2.0)
 
 
-_modified_huber = slopes.with_slope(_modified_huber_value, _modified_huber_slope)
+_modified_huber = slopes.of_margin(_modified_huber_value, _modified_huber_slope)
 
 
-@doors.compiled()
-def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_element()
+def ramp_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
     r"""Hinge of every element, clamped at 1: the error rate with a ramp in place of the step.
 
     Use it to fine-tune a model on doubtful labels: an error costs 1, however wrong it is. From
@@ -273,7 +270,7 @@ def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
       Loss in [0, 1] ``[...]``. The slope at m = 0 and at m = 1 is -1.
@@ -289,20 +286,21 @@ def ramp_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return _ramp(*doors.binary(logits, labels))
 
 
-def _ramp_value(z: jax.Array, y: jax.Array) -> jax.Array:
-    return jnp.maximum(1.0 - jnp.maximum(slopes.margins(z, y), 0.0), 0.0)
+def _ramp_value(m: jax.Array) -> jax.Array:
+    return jnp.maximum(1.0 - jnp.maximum(m, 0.0), 0.0)
 
 
-def _ramp_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    m = slopes.margins(z, y)
-    return jnp.where((m >= 0.0) & (m <= 1.0), 1.0 - 2.0 * y, 0.0)
+def _ramp_slope(m: jax.Array) -> jax.Array:
+    return jnp.where((m >= 0.0) & (m <= 1.0), -1.0, 0.0)
 
 
-_ramp = slopes.with_slope(_ramp_value, _ramp_slope)
+_ramp = slopes.of_margin(_ramp_value, _ramp_slope)
 
 
-@doors.compiled()
-def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_element()
+def exponential_loss(
+    logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Exponential loss of every element, which AdaBoost minimises.
 
     Use it to compare with boosting; for networks `sigmoid_cross_entropy` is almost always better.
@@ -312,7 +310,7 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
       Loss ≥ 0 ``[...]``. Value and slope are clamped at the largest number.
@@ -329,24 +327,24 @@ def exponential_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return _exponential(z, y, numbers.largest(z))
 
 
-def _exponential_value(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
+def _exponential_value(m: jax.Array, largest: jax.Array) -> jax.Array:
     del largest  # it bounds the slope
-    return numbers.capped(jnp.exp(-slopes.margins(z, y)))
+    return numbers.capped(jnp.exp(-m))
 
 
-def _exponential_slope(z: jax.Array, y: jax.Array, largest: jax.Array) -> jax.Array:
+def _exponential_slope(m: jax.Array, largest: jax.Array) -> jax.Array:
     # Clamped before the exponential, whose infinite derivative would be multiplied by 0; and below
     # the logarithm, which may be rounded upwards.
-    top = np.log(jnp.finfo(z.dtype).max)
-    held = jnp.minimum(-slopes.margins(z, y), np.nextafter(top, np.zeros_like(top)))
-    return (1.0 - 2.0 * y) * jnp.minimum(jnp.exp(held), largest)
+    top = np.log(jnp.finfo(m.dtype).max)
+    held = jnp.minimum(-m, float(np.nextafter(top, np.zeros_like(top))))
+    return -jnp.minimum(jnp.exp(held), largest)
 
 
-_exponential = slopes.with_slope(_exponential_value, _exponential_slope)
+_exponential = slopes.of_margin(_exponential_value, _exponential_slope)
 
 
-@doors.compiled()
-def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_element()
+def perceptron_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
     r"""Distance of every misclassified element from the decision: a hinge without a margin.
 
     Use it for comparison; `hinge_loss` usually does better. Shrinking all logits to 0 minimises it.
@@ -355,7 +353,7 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
     Args:
       logits: ``[...]``.
-      labels: 0/1 ``[...]``, never -1/1.
+      labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
       Loss ≥ 0 ``[...]``, in logits. The slope in m at logit 0 is -1, so zero weights learn.
@@ -371,12 +369,4 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     return _perceptron(*doors.binary(logits, labels))
 
 
-def _perceptron_value(z: jax.Array, y: jax.Array) -> jax.Array:
-    return _hinge_value(z, y, 0.0)
-
-
-def _perceptron_slope(z: jax.Array, y: jax.Array) -> jax.Array:
-    return _hinge_slope(z, y, 0.0)
-
-
-_perceptron = slopes.with_slope(_perceptron_value, _perceptron_slope)
+_perceptron = slopes.of_margin(lambda m: _hinge_value(m, 0.0), lambda m: _hinge_slope(m, 0.0))

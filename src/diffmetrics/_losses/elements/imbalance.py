@@ -5,19 +5,22 @@ All of them move the decision, and most distort the probabilities. Tune the thre
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import at_label, cross_entropy, is_true
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions, ElementOptions
+from diffmetrics._core.softmax import at_label, cross_entropy, expected_over_ids, is_true, of_last
 
 # --- weights --------------------------------------------------------------------------------------
 
 
-@doors.compiled()
+@examples.per_element()
 def weighted_sigmoid_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, positive_weight: ArrayLike
+    logits: ArrayLike, labels: ArrayLike, *, positive_weight: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
     r"""Binary cross-entropy in which a positive counts as `positive_weight` examples.
 
@@ -46,13 +49,14 @@ def weighted_sigmoid_cross_entropy(
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
     z, y = doors.binary(logits, labels)
-    weight = doors.parameter("positive_weight", positive_weight, z.shape)
+    weight = doors.parameter("positive_weight", positive_weight, z)
     return _weighted_sigmoid(z, y, weight)
 
 
 def _weighted(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
     loss_zero, loss_one = slopes.softpluses(z)
-    return numbers.capped((weight * y) * loss_one + (1.0 - y) * loss_zero)
+    # Each product is capped, so that XLA does not multiply an infinite one by a label of 0.
+    return numbers.capped(y * numbers.capped(weight * loss_one) + (1.0 - y) * loss_zero)
 
 
 def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
@@ -60,12 +64,12 @@ def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
     return (1.0 - y) * p_one - (weight * y) * p_zero
 
 
-_weighted_sigmoid = slopes.with_slope(_weighted, _weighted_slope)
+_weighted_sigmoid = slopes.of_logit(_weighted, _weighted_slope)
 
 
-@doors.compiled()
+@examples.per_example("class_weights")
 def weighted_softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, class_weights: ArrayLike
+    logits: ArrayLike, labels: ArrayLike, *, class_weights: ArrayLike, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Cross-entropy in which every example has the weight of its class.
 
@@ -97,15 +101,16 @@ def weighted_softmax_cross_entropy(
     z, y = doors.classes(logits, labels)
     weights = _per_class("class_weights", class_weights, z)
     if jnp.issubdtype(y.dtype, jnp.floating):
-        return cross_entropy(z, weights * y)
+        y, weights = numbers.floats(y, weights)
+        return cross_entropy(z, of_last(weights, y) * y)
     return _scaled(cross_entropy(z, y), at_label(weights, y))
 
 
 def _per_class(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
     """A hyper-parameter ``[C]`` as floats. Raises `ValueError` for any other shape."""
-    x = numbers.as_float(value)
+    x = jnp.asarray(value)
     doors.require_shape(name, x, z.shape[-1:], "the classes")
-    return x
+    return x.astype(numbers.accumulator(z.dtype))
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
@@ -119,7 +124,7 @@ _scaled = slopes.with_slope(_product, lambda loss, weight: weight)
 # --- focus ----------------------------------------------------------------------------------------
 
 
-@doors.compiled()
+@examples.per_element()
 def asymmetric_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -127,6 +132,7 @@ def asymmetric_loss(
     gamma_positive: ArrayLike = 1.0,
     gamma_negative: ArrayLike = 4.0,
     shift: ArrayLike = 0.05,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Focal loss that weighs easy negatives down further than easy positives, for every element.
 
@@ -163,9 +169,9 @@ def asymmetric_loss(
     return _asymmetric_loss(
         z,
         y,
-        doors.parameter("gamma_positive", gamma_positive, z.shape),
-        doors.parameter("gamma_negative", gamma_negative, z.shape),
-        doors.parameter("shift", shift, z.shape),
+        doors.parameter("gamma_positive", gamma_positive, z),
+        doors.parameter("gamma_negative", gamma_negative, z),
+        doors.parameter("shift", shift, z),
     )
 
 
@@ -209,15 +215,20 @@ def _asymmetric_slope(
     return y * if_positive + (1.0 - y) * if_negative
 
 
-_asymmetric_loss = slopes.with_slope(_asymmetric, _asymmetric_slope)
+_asymmetric_loss = slopes.of_logit(_asymmetric, _asymmetric_slope)
 
 
 # --- class frequencies ----------------------------------------------------------------------------
 
 
-@doors.compiled()
+@examples.per_element()
 def logit_adjusted_sigmoid_loss(
-    logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    prevalence: ArrayLike,
+    tau: ArrayLike = 1.0,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Binary cross-entropy of the logits plus the log-odds of the prevalence.
 
@@ -250,9 +261,9 @@ def logit_adjusted_sigmoid_loss(
       Menon et al., Long-tail learning via logit adjustment, 2020, arXiv:2007.07314, eq. 10.
     """
     z, y = doors.binary(logits, labels)
-    prior = doors.parameter("prevalence", prevalence, z.shape)
+    prior = doors.parameter("prevalence", prevalence, z)
     log_odds = numbers.log(prior) - numbers.log(1.0 - prior)
-    return _offset_sigmoid(z, y, doors.parameter("tau", tau, z.shape) * log_odds)
+    return _offset_sigmoid(z, y, doors.parameter("tau", tau, z) * log_odds)
 
 
 def _offset(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
@@ -263,12 +274,17 @@ def _offset_slope(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z + offset) - y
 
 
-_offset_sigmoid = slopes.with_slope(_offset, _offset_slope)
+_offset_sigmoid = slopes.of_logit(_offset, _offset_slope)
 
 
-@doors.compiled()
+@examples.per_example("prevalence")
 def logit_adjusted_softmax_loss(
-    logits: ArrayLike, labels: ArrayLike, *, prevalence: ArrayLike, tau: ArrayLike = 1.0
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    prevalence: ArrayLike,
+    tau: ArrayLike = 1.0,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy of the logits plus the logarithm of the class frequencies.
 
@@ -300,14 +316,15 @@ def logit_adjusted_softmax_loss(
     """
     z, y = doors.classes(logits, labels)
     prior = _per_class("prevalence", prevalence, z)
-    tau = doors.parameter("tau", tau, z.shape[:-1], "the examples")
-    return cross_entropy(numbers.as_float(z) + tau[..., None] * numbers.log(prior), y)
+    tau = doors.parameter("tau", tau, z[..., 0], "the examples")
+    offset = (tau[..., None] if tau.ndim else tau) * of_last(numbers.log(prior), z)
+    return cross_entropy(numbers.as_float(z) + offset, y)
 
 
 # --- a margin -------------------------------------------------------------------------------------
 
 
-@doors.compiled()
+@examples.per_example("class_counts")
 def ldam_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -315,6 +332,7 @@ def ldam_loss(
     class_counts: ArrayLike,
     max_margin: ArrayLike = 0.5,
     scale: ArrayLike = 30.0,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy with a larger margin for rarer classes: label-distribution-aware margin.
 
@@ -349,17 +367,21 @@ def ldam_loss(
     z, y = doors.classes(logits, labels)
     counts = _per_class("class_counts", class_counts, z)
     largest, scale = (
-        doors.parameter("max_margin", max_margin, ()),
-        doors.parameter("scale", scale, ()),
+        doors.parameter(name, value, z, shape=())
+        for name, value in (("max_margin", max_margin), ("scale", scale))
     )
     seen = counts > 0.0
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
     margins = largest * numbers.power(numbers.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
-    z = numbers.as_float(z) - is_true(y, z.shape) * margins
+    return expected_over_ids(lambda ids: _ldam(z, ids, margins, scale), y, z.shape[-1])
+
+
+def _ldam(z: jax.Array, ids: jax.Array, margins: jax.Array, scale: jax.Array) -> jax.Array:
+    z = numbers.as_float(z) - is_true(ids, z.shape).astype(margins.dtype) * of_last(margins, z)
     # A shift does not change the softmax. Relative to the largest logit, scaling cannot overflow to
     # infinities that cancel.
-    top = jax.lax.stop_gradient(jnp.max(z, -1, keepdims=True))
-    return cross_entropy(_stretched(z, top, scale), y)
+    top = jax.lax.stop_gradient(slopes.finite(jnp.max(z, -1, keepdims=True)))
+    return cross_entropy(_stretched(z, top, scale), ids)
 
 
 def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:

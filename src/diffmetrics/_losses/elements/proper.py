@@ -6,24 +6,27 @@ All are calibrated if the network can fit the data. If not, they differ in where
 from __future__ import annotations
 
 import functools
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ElementOptions
 
 
-@doors.compiled()
-def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@examples.per_element()
+def brier_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
     r"""Squared error of the probability, for every element.
 
     Use it if you are judged by the Brier score, or where a few wrong labels must not dominate: no
     element costs more than 1. The gradient of a confidently wrong element vanishes, so a badly
-    initialised network starts more slowly than with cross-entropy. A soft label y costs y (1 - y)
-    less than the mixture of the losses of 0 and 1, so 0 at probability y; the gradient is the same.
+    initialised network starts more slowly than with cross-entropy. A soft label y has the mixture
+    of the losses of 0 and 1, which is y (1 - y) even at probability y; the gradient is that of the
+    square alone.
 
-    .. math:: (\sigma(z) - y)^2
+    .. math:: (\sigma(z) - y)^2 + y (1 - y)
 
     Args:
       logits: ``[...]``.
@@ -45,7 +48,7 @@ def brier_loss(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
 
 
 def _brier(z: jax.Array, y: jax.Array) -> jax.Array:
-    return (jax.nn.sigmoid(z) - y) ** 2
+    return (jax.nn.sigmoid(z) - y) ** 2 + y * (1.0 - y)
 
 
 def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
@@ -54,11 +57,13 @@ def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return 2.0 * ((1.0 - y) * p_one - y * p_zero) * (p_one * p_zero)
 
 
-_brier_loss = slopes.with_slope(_brier, _brier_slope)
+_brier_loss = slopes.of_logit(_brier, _brier_slope)
 
 
-@doors.compiled()
-def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> jax.Array:
+@examples.per_element()
+def winkler_loss(
+    logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike, **_: Unpack[ElementOptions]
+) -> jax.Array:
     r"""Brier score relative to a constant forecast, scaled on each side of it, for every element.
 
     Use it for rare events, whose Brier score is small for every forecast. With the base rate as c a
@@ -87,7 +92,7 @@ def winkler_loss(logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike) -> 
       Winkler, Evaluating probabilities: asymmetric scoring rules, Management Science, 1994.
     """
     z, y = doors.binary(logits, labels)
-    center = doors.parameter("center", center, z.shape)
+    center = doors.parameter("center", center, z)
     above, below = (numbers.divide(1.0, c * c) for c in (1.0 - center, center))
     return _winkler_loss(z, y, center, above, below)
 
@@ -108,12 +113,17 @@ def _winkler_slope(
     return jnp.where(q >= center, above, below) * _brier_slope(z, y)
 
 
-_winkler_loss = slopes.with_slope(_winkler, _winkler_slope)
+_winkler_loss = slopes.of_logit(_winkler, _winkler_slope)
 
 
-@doors.compiled()
+@examples.per_element()
 def beta_family_loss(
-    logits: ArrayLike, labels: ArrayLike, *, alpha: ArrayLike, beta: ArrayLike
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    alpha: ArrayLike,
+    beta: ArrayLike,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""The proper scoring rule that weighs thresholds by a beta distribution, for every element.
 
@@ -150,7 +160,7 @@ def beta_family_loss(
       Buja et al., Loss functions for binary class probability estimation, 2005.
     """
     z, y = doors.binary(logits, labels)
-    alpha, beta = doors.parameter("alpha", alpha, z.shape), doors.parameter("beta", beta, z.shape)
+    alpha, beta = doors.parameter("alpha", alpha, z), doors.parameter("beta", beta, z)
     # A slope beyond the largest number of the logits' own type would become infinite in it.
     limit = jnp.log(jnp.asarray(jnp.finfo(z.dtype).max, numbers.accumulator(z.dtype))) - 1e-4
     return _beta_family_loss(z, y, alpha, beta, limit)
@@ -201,6 +211,7 @@ def _terms(s: jax.Array, r: jax.Array, first: int, like: jax.Array) -> jax.Array
     s, r = jnp.broadcast_arrays(s, r)
     n = jnp.arange(jnp.finfo(like.dtype).nmant + 5, dtype=like.dtype)
     n = n.reshape(-1, *[1] * s.ndim)
+    s, r = s[None], r[None]
     binomial = jnp.cumprod(jnp.where(n > 0.0, (n - 1.0 - r) / jnp.maximum(n, 1.0), 1.0), 0)
     n, binomial = n[first:], binomial[first:]
     return binomial * jnp.exp(-(s + n) * jnp.log(2.0)) / (s + n)
@@ -230,4 +241,4 @@ def _beta_slope(
     return (1.0 - y) * jnp.exp(if_negative) - y * jnp.exp(if_positive)
 
 
-_beta_family_loss = slopes.with_slope(_beta, _beta_slope)
+_beta_family_loss = slopes.of_logit(_beta, _beta_slope)

@@ -5,11 +5,14 @@ Pass logits if you have them: they need no epsilon. A divergence is at most 3e38
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions
 from diffmetrics._losses.pairs.softmax_pairs import (
     held_at_zero,
     kl,
@@ -21,8 +24,8 @@ from diffmetrics._losses.pairs.softmax_pairs import (
 )
 
 
-@doors.compiled()
-def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
+@examples.per_example()
+def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, for every pair of softmax distributions.
 
     Use it if P is the truth or the teacher, and Q the student: Q pays for being small where P is
@@ -50,8 +53,10 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     return held_at_zero(kl(*pair(logits_p, logits_q)))
 
 
-@doors.compiled()
-def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
+@examples.per_example()
+def symmetric_kl_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]
+) -> jax.Array:
     r"""Jeffreys divergence of every pair of softmax distributions: KL in both directions, added.
 
     Use it to compare two distributions neither of which is the reference. Like KL it has no upper
@@ -78,8 +83,8 @@ def symmetric_kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Arr
     return numbers.capped(symmetric_kl(*pair(logits_p, logits_q)))
 
 
-@doors.compiled()
-def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
+@examples.per_example()
+def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair of softmax distributions.
 
     Use it where single pairs must not dominate: it lies between 0 (equal) and log 2 (disjoint), and
@@ -107,9 +112,9 @@ def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike) -> jax.Array:
     return held_at_zero(_js(*map(log_softmax, pair(logits_p, logits_q))))
 
 
-@doors.compiled()
+@examples.per_example()
 def kl_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, for every pair given by probabilities.
 
@@ -139,9 +144,9 @@ def kl_divergence_from_probabilities(
     return jnp.sum(kl_term(*_logs_of(p, q, epsilon)), -1)
 
 
-@doors.compiled()
+@examples.per_example()
 def symmetric_kl_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Jeffreys divergence of every pair given by probabilities: KL in both directions, added.
 
@@ -169,9 +174,9 @@ def symmetric_kl_divergence_from_probabilities(
     return numbers.capped(jnp.sum(symmetric_kl_term(*_logs_of(p, q, epsilon)), -1))
 
 
-@doors.compiled()
+@examples.per_example()
 def js_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair given by probabilities.
 
@@ -202,10 +207,10 @@ def js_divergence_from_probabilities(
 
 def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The checked pair of distributions plus `epsilon`, as logarithms."""
-    p, q = numbers.as_float(p), numbers.as_float(q)
+    p, q = numbers.floats(p, q)
     doors.require_classes("p", p)
     doors.require_shape("q", q, p.shape, "p")
-    epsilon = doors.parameter("epsilon", epsilon, p.shape, "p")
+    epsilon = doors.parameter("epsilon", epsilon, p, "p")
     return jnp.log(p + epsilon), jnp.log(q + epsilon)
 
 

@@ -6,19 +6,26 @@ The gradient of a Euclidean distance is the unit vector between the two. Where t
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.softmax import cross_entropy, is_true
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions, ElementOptions
+from diffmetrics._core.softmax import cross_entropy, expected_over_ids, is_true
 
 
-@doors.compiled()
+@examples.per_element(vectors=-1)
 def contrastive_loss(
-    a: ArrayLike, b: ArrayLike, same: ArrayLike, *, margin: ArrayLike = 1.0
+    a: ArrayLike,
+    b: ArrayLike,
+    same: ArrayLike,
+    *,
+    margin: ArrayLike = 1.0,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Pulls embeddings of the same identity together, and others at least `margin` apart.
 
@@ -50,8 +57,8 @@ def contrastive_loss(
     a, b = _embeddings(a=a, b=b)
     same = jnp.asarray(same)
     doors.require_shape("same", same, a.shape[:-1], "a[..., 0]")
-    margin = doors.parameter("margin", margin, a.shape[:-1], "a[..., 0]")
-    return _contrastive(_distance(a, b), numbers.as_float(same), margin)
+    margin = doors.parameter("margin", margin, a[..., 0], "a[..., 0]")
+    return _contrastive(_distance(a, b), doors.shares(same, a.dtype), margin)
 
 
 def _square(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array:
@@ -66,7 +73,7 @@ def _square_slope(d: jax.Array, same: jax.Array, margin: jax.Array) -> jax.Array
 _contrastive = slopes.with_slope(_square, _square_slope)
 
 
-@doors.compiled()
+@examples.per_element(vectors=-1)
 def triplet_loss(
     anchors: ArrayLike,
     positives: ArrayLike,
@@ -74,6 +81,7 @@ def triplet_loss(
     *,
     margin: ArrayLike = 1.0,
     sharpness: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Asks the negative to be further from the anchor than the positive, by `margin`.
 
@@ -108,8 +116,8 @@ def triplet_loss(
       defense of the triplet loss for person re-identification, 2017, arXiv:1703.07737.
     """
     a, p, n = _embeddings(anchors=anchors, positives=positives, negatives=negatives)
-    margin = doors.parameter("margin", margin, a.shape[:-1], "anchors[..., 0]")
-    sharpness = doors.optional("sharpness", sharpness, a.shape[:-1], "anchors[..., 0]")
+    margin = doors.parameter("margin", margin, a[..., 0], "anchors[..., 0]")
+    sharpness = doors.optional("sharpness", sharpness, a[..., 0], "anchors[..., 0]")
     return slopes.hinge(_distance(a, p) - _distance(a, n) + margin, sharpness)
 
 
@@ -161,14 +169,14 @@ def batch_hard_triplet_loss(
     if x.ndim != 2:
         raise ValueError(f"embeddings must be [n, D], got {x.shape}.")
     ids = doors.identities(identities, x.shape[:1], "embeddings[:, 0]")
-    margin = doors.parameter("margin", margin, ids.shape, "identities")
-    sharpness = doors.optional("sharpness", sharpness, ids.shape, "identities")
+    margin = doors.parameter("margin", margin, x[:, 0], "identities")
+    sharpness = doors.optional("sharpness", sharpness, x[:, 0], "identities")
     where = doors.select(where, ids.shape, "identities")
     taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
     x = numbers.as_float(jnp.where(taking_part[:, None], x, 0.0))
 
-    pairs = taking_part[:, None] & taking_part & ~jnp.eye(len(ids), dtype=bool)
-    same = ids[:, None] == ids
+    pairs = taking_part[:, None] & taking_part[None] & ~jnp.eye(len(ids), dtype=bool)
+    same = ids[:, None] == ids[None]
     squares = _squared_distances(x, taking_part)
     positive = jnp.argmax(jnp.where(pairs & same, squares, -jnp.inf), 1)
     negative = jnp.argmin(jnp.where(pairs & ~same, squares, jnp.inf), 1)
@@ -186,13 +194,13 @@ def _squared_distances(x: jax.Array, where: jax.Array) -> jax.Array:
     """
     x = jax.lax.stop_gradient(x)
     x = x / jnp.maximum(jnp.max(jnp.abs(x)), jnp.finfo(x.dtype).tiny)
-    x = jnp.where(where[:, None], x - jnp.mean(x, 0, where=where[:, None]), 0.0)
+    x = jnp.where(where[:, None], x - jnp.mean(x, 0, keepdims=True, where=where[:, None]), 0.0)
     product = jnp.matmul(x, x.T, precision=jax.lax.Precision.HIGHEST)
     lengths = jnp.diagonal(product)
-    return lengths[:, None] + lengths - 2.0 * product
+    return lengths[:, None] + lengths[None] - 2.0 * product
 
 
-@doors.compiled()
+@examples.per_example()
 def angular_margin_loss(
     cosines: ArrayLike,
     labels: ArrayLike,
@@ -200,6 +208,7 @@ def angular_margin_loss(
     scale: ArrayLike = 64.0,
     angular_margin: ArrayLike = 0.5,
     cosine_margin: ArrayLike = 0.0,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Softmax cross-entropy over angles, with a margin that the true class has to exceed.
 
@@ -238,21 +247,29 @@ def angular_margin_loss(
     """
     cosines, labels = doors.classes(cosines, labels)
     cosines = numbers.as_float(cosines)
-    scale, angular_margin, cosine_margin = (
-        doors.parameter(name, value, cosines.shape[:-1], "cosines[..., 0]")
+    parameters = (
+        doors.parameter(name, value, cosines[..., 0], "cosines[..., 0]")
         for name, value in (
             ("scale", scale),
             ("angular_margin", angular_margin),
             ("cosine_margin", cosine_margin),
         )
     )
-    true = is_true(labels, cosines.shape)
+    of_ids = functools.partial(_angular, cosines, *parameters)
+    return expected_over_ids(of_ids, labels, cosines.shape[-1])
+
+
+def _angular(
+    cosines: jax.Array, scale: jax.Array, angle: jax.Array, offset: jax.Array, ids: jax.Array
+) -> jax.Array:
+    true = is_true(ids, cosines.shape)
     # The gradient of a masked sum is another mask; that of an indexed read is a slow scatter.
     true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), -1)
-    true_cosine = _turned(true_cosine, angular_margin) - cosine_margin
-    largest = jnp.finfo(cosines.dtype).max
-    logits = scale[..., None] * jnp.where(true, true_cosine[..., None], cosines)
-    return cross_entropy(jnp.clip(logits, -largest, largest), labels)
+    true_cosine = _turned(true_cosine, angle) - offset
+    largest = float(jnp.finfo(cosines.dtype).max)
+    logits = jnp.where(true, true_cosine[..., None], cosines)
+    logits = (scale[..., None] if scale.ndim else scale) * logits
+    return cross_entropy(jnp.clip(logits, -largest, largest), ids)
 
 
 # The smallest sine to divide by. Near ±1 the cosines of float32 are 6e-8 apart, so angles below
@@ -286,7 +303,7 @@ def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
         doors.require_shape(name, x, arrays[first].shape, first)
     if arrays[first].ndim == 0:
         raise ValueError(f"{first} must have a last axis that holds the embedding, got shape ().")
-    return tuple(map(numbers.as_float, arrays.values()))
+    return numbers.floats(*arrays.values())
 
 
 @jax.custom_jvp

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.examples import ClassOptions
 from diffmetrics._losses.pairs.softmax_pairs import held_at_zero, kl, log_softmax, pair
 
 
-@doors.compiled()
+@examples.per_example()
 def kl_hinge_loss(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -18,6 +21,7 @@ def kl_hinge_loss(
     *,
     margin: ArrayLike,
     sharpness: ArrayLike | None = None,
+    **_: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Pulls distributions of the same identity together, and others at least `margin` nats apart.
 
@@ -57,10 +61,10 @@ def kl_hinge_loss(
     pairs = p.shape[:-1]
     same = jnp.asarray(same)
     doors.require_shape("same", same, pairs, "logits_p[..., 0]")
-    margin = doors.parameter("margin", margin, pairs, "logits_p[..., 0]")
-    sharpness = doors.optional("sharpness", sharpness, pairs, "logits_p[..., 0]")
+    margin = doors.parameter("margin", margin, p[..., 0], "logits_p[..., 0]")
+    sharpness = doors.optional("sharpness", sharpness, p[..., 0], "logits_p[..., 0]")
     both = [
-        _pull_or_push(divergence, numbers.as_float(same), margin, sharpness)
+        _pull_or_push(divergence, doors.shares(same, divergence.dtype), margin, sharpness)
         for divergence in (held_at_zero(kl(p, q)), held_at_zero(kl(q, p)))
     ]
     return numbers.capped(both[0] + both[1])
@@ -120,18 +124,18 @@ def pairwise_kl_hinge_loss(
         raise ValueError(f"logits must be [n, C] with two or more classes, got {z.shape}.")
     ids = doors.identities(identities, z.shape[:1], "logits[:, 0]")
     pairs = (len(z), len(z))
-    margin = doors.parameter("margin", margin, pairs, "the matrix of pairs")
-    sharpness = doors.optional("sharpness", sharpness, pairs, "the matrix of pairs")
+    margin = doors.parameter("margin", margin, z, "the matrix of pairs", pairs)
+    sharpness = doors.optional("sharpness", sharpness, z, "the matrix of pairs", pairs)
     chosen = ~jnp.eye(len(z), dtype=bool)
     where = doors.select(where, pairs, "the matrix of pairs")
     if where is not None:
         chosen &= where
     paired = chosen.any(0) | chosen.any(1)
     log_p = log_softmax(jnp.where(paired[:, None], z, 0.0))
-    same = numbers.as_float(ids[:, None] == ids)
+    same = (ids[:, None] == ids[None]).astype(log_p.dtype)
     loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, sharpness)
     # Divided before summing: a sum of n² large divergences would overflow.
-    loss *= 2.0 / jnp.maximum(chosen.sum(), 1)
+    loss *= 2.0 / jnp.maximum(chosen.sum(dtype=loss.dtype), 1)
     return numbers.capped(jnp.where(chosen, loss, 0.0).sum())
 
 

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._core.slopes import apart, with_rule
+from diffmetrics._core.slopes import apart, finite, with_rule
 from diffmetrics._core.softmax import softmax_parts
 
 
-def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, ...]:
     """The checked logits of two distributions."""
     p, q = jnp.asarray(logits_p), jnp.asarray(logits_q)
     hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
@@ -22,7 +22,7 @@ def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, jax.Array
     doors.require_float("logits_q", q, hint)
     doors.require_classes("logits_p", p)
     doors.require_shape("logits_q", q, p.shape, "logits_p")
-    return p, q
+    return (p, q) if p.dtype == q.dtype else numbers.floats(p, q)
 
 
 def held_at_zero(x: jax.Array) -> jax.Array:
@@ -51,7 +51,7 @@ def _below(z: jax.Array, top: jax.Array) -> jax.Array:
     above the lowest float that neither a sum weighted by probabilities, whose total may round to
     more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
     """
-    below = numbers.as_float(z) - top[..., None]
+    below = finite(numbers.as_float(z)) - top[..., None]
     return jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
 
 
@@ -97,7 +97,7 @@ def _divergence_of_logits(
                 return slope(*both) - jnp.exp(both[i]) * total[..., None]
 
             in_logits = apart(of, *primals, total, *norms)
-            terms.append(jnp.sum(in_logits * numbers.as_float(step), -1))
+            terms.append(jnp.sum(in_logits * step.astype(in_logits.dtype), -1))
         return out, terms
 
     divergence = with_rule(value, rule, 2)

@@ -15,7 +15,7 @@ from diffmetrics._metrics import scores
 from diffmetrics._metrics.counts import Counts, count
 
 
-@doors.spelled_out
+@doors.explained
 def fbeta_loss(
     logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
 ) -> jax.Array:
@@ -47,7 +47,7 @@ def fbeta_loss(
     return score_loss(scores.fbeta)(logits, labels, beta=beta, **options)
 
 
-@doors.spelled_out
+@doors.explained
 def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Dice coefficient.
 
@@ -77,7 +77,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     return score_loss(scores.dice)(logits, labels, **options)
 
 
-@doors.spelled_out
+@doors.explained
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Jaccard index (intersection over union).
 
@@ -105,7 +105,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     return score_loss(scores.jaccard)(logits, labels, **options)
 
 
-@doors.spelled_out
+@doors.explained
 def tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -150,7 +150,7 @@ def _focal_tversky(
     return 1.0 - numbers.power(1.0 - scores.tversky(counts, fp_weight, fn_weight), gamma)
 
 
-@doors.spelled_out
+@doors.explained
 def focal_tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -191,7 +191,7 @@ def focal_tversky_loss(
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, gamma=gamma, **options)
 
 
-@doors.spelled_out
+@doors.explained
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Matthews correlation, in [0, 2].
 
@@ -216,7 +216,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
     return score_loss(scores.mcc)(logits, labels, **options)
 
 
-@doors.spelled_out
+@doors.explained
 def balanced_accuracy_loss(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
 ) -> jax.Array:
@@ -244,7 +244,7 @@ def balanced_accuracy_loss(
     return score_loss(scores.balanced_accuracy)(logits, labels, **options)
 
 
-@doors.compiled("axis", "activation")
+@doors.compiled("axis", "activation", "class_axis")
 def squared_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -254,6 +254,7 @@ def squared_dice_loss(
     weights: ArrayLike | None = None,
     activation: Activation = jax.nn.sigmoid,
     prior: Counts = Counts(),  # noqa: B008 - frozen
+    class_axis: int = -1,
 ) -> jax.Array:
     r"""The Dice loss of V-Net, with squares in the denominator.
 
@@ -271,6 +272,7 @@ def squared_dice_loss(
       weights: factors ≥ 0.
       activation: logits to probabilities. Static.
       prior: pseudo-counts, added to the overlap (`tp`) and to the squared error (`fp`, `fn`).
+      class_axis: where the classes lie.
 
     Returns:
       Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
@@ -283,16 +285,17 @@ def squared_dice_loss(
     References:
       Milletari et al., V-Net, 2016, arXiv:1606.04797, section 3.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
-    y = y.astype(p.dtype)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    y = doors.shares(y, p.dtype)
     axes = doors.normalize_axis(axis, p.ndim)
+    doors.require_effect(w, p.shape, axes)
     # The overlap is Σ w·p·y and the error Σ w·(p - y)²: `count` takes both sums.
     overlap = count(p, y, axes, mask, w).tp
     error = count((p - y) ** 2, jnp.ones_like(p), axes, mask, w).tp
     return 1.0 - scores.dice(Counts(tp=overlap, fp=error) + prior)
 
 
-@doors.compiled("axis", "activation")
+@doors.compiled("axis", "activation", "class_axis")
 def generalized_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -302,6 +305,7 @@ def generalized_dice_loss(
     weights: ArrayLike | None = None,
     activation: Activation = jax.nn.sigmoid,
     prior: Counts = Counts(),  # noqa: B008 - frozen
+    class_axis: int = -1,
 ) -> jax.Array:
     r"""One Dice over all classes, each weighted by the inverse square of its volume.
 
@@ -319,6 +323,7 @@ def generalized_dice_loss(
       weights: factors ≥ 0.
       activation: logits to probabilities; `jax.nn.softmax` for exclusive classes. Static.
       prior: pseudo-counts added to each class, after the volumes were taken.
+      class_axis: where the classes, or channels, lie.
 
     Returns:
       Loss in [0, 1], the shape of `logits` without `axis` and the last axis; 1 with zero gradient
@@ -333,12 +338,14 @@ def generalized_dice_loss(
     References:
       Sudre et al., 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
-    axes = doors.class_axes(axis, p.shape)
-    c = count(p, y, axes, mask, w)
+    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    axes = doors.class_axes(axis, p.shape, class_axis)
+    c = doors.classes_last(count(p, y, axes, mask, w), axes, class_axis, p.ndim)
     # The volumes are labels, not predictions: a change of weights must not lower the loss.
     volume = jax.lax.stop_gradient(numbers.as_float(c.tp) + numbers.as_float(c.fn))
-    # Only ratios of weights matter. Relative to the largest class none underflows.
-    importance = numbers.divide(jnp.max(volume, -1, keepdims=True), volume) ** 2
+    # Only ratios of weights matter. Relative to the largest class none underflows. If all classes
+    # are empty they are alike, so that a prior can teach emptiness.
+    largest = jnp.max(volume, -1, keepdims=True)
+    importance = jnp.where(largest > 0, numbers.divide(largest, volume) ** 2, 1.0)
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
     return 1.0 - scores.dice(pooled)

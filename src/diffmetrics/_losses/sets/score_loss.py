@@ -19,6 +19,7 @@ class Options(SetOptions, total=False):
 
     activation: Annotated[Activation, jax.nn.sigmoid]
     prior: Annotated[Counts, Counts()]
+    class_axis: Annotated[int, -1]
 
 
 @functools.lru_cache(256)  # the same score is the same jitted loss: a call in a loop compiles once
@@ -35,8 +36,8 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         is better. Define it once at module level, because a new lambda is a new compilation.
 
     Returns:
-      A loss ``f(logits, labels, *, axis, where, weights, activation, prior, **hyperparameters)``:
-      see docs/arguments.md. The hyper-parameters go to the score.
+      A loss ``f(logits, labels, *, axis, where, weights, activation, prior, class_axis,
+      **hyperparameters)``: see docs/arguments.md. The hyper-parameters go to the score.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -51,7 +52,7 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       confusion matrix: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
 
-    @doors.compiled("axis", "activation")
+    @doors.compiled("axis", "activation", "class_axis")
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
@@ -61,10 +62,13 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         weights: ArrayLike | None = None,
         activation: Activation = jax.nn.sigmoid,
         prior: Counts = Counts(),  # noqa: B008 - frozen
+        class_axis: int = -1,
         **hyperparameters: Any,
     ) -> jax.Array:
-        p, y, mask, w = doors.activate(logits, labels, where, weights, activation)
-        soft = count(p, y, doors.normalize_axis(axis, p.ndim), mask, w)
+        p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+        axes = doors.normalize_axis(axis, p.ndim)
+        doors.require_effect(w, p.shape, axes)
+        soft = count(p, y, axes, mask, w)
         return 1.0 - score(soft + prior, **hyperparameters)
 
     return loss

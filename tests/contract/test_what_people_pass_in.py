@@ -1,0 +1,304 @@
+"""What everyday input does to every public function: masks, NaN, infinities, labels, types, meshes.
+
+Most is asked of one compiled program of value and gradient for each row, with other numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import diffmetrics as dm
+from tests.rows import BINARY, CLASSES, FLAGS, ROWS, Row, over
+
+# They are maps from one number to another: what is NaN stays where it is, and nothing is reduced.
+MAPS = ("scale_from_raw", "correct_prior", "correct_class_priors", "normal_interval",
+        "probability_integral_transform", "bayes_threshold")  # fmt: skip
+OF_ARRAYS = ("elements", "sets", "rankings", "pairs", "distributions", "members", "counting",
+             "curves", "calibration", "decisions")  # fmt: skip
+WITHOUT_AXES = ("scores", "matrices", "training")
+ITERATORS = ("balanced_batches", "stratified_batches")
+PER_VALUE = ("elements", "pairs", "distributions", "members")
+
+
+def takes(row: Row, keyword: str) -> bool:
+    return keyword in inspect.signature(row.call or row.public).parameters
+
+
+# --- what where hides -----------------------------------------------------------------------------
+
+
+def has_examples(row: Row) -> bool:
+    matrix = row.name == "one_vs_rest" or "matrix" in row.names
+    return row.family in OF_ARRAYS and row.name not in (*MAPS, "attainable") and not matrix
+
+
+@over(has_examples, once=True)
+def test_every_function_of_several_elements_takes_where(row: Row):
+    assert takes(row, "where")
+
+
+def examples(row: Row) -> tuple[int, ...]:
+    """The shape of what a mask is of."""
+    if row.name == "elbo_loss" or "identities" in row.names:
+        return row.batch[0].shape[:1]
+    if row.family in PER_VALUE:
+        return jax.tree.leaves(jax.eval_shape(lambda: row(*row.batch)))[0].shape
+    place = {"threshold_counts": 1, "bootstrap_threshold": 2}.get(row.name, -1)
+    return row.batch[place].shape
+
+
+def mask_of(row: Row, kept: np.ndarray) -> np.ndarray:
+    """`kept`, of the examples, as the function wants it."""
+    if row.name == "pairwise_kl_hinge_loss":
+        return kept[:, None] & kept
+    over_classes = row.family == "sets" and row.softmax
+    return kept[..., None] if over_classes else kept
+
+
+def hide(x: Any, kept: np.ndarray, value: Any) -> Any:
+    """`x` with `value` where it is not kept, if it has the examples on some of its axes."""
+    for place in (None, -1, 0):
+        full = kept if place is None else np.expand_dims(kept, place)
+        if np.ndim(x) == full.ndim and np.broadcast_shapes(np.shape(x), full.shape) == np.shape(x):
+            return np.where(full, x, np.asarray(value, np.asarray(x).dtype))
+    return x
+
+
+def is_float(x: Any) -> bool:
+    return not isinstance(x, jax.Array) and np.issubdtype(np.asarray(x).dtype, np.floating)
+
+
+@functools.lru_cache(8)
+def program(row: Row) -> Callable[..., Any]:
+    """Value and gradient in all float arrays, of the sum of all values, for a mask."""
+
+    def both(arrays: Any, where: Any) -> Any:
+        moving = {i: x for i, x in enumerate(arrays) if jnp.issubdtype(x.dtype, jnp.floating)}
+
+        def total(moving: Any) -> Any:
+            given = (moving.get(i, x) for i, x in enumerate(arrays))
+            value = row(*given, **({} if where is None else {"where": where}))
+            leaves = [x for x in jax.tree.leaves(value) if jnp.issubdtype(x.dtype, jnp.floating)]
+            return sum(jnp.sum(x) for x in leaves if x.size), value
+
+        return jax.grad(total, has_aux=True)(moving)
+
+    return jax.jit(both)
+
+
+def is_asked(row: Row) -> bool:
+    return has_examples(row) and takes(row, "where")
+
+
+@over(is_asked, once=True)
+def test_what_is_hidden_reaches_neither_value_nor_gradient(row: Row):
+    shape = examples(row)
+    kept = np.arange(np.prod(shape)).reshape(shape) % 4 != 1
+    mask = mask_of(row, kept)
+    of = program(row)
+    shown = [hide(x, kept, 0.5) if is_float(x) else x for x in row.batch]
+    slope, value = of(shown, mask)
+    with jax.debug_nans(False):
+        for strange in (np.nan, np.inf, -np.inf):
+            given = [hide(x, kept, strange) if is_float(x) else x for x in row.batch]
+            found = of(given, mask)
+            chex.assert_trees_all_close(found[1], value, rtol=1e-6, atol=1e-7)
+            for i, gradient in found[0].items():
+                hidden = hide(np.zeros(np.shape(gradient)), kept, 1.0) > 0
+                assert not np.any(np.asarray(gradient)[hidden]), (i, strange)
+                np.testing.assert_allclose(gradient, slope[i], rtol=1e-5, atol=1e-6)
+
+
+# --- NaN ------------------------------------------------------------------------------------------
+
+LOSSES = ("elements", "sets", "rankings", "pairs", "distributions", "members")
+# What is smaller where it is better; all others that are a number for NaN are larger.
+LESS = ("equal_error_rate", "min_detection_cost")
+# They only count or rank, and the numbers made of them are asked.
+STATISTICS = ("counts", "confusion", "one_vs_rest", "curve", "threshold_counts", "roc_curve",
+              "precision_recall_curve", "detection_error_curve", "recall_at_precision",
+              "fit_threshold", "bootstrap_threshold", "attainable")  # fmt: skip
+
+
+def number_of(row: Row, value: Any) -> np.ndarray:
+    """What a row is judged by: of variances the one of the means."""
+    return np.asarray(jax.tree.leaves(value)[row.name == "decompose_variance"], np.float64)
+
+
+@over(lambda r: has_examples(r) and r.name not in STATISTICS, once=True)
+def test_nan_never_flatters(row: Row):
+    """All predictions, or one: the result is NaN, or no better than that of any numbers."""
+    place = 1 if isinstance(row.batch[0], jax.Array) else 0
+    predictions = np.asarray(row.batch[place], np.float32)
+    one = predictions.copy()
+    one.ravel()[np.argmax(one)] = np.nan
+    of = jax.jit(lambda x: row(*row.batch[:place], x, *row.batch[place + 1 :]))
+    with jax.debug_nans(False):
+        for broken in (np.full_like(predictions, np.nan), one):
+            found = number_of(row, of(broken))
+            if row.family in PER_VALUE and found.ndim:
+                assert np.all(np.isnan(found[lost(row, broken, found.shape)])), found
+            elif not np.all(np.isnan(found)):
+                assert row.family not in LOSSES, found
+                draws = np.random.default_rng(0).normal(size=(20, *predictions.shape))
+                filled = (np.where(np.isnan(broken), d, broken).astype(np.float32) for d in draws)
+                sign = -1 if row.name in LESS else 1
+                others = np.stack([sign * number_of(row, of(x)) for x in filled])
+                assert np.all(sign * found <= others.min(0) + 1e-6), (found, others.min(0))
+
+
+def lost(row: Row, broken: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The values whose predictions are broken; an identity without a partner has none."""
+    every = (np.isnan(broken), np.isnan(broken).any(-1), np.isnan(broken).any(0))
+    found = next(x for x in every if x.shape == shape)
+    return found & (row.batch[1] != 2) if "identities" in row.names else found
+
+
+# --- infinite logits ------------------------------------------------------------------------------
+
+
+@over(lambda r: r.family in ("elements", "sets", "rankings"), once=True)
+def test_infinite_logits_are_the_largest_numbers(row: Row):
+    logits, labels = (np.copy(x) for x in row.batch)
+    logits[0], logits[1], logits[2] = np.inf, -np.inf, np.resize([-np.inf, 0.5], logits[2].shape)
+    logits[3] = np.resize([0.5, np.inf], logits[3].shape)
+    slope, value = program(row)([logits, labels], None)
+    chex.assert_tree_all_finite((slope, value))
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+def is_of_flags(row: Row) -> bool:
+    flags = any(x is BINARY[1] or x is FLAGS for x in row.batch)
+    return row.name not in ITERATORS and (flags or "same" in row.names)
+
+
+@over(is_of_flags, once=True)
+def test_integer_labels_are_positive_above_zero(row: Row):
+    """So masks of 0/255 and labels -1/+1 mean what their owners mean."""
+    flags = next(x for x in row.batch if is_flags(x))
+    of = jax.jit(lambda y: row(*(y if x is flags else x for x in row.batch)))
+    expected = of(flags)
+    for negative, positive in ((0, 255), (-1, 1)):
+        other = np.where(flags > 0, positive, negative)
+        chex.assert_trees_all_equal(of(other), expected)
+    as_bytes = np.where(flags > 0, 255, 0).astype(np.uint8)
+    alone = jax.eval_shape(of, as_bytes)
+    assert jax.tree.structure(alone) == jax.tree.structure(expected)
+
+
+def is_flags(x: Any) -> bool:
+    x = np.asarray(x) if not isinstance(x, jax.Array) else np.zeros(1)
+    return x.dtype.kind == "i" and set(x.ravel().tolist()) == {0, 1}
+
+
+# --- types ----------------------------------------------------------------------------------------
+
+# They hold no numbers of their own, or 64-bit counts by design.
+COUNTED = ("confusion", "one_vs_rest")
+
+
+@over(lambda r: r.name not in ITERATORS, once=True)
+def test_float32_stays_float32_in_64_bit_mode(row: Row):
+    """With hyper-parameters that are Python numbers, and integer labels of 64 bits."""
+    with jax.enable_x64(True):
+        arrays = [x if isinstance(x, jax.Array) else jax.tree.map(np.asarray, x) for x in row.batch]
+        value = jax.eval_shape(lambda: row(*arrays))
+    floating = [x.dtype for x in jax.tree.leaves(value) if jnp.issubdtype(x.dtype, jnp.floating)]
+    wide = row.family in (
+        "scores",
+        "matrices",
+    )  # of integers, which have no float type of their own
+    assert set(floating) <= {jnp.dtype(jnp.float64 if wide else jnp.float32)}, floating
+
+
+# --- many devices ---------------------------------------------------------------------------------
+
+
+def on_devices(row: Row) -> bool:
+    return row.name not in ITERATORS and row.family not in WITHOUT_AXES
+
+
+def spread(x: Any, mesh: Any, *axes: Any) -> Any:
+    """An array on a mesh, repeated so that its examples can be shared among 8 devices."""
+    if isinstance(x, jax.Array) or np.ndim(x) == 0:
+        return x
+    sizes = zip(axes, np.shape(x), strict=False)
+    fitting = [a if n % mesh.shape[a] == 0 else None for a, n in sizes]
+    return jax.device_put(np.asarray(x), NamedSharding(mesh, PartitionSpec(*fitting)))
+
+
+def repeated(row: Row) -> list[Any]:
+    """Its arrays, with as many examples as 8 devices can share."""
+    place = -1 if row.family == "members" else 0
+    numbers = [isinstance(x, jax.Array) or np.ndim(x) == 0 for x in row.batch]
+    return [
+        x if number else np.concatenate([x] * 8, place)
+        for x, number in zip(row.batch, numbers, strict=True)
+    ]
+
+
+def one_axis(row: Row, x: Any) -> PartitionSpec:
+    if isinstance(x, jax.Array) or np.ndim(x) == 0:
+        return PartitionSpec()
+    place = np.ndim(x) - 1 if row.family == "members" else 0
+    return PartitionSpec(*[None] * place, "data")
+
+
+@over(on_devices, once=True)
+def test_explicit_meshes_and_shard_map_are_no_obstacle(row: Row):
+    """To tracing, which is where they are in the way; the numbers are asked of some."""
+    arrays = repeated(row)
+    of = lambda *a: row(*a)  # noqa: E731
+    axes = [(8,), ("data",)], [(4, 2), ("data", "model")]
+    for sizes, names in axes:
+        mesh = jax.make_mesh(sizes, names, axis_types=(AxisType.Explicit,) * len(names))
+        given = [spread(x, mesh, *names) for x in arrays]
+        jax.jit(of).trace(*given)
+        with jax.set_mesh(mesh):
+            jax.jit(of).trace(*given)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    split = [one_axis(row, x) for x in arrays]
+
+    def alone(*given: Any) -> Any:
+        value = of(*given)
+        return jax.tree.map(lambda x: x[None], value)
+
+    mapped = jax.shard_map(alone, mesh=mesh, in_specs=tuple(split), out_specs=PartitionSpec("data"))
+    jax.jit(mapped).trace(*arrays)
+
+
+# --- classes on any axis --------------------------------------------------------------------------
+
+
+@over(lambda r: takes(r, "class_axis") and r.batch is CLASSES, once=True)
+def test_classes_may_lie_on_any_axis(row: Row):
+    logits, ids = CLASSES
+    images = np.stack([logits, 0.5 - logits]).reshape(2, 3, 4, 4)
+    truth = np.stack([ids, ids[::-1]]).reshape(2, 3, 4)
+    options = {"axis": (0, 1, 2)} if "axis" in row.options else {}
+    first = {"axis": (0, 2, 3)} if "axis" in row.options else {}
+    expected = row(images, truth, **options)
+    found = row(np.moveaxis(images, -1, 1), truth, class_axis=1, **first)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_all_rows_are_asked_something():
+    assert all(row.family in (*OF_ARRAYS, *WITHOUT_AXES) for row in ROWS)
+    assert dm.__name__ == "diffmetrics"
+
+
+@pytest.mark.parametrize("name", ["hinge_loss", "dice_loss"])
+def test_placeholder(name: str):
+    assert hasattr(dm, name)
