@@ -130,22 +130,9 @@ def spoilt(*given: jax.Array) -> jax.Array:
 # --- classes --------------------------------------------------------------------------------------
 
 
-def class_place(class_axis: int, shape: tuple[int, ...], of: str) -> int:
-    """`class_axis` of `shape`, which is that of `of`, counted from the front. Raises."""
-    if not isinstance(class_axis, int) or not -len(shape) <= class_axis < len(shape):
-        raise ValueError(
-            f"class_axis must name an axis of {of}, got {class_axis} for shape {shape}."
-        )
-    return class_axis % len(shape)
-
-
-def example_axes(axis: Axis, place: int, ndim: int) -> tuple[int, ...]:
-    """`axis` of an array with classes at `place`, as axes of its examples. Raises."""
-    others = tuple(a for a in range(ndim) if a != place)
-    axes = doors.normalize_axis(others if axis is None else axis, ndim)
-    if place in axes:
-        raise ValueError(f"axis must not name that of the classes, {place}, got axis={axis}.")
-    return tuple(a - (a > place) for a in axes)
+def example_axes(axis: Axis, place: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """`axis` of an array of `shape` with classes at `place`, as axes of its examples. Raises."""
+    return tuple(a - (a > place) for a in doors.class_axes(axis, shape, place))
 
 
 def class_ids(
@@ -161,7 +148,7 @@ def class_ids(
         )
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise TypeError(f"labels must be integer class ids, got {y.dtype} of shape {y.shape}.")
-    return y if y.dtype.itemsize >= 4 else y.astype(jnp.int32)  # 8 bits may not count to C
+    return doors.as_ids(y)
 
 
 def known(ids: jax.Array, classes: int, where: ArrayLike | None) -> jax.Array:
@@ -175,10 +162,3 @@ def at_class(x: jax.Array, ids: jax.Array, place: int) -> jax.Array:
     """The entry of `x`, with classes at `place`, for the id of each example, held in range."""
     held = jnp.expand_dims(jnp.clip(ids, 0, x.shape[place] - 1), place)
     return jnp.squeeze(jnp.take_along_axis(x, held, place), place)
-
-
-def event(labels: ArrayLike) -> jax.Array:
-    """Whether something happened: floating labels are probabilities, others decisions."""
-    y = jnp.asarray(labels)
-    floating = jnp.issubdtype(y.dtype, jnp.floating)
-    return numbers.as_float(y) if floating else doors.is_positive(y).astype(jnp.float32)

@@ -148,8 +148,8 @@ def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Arr
 
 def _miss_share(beta: ArrayLike, sets: jax.Array) -> jax.Array:
     """Weight of a miss relative to a false alarm, beta² / (1 + beta²), for sets ``[..., n]``."""
-    squared = doors.parameter("beta", beta, sets.shape[:-1], of="the sets") ** 2
-    share = (squared / (1.0 + squared)).astype(sets.dtype)
+    squared = doors.parameter("beta", beta, sets, "the sets", sets.shape[:-1]) ** 2
+    share = squared / (1.0 + squared)
     return jnp.broadcast_to(share, sets.shape[:-1])[..., None]
 
 

@@ -55,8 +55,8 @@ def correct_prior(
     """
     z = _logits(logits)
     given = {"trained_prior": trained_prior, "true_prior": true_prior}
-    trained, true = (doors.parameter(name, x, z.shape).astype(z.dtype) for name, x in given.items())
-    return z + _of_rank(_log_odds(true), z.ndim) - _of_rank(_log_odds(trained), z.ndim)
+    trained, true = (doors.parameter(name, x, z) for name, x in given.items())
+    return z + _log_odds(true) - _log_odds(trained)
 
 
 @doors.compiled("class_axis")
@@ -96,12 +96,12 @@ def correct_class_priors(
       ICLR 2021, arXiv:2007.07314.
     """
     z = _logits(logits)
-    place = masses.class_place(class_axis, z.shape, "logits")
+    place = doors.axis_of_classes(class_axis, z.shape)
     shape = (*z.shape[:place], *z.shape[place + 1 :], z.shape[place])
     given = {"trained_priors": trained_priors, "true_priors": true_priors}
-    trained, true = (doors.parameter(name, x, shape).astype(z.dtype) for name, x in given.items())
-    shift = _of_rank(numbers.log(true), z.ndim) - _of_rank(numbers.log(trained), z.ndim)
-    return z + jnp.moveaxis(shift, -1, place)
+    trained, true = (doors.parameter(name, x, z, "logits", shape) for name, x in given.items())
+    shift = numbers.log(true) - numbers.log(trained)
+    return z + (jnp.moveaxis(shift, -1, place) if shift.ndim else shift)
 
 
 @doors.compiled("axis", "steps")
@@ -153,7 +153,7 @@ def estimate_prior(
     """
     z = _logits(logits)
     z, w = masses.rows({"logits": z}, axis=axis, where=where, weights=weights)
-    trained = doors.parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
+    trained = doors.parameter("trained_prior", trained_prior, z[..., 0], of="the sets")
     trained = _like(z, trained)
 
     def posterior(prior: jax.Array) -> jax.Array:
@@ -207,18 +207,17 @@ def estimate_class_priors(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    place = masses.class_place(class_axis, z.shape, "logits")
-    axes = masses.example_axes(axis, place, z.ndim)
+    place = doors.axis_of_classes(class_axis, z.shape)
+    axes = masses.example_axes(axis, place, z.shape)
     z = jnp.moveaxis(z, place, -1)
     mask, mass = masses.of(where, weights, z[..., 0], "the examples")
     z = z if mask is None else jnp.where(mask[..., None], z, 0.0)
     z, w = doors.sets_last(z, axes), doors.sets_last(mass, axes)  # [..., C, n] and [..., n]
     if w.shape[-1] == 0:
         raise ValueError(f"logits must not be empty, got shape {jnp.shape(logits)}.")
-    trained = doors.parameter(
-        "trained_priors", trained_priors, z.shape[:-1], of="the sets' classes"
-    )
-    trained = _like(z, trained / jnp.sum(trained, -1, keepdims=True))
+    given = doors.parameter("trained_priors", trained_priors, z[..., 0], of="the sets' classes")
+    given = _like(z, given)
+    trained = given / jnp.sum(given, -1, keepdims=True)
 
     def posterior(priors: jax.Array) -> jax.Array:
         return jax.nn.softmax(z + (numbers.log(priors) - numbers.log(trained))[..., None], -2)
@@ -228,11 +227,7 @@ def estimate_class_priors(
 
 def _like(z: jax.Array, prior: jax.Array) -> jax.Array:
     """`prior` for each set of ``[..., n]``, made from the data: shard_map keeps a carry's type."""
-    return jnp.broadcast_to(prior, z.shape[:-1]).astype(z.dtype) + jnp.zeros_like(z[..., 0])
-
-
-def _of_rank(x: jax.Array, ndim: int) -> jax.Array:
-    return x.reshape((1,) * (ndim - x.ndim) + x.shape)
+    return jnp.broadcast_to(prior, z.shape[:-1]) + jnp.zeros_like(z[..., 0])
 
 
 def _logits(logits: ArrayLike) -> jax.Array:

@@ -126,7 +126,8 @@ def _binary_slope(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> Slopes:
-    z, y = numbers.floats(z, masses.event(y))
+    z = numbers.as_float(z)
+    y = doors.shares(y, z.dtype)
     mask, mass = masses.of(where, weights, z, "logits")
     if mask is not None:
         z, y = (jnp.where(mask, x, 0.0) for x in (z, y))
@@ -147,9 +148,9 @@ def _class_slope(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> Slopes:
-    place = masses.class_place(class_axis, z.shape, "logits")
+    place = doors.axis_of_classes(class_axis, z.shape, "logits")
     ids = masses.class_ids(y, z.shape, place, "logits", ", or 0/1 of the same shape")
-    axes = masses.example_axes(axis, place, z.ndim)
+    axes = masses.example_axes(axis, place, z.shape)
     z = numbers.as_float(z)
     kept = masses.known(ids, z.shape[place], where)
     below = jnp.where(jnp.expand_dims(kept, place), z, 0.0)
@@ -236,7 +237,7 @@ def conformal_quantile(
       Conformal prediction under covariate shift, NeurIPS 2019, arXiv:1904.06019 (weights).
     """
     s, mass = masses.rows({"scores": scores}, **options)
-    c = doors.parameter("coverage", coverage, (), "a scalar").astype(s.dtype)
+    c = doors.parameter("coverage", coverage, s, "a scalar", ())
     s, mass = jax.lax.sort((jnp.where(mass > 0, s, jnp.inf), mass), num_keys=1)
     _, reached = order.running(mass)
     # The rounding of c must not lift an integer (n + 1) c to the next rank.

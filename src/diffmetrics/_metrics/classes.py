@@ -56,13 +56,13 @@ def log_loss(
     doors.require_float("probabilities", p, "For class ids use top_k_accuracy.")
     p = numbers.as_float(p)
     if y.shape == p.shape:
-        p, y = numbers.floats(p, masses.event(y))
+        y = doors.shares(y, p.dtype)
         mask = doors.select(options.get("where"), y.shape, "labels")
         return _mean(_binary(*(_shown(x, mask) for x in (p, y))), **options)
     ids, place = _ids(labels, p.shape, class_axis, "probabilities", ", or 0/1 of the same shape")
     known = masses.known(ids, p.shape[place], options.get("where"))
     loss = -jnp.log(_held(_shown(masses.at_class(p, ids, place), known)))
-    return _mean(loss, **_of_examples(options, place, p.ndim, known))
+    return _mean(loss, **_of_examples(options, place, p.shape, known))
 
 
 def _held(p: jax.Array) -> jax.Array:
@@ -122,20 +122,22 @@ def top_k_accuracy(
     below = (z < labelled) | ((z == labelled) & earlier)  # itself among them, unless it is NaN
     above = z.shape[place] - jnp.sum(below, place, dtype=jnp.int32)
     right = (above < k) & ~jnp.isnan(jnp.squeeze(labelled, place))
-    return _mean(right.astype(z.dtype), **_of_examples(options, place, z.ndim, known))
+    return _mean(right.astype(z.dtype), **_of_examples(options, place, z.shape, known))
 
 
 def _ids(
     labels: ArrayLike, shape: tuple[int, ...], class_axis: int, of: str, or_else: str = ""
 ) -> tuple[jax.Array, int]:
     """Class ids, and where the classes lie."""
-    place = masses.class_place(class_axis, shape, of)
+    place = doors.axis_of_classes(class_axis, shape, of)
     return masses.class_ids(labels, shape, place, of, or_else), place
 
 
-def _of_examples(options: SetOptions, place: int, ndim: int, known: jax.Array) -> SetOptions:
+def _of_examples(
+    options: SetOptions, place: int, shape: tuple[int, ...], known: jax.Array
+) -> SetOptions:
     """`options` for one value per example, of those that are `known`."""
-    axes = masses.example_axes(options.get("axis"), place, ndim)
+    axes = masses.example_axes(options.get("axis"), place, shape)
     return {"axis": axes, "where": known, "weights": options.get("weights")}
 
 

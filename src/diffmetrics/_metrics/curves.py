@@ -329,7 +329,7 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     c = counts_of(curve)
     fpr, recall = ratio(c.fp, c.tn), ratio(c.tp, c.fn)
     width = _steps(curve.counts.fp, c) / _all(c.fp, c.tn)[..., None]
-    most = doors.parameter("max_fpr", max_fpr, fpr.shape[:-1], "the curves").astype(fpr.dtype)
+    most = doors.parameter("max_fpr", max_fpr, fpr[..., 0], "the curves")
     most = jnp.broadcast_to(most, fpr.shape[:-1])
     taken = jnp.clip(most[..., None] - fpr[..., :-1], 0.0, width)
     # Up to where the straight line between two points is cut.

@@ -45,7 +45,7 @@ def normal_interval(
     """
     m, s, _, _ = prediction(mean, scale, mean)
     m, s = numbers.floats(m, s)
-    c = doors.parameter("coverage", coverage, m.shape, "mean").astype(m.dtype)
+    c = doors.parameter("coverage", coverage, m, "mean")
     reach = math.sqrt(2.0) * jax.lax.erf_inv(jnp.broadcast_to(c, m.shape))
     reach *= jnp.broadcast_to(s, m.shape)
     return m - reach, m + reach
@@ -80,9 +80,7 @@ def interval_coverage(
       >>> print(share, width.round(2))
       0.75 3.29
     """
-    low, high, y, mass = masses.rows(
-        {"lower": lower, "upper": upper, "target": target}, **options
-    )
+    low, high, y, mass = masses.rows({"lower": lower, "upper": upper, "target": target}, **options)
     inside = ((low <= y) & (y <= high)).astype(y.dtype)
     return masses.mean(inside, mass), masses.mean(high - low, mass)
 

@@ -305,11 +305,11 @@ def _forecasts(
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
     doors.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
     if y.shape == p.shape:
-        y = masses.event(y)
+        y = doors.shares(y, numbers.accumulator(p.dtype))
     else:
-        place = masses.class_place(class_axis, p.shape, "probabilities")
+        place = doors.axis_of_classes(class_axis, p.shape, "probabilities")
         ids = masses.class_ids(y, p.shape, place, "probabilities", BINARY)
-        axis = masses.example_axes(axis, place, p.ndim)
+        axis = masses.example_axes(axis, place, p.shape)
         where = masses.known(ids, p.shape[place], where)
         p = jnp.where(jnp.expand_dims(where, place), p, 0.0)
         best, p = jnp.argmax(p, place), jnp.max(p, place)

@@ -97,7 +97,10 @@ class _Filter:
         return numbers.divide(total - (after - kept) * error, kept)
 
     def area(self) -> jax.Array:
-        """The mean of `up_to` over all masses: in a strip the total is a + e t, its mean a / t + e."""
+        """The mean of `up_to` over all masses.
+
+        In a strip the total of errors is a + e t, so its mean is a / t + e.
+        """
         constant = order.later(self.total) - self.error * self.before
         logarithm = jnp.log1p(numbers.divide(self.mass, self.before))
         area = jnp.sum(self.error * self.mass + constant * logarithm, -1)
@@ -191,7 +194,7 @@ def risk_at_coverage(
       arXiv:1705.08500.
     """
     filtered, _ = _filters(uncertainty, error, **options)
-    c = doors.parameter("coverage", coverage, (), "a scalar").astype(filtered.mass.dtype)
+    c = doors.parameter("coverage", coverage, filtered.mass, "a scalar", ())
     every = filtered.after[..., -1:]
     kept = jnp.clip(c * every, filtered.mass[..., :1], every)
     # The last one that is kept may count in part.
