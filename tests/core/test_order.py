@@ -97,7 +97,7 @@ def test_ties_share_the_mean_of_their_masses():
 
 def test_ranks_are_middles_and_a_mass_of_two_is_two_elements():
     x = rng.integers(0, 9, 200).astype(np.float32)
-    found = order.ranks(jnp.asarray(x), jnp.ones(200, jnp.int32))
+    found = order.ranks(jnp.asarray(x), jnp.ones(200))
     np.testing.assert_allclose(found, scipy.stats.rankdata(x) - 0.5)
     times = rng.integers(0, 4, 200)
     found = np.repeat(order.ranks(jnp.asarray(x), jnp.asarray(times, jnp.float32)), times)

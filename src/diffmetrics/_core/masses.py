@@ -67,6 +67,29 @@ def predicted(
     return y - m, s, mass
 
 
+def are_plain(options: doors.SetOptions) -> bool:
+    """Whether all masses are 1, so that they need not be carried along in a sort."""
+    return options.get("where") is None and options.get("weights") is None
+
+
+def in_order(x: jax.Array, mass: jax.Array, plain: bool) -> tuple[jax.Array, jax.Array]:
+    """Rows in rising order, what counts for nothing last, and their mass."""
+    if plain:
+        return jnp.sort(x, -1), mass
+    x, mass = jax.lax.sort((jnp.where(mass == 0, jnp.inf, x), mass), num_keys=1)
+    return x, mass
+
+
+def averaged(
+    keys: jax.Array, values: jax.Array, mass: jax.Array, plain: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`values` in rising order of `keys`, averaged over ties; the sorted keys; and the mass."""
+    if plain:
+        values, keys = order.sort_alike(keys, values)
+        return values, keys, mass
+    return order.sort_by(jnp.where(mass == 0, jnp.inf, keys), values, mass)
+
+
 def in_deviations(error: jax.Array, scale: jax.Array) -> jax.Array:
     """Errors in units of their deviations, finite."""
     return numbers.held(standardized(error, scale))

@@ -14,17 +14,17 @@ import jax.numpy as jnp
 
 
 def sort_by(
-    keys: jax.Array, values: jax.Array, mass: jax.Array | None = None
-) -> tuple[jax.Array, ...]:
-    """Rows of `values` in rising order of `keys`, averaged over ties; the sorted keys; and `mass`.
-
-    Without `mass` every value counts alike, and there are two results.
-    """
-    if mass is None:
-        ordered, carried = jax.lax.sort((keys, values), num_keys=1)
-        return average_ties(ordered, carried), ordered
+    keys: jax.Array, values: jax.Array, mass: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Rows of `values` in rising order of `keys`, averaged over ties, the sorted keys, `mass`."""
     ordered, carried, mass = jax.lax.sort((keys, values, mass), num_keys=1)
     return average_ties(ordered, carried, mass), ordered, mass
+
+
+def sort_alike(keys: jax.Array, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`sort_by`, where all masses are 1."""
+    ordered, carried = jax.lax.sort((keys, values), num_keys=1)
+    return average_ties(ordered, carried), ordered
 
 
 def average_ties(keys: jax.Array, values: jax.Array, mass: jax.Array | None = None) -> jax.Array:

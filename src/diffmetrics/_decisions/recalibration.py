@@ -238,7 +238,7 @@ def conformal_quantile(
     """
     s, mass = masses.rows({"scores": scores}, **options)
     c = doors.parameter("coverage", coverage, s, "a scalar", ())
-    s, mass = jax.lax.sort((jnp.where(mass > 0, s, jnp.inf), mass), num_keys=1)
+    s, mass = masses.in_order(s, mass, masses.are_plain(options))
     _, reached = order.running(mass)
     # The rounding of c must not lift an integer (n + 1) c to the next rank.
     least = (reached[..., -1:] + 1.0) * (c - 2.0 * float(jnp.finfo(c.dtype).eps))

@@ -159,8 +159,9 @@ def regression_calibration_error(
     """
     error, scale, mass = masses.predicted(mean, scale, target, **options)
     z = jnp.abs(masses.in_deviations(error, scale))
-    u, mass = jax.lax.sort((jax.lax.erf(z * math.sqrt(0.5)), masses.shares(mass)), num_keys=1)
-    return _from_uniform(u, *order.running(mass))
+    plain = masses.are_plain(options)
+    u, share = masses.in_order(jax.lax.erf(z * math.sqrt(0.5)), masses.shares(mass), plain)
+    return _from_uniform(jnp.where(share == 0, 0.0, u), *order.running(share))
 
 
 def _from_uniform(u: jax.Array, before: jax.Array, after: jax.Array) -> jax.Array:
@@ -219,7 +220,8 @@ def normalized_calibration_error(
     if not 1 <= bins <= n:
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
     unit = positive(jnp.max(jnp.abs(e), -1))
-    squares, s, mass = order.sort_by(s, (e / unit[..., None]) ** 2, mass)
+    plain, squares = masses.are_plain(options), (e / unit[..., None]) ** 2
+    squares, s, mass = masses.averaged(s, squares, mass, plain)
 
     def gap(part: jax.Array) -> jax.Array:
         rmse = unit * numbers.sqrt(masses.mean(squares, part))

@@ -184,7 +184,9 @@ def adaptive_calibration_error(
     """
     _require_bins(bins)
     p, y, mass, _ = _forecasts(probabilities, labels, class_axis, **options)
-    y, p, mass = order.sort_by(p, y, masses.relative(mass))
+    plain = masses.are_plain(options) and jnp.shape(labels) == jnp.shape(probabilities)
+    y, p, mass = masses.averaged(p, y, masses.relative(mass), plain)
+    p = jnp.where(mass == 0, 0.0, p)
 
     def gap(part: jax.Array) -> jax.Array:
         return jnp.abs(jnp.sum(part * (y - p), -1))

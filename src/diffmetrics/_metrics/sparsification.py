@@ -73,19 +73,19 @@ def sparsification_curve(
     """
     filtered, best = _filters(uncertainty, error, **options)
     kept = filtered.after
-    errors = (jnp.flip(f.up_to(kept), -1) for f in (filtered, best))
-    return Sparsification(jnp.flip(numbers.divide(kept, kept[..., -1:]), -1), *errors)
+    every = masses.are_plain(options)
+    errors = (numbers.divide(f.total, kept) if every else f.up_to(kept) for f in (filtered, best))
+    share = numbers.divide(kept, kept[..., -1:])
+    return Sparsification(*(jnp.flip(x, -1) for x in (share, *errors)))
 
 
 class _Filter:
     """Sizes of errors ``[..., n]`` in the order in which predictions are kept, and their masses."""
 
-    def __init__(self, key: jax.Array, error: jax.Array, mass: jax.Array) -> None:
-        # What counts for nothing is left out first.
-        key = jnp.where(mass > 0, key, jnp.inf)
-        self.error, _, self.mass = order.sort_by(key, error, mass)
-        self.before, self.after = order.running(self.mass)
-        self.total = jnp.cumsum(self.error * self.mass, -1)
+    def __init__(self, error: jax.Array, mass: jax.Array) -> None:
+        self.error, self.mass = jnp.where(mass == 0, 0.0, error), mass
+        self.before, self.after = order.running(mass)
+        self.total = jnp.cumsum(self.error * mass, -1)
 
     def up_to(self, kept: jax.Array) -> jax.Array:
         """Mean error of the predictions up to each mass ``[..., K]``; the last may be in part."""
@@ -113,8 +113,9 @@ def _filters(
     """By uncertainty, and by the errors themselves."""
     u, e, mass = masses.rows({"uncertainty": uncertainty, "error": error}, **options)
     e = jnp.abs(e) + masses.spoilt(u, e)[..., None]
-    mass = masses.relative(mass)
-    return _Filter(u, e, mass), _Filter(e, e, mass)
+    mass, plain = masses.relative(mass), masses.are_plain(options)
+    known, _, of_known = masses.averaged(u, e, mass, plain)
+    return _Filter(known, of_known), _Filter(*masses.in_order(e, mass, plain))
 
 
 @doors.compiled("axis")
