@@ -45,7 +45,8 @@ def is_new(keys: jax.Array) -> jax.Array:
 
 def running(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mass before each place of a row, and the mass up to and with it."""
-    after = jnp.cumsum(mass, -1, dtype=mass.dtype)
+    # Else XLA sums constant masses, a million ones, while it compiles, which takes it a minute.
+    after = jnp.cumsum(jax.lax.optimization_barrier(mass), -1, dtype=mass.dtype)
     return later(after), after
 
 

@@ -43,7 +43,8 @@ def fit_threshold(
     .. math:: \max_t\; \mathrm{score}\big(\mathrm{counts}(s \ge t, y)\big)
 
     Args:
-      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is the least.
+      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is wrong: the
+        least of a positive, the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       score: maps `Counts` (and keyword hyper-parameters) to an array of their shape; larger is
         better. Define it once at module level: a new lambda is a new compilation. Static.

@@ -89,7 +89,8 @@ def curve(
 
     Args:
       scores: ``[...]``, larger for the positive class, such as negated distances. Pass logits:
-        float64 probabilities near 1 become ties in float32.
+        float64 probabilities near 1 become ties in float32. NaN is wrong: the least score of a
+        positive, and the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
         docs/arguments.md.
