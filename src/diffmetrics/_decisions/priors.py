@@ -198,7 +198,7 @@ def estimate_class_priors(
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> z = 4.0 * jnp.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
+      >>> z = jnp.array([[4.0, 0, 0], [4, 0, 0], [4, 0, 0], [0, 0, 4]])
       >>> print(*dm.estimate_class_priors(z, trained_priors=[1, 1, 1]).round(2))
       0.76 0.00 0.24
 
