@@ -36,8 +36,8 @@ def expected_fbeta(
 
     .. math:: \mathbb{E}_{y_i \sim \mathrm{Bernoulli}(p_i)}\, F_\beta(\mathrm{chosen}, y)
 
-    It is exact to rounding (1e-9 in float64) in linear time, dynamic programming in quadratic. There
-    are no weights: an element of weight 2 would not be two elements, whose labels may differ.
+    It is exact to rounding (1e-9 in float64) in linear time, dynamic programming in quadratic.
+    There are no weights: an element of weight 2 would not be two, whose labels may differ.
 
     Args:
       probabilities: of being positive, in [0, 1], ``[...]``; meaningless unless calibrated.
