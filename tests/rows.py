@@ -422,6 +422,8 @@ METRICS = [
     Row("counts", "counting", (PROBABILITIES, BINARY[1]), reference=set_reference.counts),
     Row("confusion", "counting", (CLASSES[1], CLASSES[1][::-1]), options={"num_classes": 4},
         reference=set_reference.confusion),
+    Row("counts_per_class", "counting", (CLASSES[1], CLASSES[1][::-1]),
+        options={"num_classes": 4}, reference=set_reference.counts_per_class),
     Row("one_vs_rest", "counting", (MATRIX,), reference=set_reference.one_vs_rest),
     Row("curve", "counting", (LEVELS, FLAGS)),
     Row("threshold_counts", "counting", (LEVELS, FLAGS, np.linspace(-4, 4, 33, dtype=np.float32))),

@@ -153,15 +153,18 @@ from diffmetrics._losses.sets.overlap import (
 from diffmetrics._losses.sets.score_loss import (
     score_loss as score_loss,
 )
+from diffmetrics._metrics.class_counts import (
+    confusion as confusion,
+    counts_per_class as counts_per_class,
+    one_vs_rest as one_vs_rest,
+)
 from diffmetrics._metrics.classes import (
     log_loss as log_loss,
     top_k_accuracy as top_k_accuracy,
 )
 from diffmetrics._metrics.counts import (
     Counts as Counts,
-    confusion as confusion,
     counts as counts,
-    one_vs_rest as one_vs_rest,
 )
 from diffmetrics._metrics.curve_points import (
     OperatingPoint as OperatingPoint,

@@ -226,7 +226,7 @@ def _traced(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
-    """Examples under ``where=False`` are as good as absent, even if they hold NaN.
+    """Examples under ``where=False`` are as good as absent, even if they or their labels hold NaN.
 
     Args:
       loss: a set loss with a `where` option.
@@ -238,16 +238,28 @@ def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **opt
       AssertionError: if value or gradient differ from those of the visible examples alone, or the
         gradient of a hidden one is not zero.
     """
-    z, y = jnp.asarray(logits), jnp.asarray(labels)
+    z, y = np.asarray(logits), np.asarray(labels)
     visible = np.arange(z.shape[0]) % 2 == 0
-    where = visible.reshape(-1, *[1] * (z.ndim - 1))
-    both = _both(loss, {**options, "where": where})
-    alone = _both(loss, options)(z[visible], y[visible])
-    for poison in (jnp.nan, jnp.inf, 0.0):
-        value, gradient = both(jnp.where(where, z, poison), y)
+    both = _both(loss, {**options, "where": _rows(visible, z)})
+    alone = _both(loss, options)(jnp.asarray(z[visible]), jnp.asarray(y[visible]))
+    for poison in (np.nan, np.inf, 0.0):
+        strange = (_poisoned(x, visible, poison) for x in (z, y))
+        with jax.debug_nans(False):
+            value, gradient = both(*map(jnp.asarray, strange))
         chex.assert_trees_all_close((value, gradient[visible]), alone, rtol=1e-5, atol=1e-6)
         if jnp.any(gradient[~visible] != 0):
             raise AssertionError(f"gradient reaches examples hidden by where, which hold {poison}")
+
+
+def _rows(visible: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return visible.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def _poisoned(x: np.ndarray, visible: np.ndarray, poison: float) -> np.ndarray:
+    """Floating `x` with `poison` in what is not visible."""
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x
+    return np.where(_rows(visible, x), x, np.asarray(poison, x.dtype))
 
 
 def assert_weights_count(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:

@@ -23,7 +23,7 @@ def square(slope: Callable[[jax.Array], jax.Array]) -> Callable[..., jax.Array]:
 
 
 def hidden_by_zero(logits: jax.Array, labels: Any, *, where: Any = True) -> jax.Array:
-    return jnp.sum(where * (logits - labels) ** 2)
+    return jnp.sum(jnp.asarray(where, logits.dtype) * (logits - labels) ** 2)
 
 
 BROKEN: dict[str, tuple[Callable[..., None], Callable[..., jax.Array]]] = {
@@ -50,13 +50,20 @@ BROKEN: dict[str, tuple[Callable[..., None], Callable[..., jax.Array]]] = {
 
 @pytest.mark.parametrize(("assertion", "loss"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_loss_is_found(assertion: Callable[..., None], loss: Callable[..., jax.Array]):
-    with pytest.raises(AssertionError):
+    """Which is written as people write it, without regard for types or NaN."""
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.debug_nans(False),
+        pytest.raises(AssertionError),
+    ):
         assertion(loss, *BINARY)
 
 
 def test_derivatives_may_be_those_of_a_tree():
     sound = square(lambda x: 2 * x)
-    testing.assert_gradient_matches_numerical(sound, jnp.ones(3), np.zeros(3))
-    testing.assert_gradient_matches_numerical(
-        lambda z, y: sound(z["one"], z["other"]), {"one": BINARY[0], "other": -BINARY[0]}, None
-    )
+    zeros = np.zeros(3, np.float32)
+    with jax.numpy_dtype_promotion("standard"):
+        testing.assert_gradient_matches_numerical(sound, jnp.ones(3), zeros)
+        testing.assert_gradient_matches_numerical(
+            lambda z, y: sound(z["one"], z["other"]), {"one": BINARY[0], "other": -BINARY[0]}, None
+        )

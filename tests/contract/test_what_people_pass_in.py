@@ -8,17 +8,17 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import diffmetrics as dm
-from tests.rows import BINARY, CLASSES, FLAGS, ROWS, Row, over
+from tests.rows import BINARY, CLASSES, FLAGS, Row, over, the
 
 # They are maps from one number to another: what is NaN stays where it is, and nothing is reduced.
 MAPS = ("scale_from_raw", "correct_prior", "correct_class_priors", "normal_interval",
@@ -279,6 +279,34 @@ def test_explicit_meshes_and_shard_map_are_no_obstacle(row: Row):
     jax.jit(mapped).trace(*arrays)
 
 
+ON_DEVICES = ("sigmoid_focal_loss", "softmax_cross_entropy", "dice_loss", "average_precision_loss",
+              "kl_divergence", "gaussian_nll", "batch_hard_triplet_loss")  # fmt: skip
+
+
+@over(lambda r: r.name in ON_DEVICES and r is the(r.name))
+def test_numbers_on_explicit_meshes_are_those_of_one_device(row: Row):
+    """Eagerly and under jit, with a mesh that is set and without; elements stay where they are."""
+    arrays = repeated(row)
+
+    def both(first: jax.Array, *rest: Any) -> Any:
+        return jax.value_and_grad(lambda x: jnp.sum(row(x, *rest)))(first)
+
+    expected, alone = jax.jit(both)(*arrays), row(*arrays)
+    for sizes, names in ((8,), ("data",)), ((4, 2), ("data", "model")):
+        mesh = jax.make_mesh(sizes, names)  # Explicit is the default
+        given = [spread(x, mesh, *names) for x in arrays]
+        value = row(*given)
+        chex.assert_trees_all_close(np.asarray(value), np.asarray(alone), rtol=1e-5, atol=1e-6)
+        if row.family in PER_VALUE and "identities" not in row.names:
+            whole = tuple(jax.typeof(given[0]).sharding.spec)
+            assert tuple(jax.typeof(value).sharding.spec) == whole[: value.ndim]
+        with jax.set_mesh(mesh):
+            found = jax.jit(both)(*given)
+        assert jax.typeof(found[1]).sharding.spec == jax.typeof(given[0]).sharding.spec
+        found, plain = (jax.tree.map(np.asarray, x) for x in (found, expected))
+        chex.assert_trees_all_close(found, plain, rtol=1e-5, atol=1e-6)
+
+
 # --- classes on any axis --------------------------------------------------------------------------
 
 
@@ -294,11 +322,47 @@ def test_classes_may_lie_on_any_axis(row: Row):
     chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_all_rows_are_asked_something():
-    assert all(row.family in (*OF_ARRAYS, *WITHOUT_AXES) for row in ROWS)
-    assert dm.__name__ == "diffmetrics"
+@over(lambda r: r.batch is CLASSES and r.name != "confusion", once=True)
+def test_ids_of_eight_bits_name_some_of_many_classes(row: Row):
+    rng = np.random.default_rng(0)
+    logits, ids = rng.normal(size=(6, 300)).astype(np.float32), np.array([0, 3, 44, 100, 127, 5])
+    traced = {k: np.full((300,) * np.ndim(v), np.mean(v), "f") for k, v in row.traced.items()}
+    expected = row(logits, ids, **traced)
+    for dtype in (np.int8, np.uint8):
+        chex.assert_trees_all_equal(row(logits, ids.astype(dtype), **traced), expected)
 
 
-@pytest.mark.parametrize("name", ["hinge_loss", "dice_loss"])
-def test_placeholder(name: str):
-    assert hasattr(dm, name)
+@over(lambda r: r.name in ("softmax_cross_entropy", "kl_divergence") and r is the(r.name))
+def test_channels_first_take_no_more_memory(row: Row):
+    def temporary(of: Callable[..., Any], *shape: int) -> float:
+        z = jax.ShapeDtypeStruct(shape, jnp.float32)
+        program = jax.jit(jax.value_and_grad(lambda z: of(z).sum())).lower(z).compile()
+        memory = program.memory_analysis()
+        assert memory is not None
+        return memory.temp_size_in_bytes / (4 * np.prod(shape))
+
+    def of(z: jax.Array, **options: Any) -> jax.Array:
+        other = jnp.zeros((4, 64, 64), jnp.int32) if row.softmax else 0.5 * z
+        return row(z, other, **options)
+
+    last, first = temporary(of, 4, 64, 64, 16), temporary(partial(of, class_axis=1), 4, 16, 64, 64)
+    assert first <= last + 0.05
+
+
+def test_a_mean_over_labelled_examples():
+    """The line of docs/arguments.md, with the void ids that people have."""
+    z = np.array([[2.0, 0, 1], [0, 3, 1], [5, 1, 0], [1, 2, 3]], np.float32)
+    weights = np.array([1.0, 2, 3], np.float32)
+    expected = dm.softmax_cross_entropy(z[:2], np.array([0, 2]))
+    for void in (255, -1):
+        ids = np.array([0, 2, void, void])
+        known = (ids >= 0) & (ids < 3)
+        with jax.debug_nans(False):
+            broken = np.where(known[:, None], z, np.nan)
+            loss = dm.softmax_cross_entropy(broken, ids, where=known)
+        mean = np.sum(loss) / np.sum(known)
+        np.testing.assert_allclose(mean, expected.mean(), rtol=1e-6)
+        of = np.where(known, weights[np.where(known, ids, 0)], 0)
+        loss = dm.weighted_softmax_cross_entropy(z, ids, class_weights=weights)
+        weighted = (expected * weights[[0, 2]]).sum() / weights[[0, 2]].sum()
+        np.testing.assert_allclose(np.sum(loss) / np.sum(of), weighted, rtol=1e-6)

@@ -142,7 +142,9 @@ def test_narrow_scores_are_decided_in_float32():
     narrow = jnp.asarray(s, jnp.bfloat16)
     value, threshold = fit_f1(narrow, y)
     assert threshold.dtype == jnp.float32
-    chex.assert_trees_all_close(dm.fbeta(dm.counts(narrow.astype(jnp.float32) > threshold, y)), value)
+    chex.assert_trees_all_close(
+        dm.fbeta(dm.counts(narrow.astype(jnp.float32) > threshold, y)), value
+    )
 
 
 def test_thresholds_name_wrong_arguments():

@@ -243,6 +243,19 @@ def test_crps_of_samples_is_that_of_all_pairs(n: int, fair: bool):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_weight_of_two_is_two_draws_and_one_of_zero_is_none():
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    y = np.zeros(4, np.float32)
+    weights = np.array([2.0, 1.0, 0.0, 3.0, 1.0], np.float32)
+    expected = dm.crps_sample(np.repeat(x, weights.astype(int), 0), y)
+    x[2] = np.nan
+    np.testing.assert_allclose(dm.crps_sample(x, y, weights=weights), expected, rtol=1e-5)
+    equal = np.full(5, 0.7, np.float32)
+    x[2] = 0.3
+    found = dm.crps_sample(x, y, weights=equal, fair=True)
+    np.testing.assert_allclose(found, dm.crps_sample(x, y, fair=True), rtol=1e-5, atol=1e-6)
+
+
 def test_crps_of_samples_says_what_it_needs():
     with pytest.raises(ValueError, match="two or more draws for a fair score, got 1"):
         dm.crps_sample(np.zeros((1, 2)), np.zeros(2), fair=True)

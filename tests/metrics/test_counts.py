@@ -1,6 +1,7 @@
 """Counting: exact where it can be, equal to the plain loops, and the sum of its parts."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sklearn.metrics import confusion_matrix
 
 import diffmetrics as dm
 from tests.references import sets as reference
@@ -198,9 +198,130 @@ def test_counts_are_frozen():
 
 
 def test_only_counts_are_added():
-    with pytest.raises(TypeError, match=r"Counts add up with Counts, got float.*Counts\(tp=1.0\)"):
-        _ = dm.Counts() + 1.0  # pyright: ignore[reportOperatorIssue]
+    message = r"Counts add up with Counts, got (float|int|bool).*Counts\(tp=1.0\)"
+    for other in (1.0, 1, 0.0, False):
+        with pytest.raises(TypeError, match=message):
+            _ = dm.Counts() + other  # pyright: ignore[reportOperatorIssue]
+        with pytest.raises(TypeError, match=message):
+            _ = other + dm.Counts()
+
+
+def test_a_sum_of_counts_keeps_their_integers():
+    hard = dm.counts(PROBABILITIES > 0.5, LABELS, axis=0)
+    total = sum([hard, hard, hard])
+    assert isinstance(total, dm.Counts)
+    chex.assert_type(jax.tree.leaves(total), jnp.int32)
+    assert cells(total) == [(3 * np.array(cell)).tolist() for cell in cells(hard)]
     assert cells(sum([dm.Counts(tp=1), dm.Counts(fn=2)], dm.Counts())) == [1, 0, 2, 0]
+
+
+def test_counts_of_different_types_are_added_in_the_wider():
+    hard, soft = (dm.counts(p, LABELS, axis=0) for p in (PROBABILITIES > 0.5, PROBABILITIES))
+    for some in (hard + dm.Counts(tp=1.0), dm.Counts(tp=1.0) + hard, hard + soft):
+        chex.assert_type(jax.tree.leaves(some), jnp.float32)
+    np.testing.assert_array_equal((hard + dm.Counts(tp=1.0)).tp, hard.tp + 1)
+    with jax.enable_x64(True):
+        wide = dm.Counts.zeros(dtype=jnp.int64) + dm.Counts.zeros(dtype=jnp.int32)
+        chex.assert_type(jax.tree.leaves(wide), jnp.int64)
+        chex.assert_type(jax.tree.leaves(soft + dm.Counts(tp=1.0)), jnp.float32)
+        prior = jax.jit(lambda a, b: a + b)(soft, dm.Counts(tp=1.0))
+        chex.assert_type(jax.tree.leaves(prior), jnp.float32)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_scan_from_zeros_keeps_integers_exact(x64: bool):
+    with jax.enable_x64(x64):
+        start = dm.Counts.zeros() + dm.Counts(*[jnp.int32(FLOAT32_STOPS)] * 4)
+        total, _ = jax.lax.scan(
+            lambda total, batch: (total + dm.counts(*batch), None),
+            start,
+            (jnp.asarray(PROBABILITIES > 0.5), jnp.asarray(LABELS)),
+        )
+    chex.assert_type(jax.tree.leaves(total), jnp.int32)
+    whole = cells(dm.counts(PROBABILITIES > 0.5, LABELS))
+    assert cells(total) == [FLOAT32_STOPS + cell for cell in whole]
+
+
+def test_zeros_have_a_shape_and_a_type():
+    chex.assert_shape(jax.tree.leaves(dm.Counts.zeros((2, 3))), (2, 3))
+    chex.assert_type(jax.tree.leaves(dm.Counts.zeros(5, jnp.float32)), jnp.float32)
+    soft = dm.counts(PROBABILITIES, LABELS, axis=1)
+    chex.assert_trees_all_equal(dm.Counts.zeros((2, 4), jnp.float32) + soft, soft)
+
+
+def test_counts_are_indexed_like_arrays():
+    c = dm.counts(PROBABILITIES > 0.5, LABELS, axis=0)
+    for index in (1, -1, (..., slice(2)), (slice(None), 3), None, np.array([0, 2]), jnp.array(1)):
+        for some in (c, c.to_host()):
+            found = some[index]
+            for name in reference.Counts._fields:
+                np.testing.assert_array_equal(getattr(found, name), getattr(c, name)[index])
+    assert cells(dm.Counts(tp=jnp.arange(3), fp=1.0)[2]) == [2, 1, 0, 0]  # fp holds for each
+    assert cells(jax.jit(lambda c, i: c[i])(c, 2)) == cells(c[2])
+
+
+def test_an_index_out_of_range_is_an_error():
+    c = dm.counts(PROBABILITIES > 0.5, LABELS, axis=0)
+    for some in (c, c.to_host()):
+        for index in (3, -4, (0, 4), (0, 0, 0)):
+            with pytest.raises(IndexError):
+                _ = some[index]
+
+
+def test_counts_are_no_sequence():
+    """Who unpacks four cells would get those of four classes, and JAX has no end of an index."""
+    c: Any = dm.counts(PROBABILITIES > 0.5, LABELS, axis=0)
+    for use in (len, iter, list, sum, lambda c: dict(*c)):
+        with pytest.raises(TypeError):
+            use(c)
+    with pytest.raises(TypeError):
+        _, _, _, _ = c
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1, (0, 1)])
+def test_counts_are_added_up_over_axes(axis: Any):
+    for c in (dm.counts(PROBABILITIES > 0.5, LABELS, axis=0), dm.counts(PROBABILITIES, LABELS)):
+        if axis is not None and not np.ndim(c.tp):
+            continue
+        for some in (c, c.to_host()):
+            found = some.sum(axis)
+            for name in reference.Counts._fields:
+                here, there = getattr(found, name), np.sum(getattr(c, name), axis)
+                np.testing.assert_allclose(here, there, rtol=1e-6)
+                assert here.dtype == getattr(some, name).dtype
+    with pytest.raises(ValueError, match=r"axis must lie in \[-2, 2\)"):
+        dm.counts(PROBABILITIES, LABELS, axis=0).sum(2)
+
+
+def test_integers_stop_instead_of_wrapping():
+    """What wraps may be any number, such as a good one."""
+    most = 2**31 - 1
+    for times, expected in (
+        (2, 2 * 2**29),
+        (3, 3 * 2**29),
+        (4, most),
+        (7, most),
+        (8, most),
+        (12, most),
+    ):
+        many = dm.Counts(tp=jnp.full(times, 2**29, jnp.int32))
+        assert cells(many.sum())[0] == expected
+        assert cells(sum([many[i] for i in range(times)], dm.Counts.zeros()))[0] == expected
+        assert cells(many.to_host().sum())[0] == times * 2**29
+    window = dm.Counts(*[jnp.array([5, -3])] * 4)  # what falls out of a window is taken away
+    assert cells(window.sum()) == [2] * 4
+    assert cells(window[0] + window[1]) == [2] * 4
+
+
+def test_a_cell_that_is_one_number_counts_for_every_set():
+    assert cells(dm.Counts(tp=jnp.ones(3), fp=2.0).sum()) == [3, 6, 0, 0]
+    assert cells(dm.Counts(tp=np.ones(3), fp=2).sum()) == [3, 6, 0, 0]
+
+
+def test_host_totals_are_what_json_takes():
+    total = dm.counts(PROBABILITIES > 0.5, LABELS).to_host()
+    written = json.loads(json.dumps(dataclasses.asdict(total)))
+    assert dm.Counts(**written) == total
 
 
 def test_host_totals_are_exact_where_float32_stops():
@@ -227,81 +348,3 @@ def test_host_totals_are_exact_where_int32_ends():
 def test_large_integers_are_not_cut_to_32_bits():
     for large in (2**40 + 1, np.int64(2**40 + 1), np.array(2**40 + 1)):
         assert dm.Counts(tn=large).tn == 2**40 + 1
-
-
-# --- confusion ------------------------------------------------------------------------------------
-
-IDS_TRUE, IDS_PREDICTED = rng.integers(0, 5, (2, 6, 7))
-
-
-def test_confusion_matches_sklearn_and_reference():
-    ours = dm.confusion(IDS_PREDICTED, IDS_TRUE, 5)
-    chex.assert_type(ours, jnp.int32)
-    np.testing.assert_array_equal(ours, confusion_matrix(IDS_TRUE.ravel(), IDS_PREDICTED.ravel()))
-    np.testing.assert_array_equal(ours, reference.confusion(IDS_PREDICTED, IDS_TRUE, 5))
-
-
-@pytest.mark.parametrize(("void", "dtype"), [(255, np.uint8), (-1, np.int8), (255, np.int32)])
-def test_void_ids_are_not_counted(void: int, dtype: Any):
-    true, predicted = IDS_TRUE.astype(dtype), IDS_PREDICTED.astype(dtype)
-    true[0, :4], predicted[0, 3:] = void, void
-    keep = (true != void) & (predicted != void)
-    theirs = confusion_matrix(true[keep], predicted[keep], labels=range(5))
-    np.testing.assert_array_equal(dm.confusion(predicted, true, 5), theirs)
-
-
-def test_narrow_ids_do_not_overflow():
-    # 180 * 200 + 190 does not fit uint8, nor does C = 300 itself.
-    true, predicted = np.array([[180, 255], [190, 0]], np.uint8)
-    for num_classes in (200, 300):
-        ours = dm.confusion(predicted, true, num_classes)
-        np.testing.assert_array_equal(ours, reference.confusion(predicted, true, num_classes))
-
-
-def test_confusion_takes_weights_and_where():
-    keep, factors = rng.random((6, 1)) < 0.7, rng.uniform(size=7).astype(np.float32)
-    ours = dm.confusion(IDS_PREDICTED, IDS_TRUE, 5, where=keep, weights=factors)
-    chex.assert_type(ours, jnp.float32)
-    everywhere = np.broadcast_to(keep, (6, 7)).ravel()
-    theirs = confusion_matrix(
-        IDS_TRUE.ravel()[everywhere],
-        IDS_PREDICTED.ravel()[everywhere],
-        sample_weight=np.broadcast_to(factors, (6, 7)).ravel()[everywhere],
-    )
-    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-
-
-def test_confusion_is_exact_where_float32_stops():
-    many = FLOAT32_STOPS + 3
-    ids = np.ones(many, np.uint8)
-    assert dm.confusion(ids, ids, 2).tolist() == [[0, 0], [0, many]]
-
-
-def test_bad_arguments_of_confusion_are_named():
-    with pytest.raises(TypeError, match="predicted_ids must be integer class ids, got float32"):
-        dm.confusion(PROBABILITIES, LABELS, 2)
-    with pytest.raises(TypeError, match="labels must be integer class ids, got bool"):
-        dm.confusion(LABELS, LABELS > 0, 2)
-    with pytest.raises(ValueError, match="labels must have the shape of predicted_ids"):
-        dm.confusion(LABELS, LABELS[0], 2)
-
-
-def test_one_vs_rest_matches_reference():
-    stack = rng.integers(0, 9, (2, 4, 4))
-    ours = dm.one_vs_rest(jnp.asarray(stack))
-    theirs = [reference.one_vs_rest(matrix) for matrix in stack]
-    for name in reference.Counts._fields:
-        expected = [[getattr(c, name) for c in classes] for classes in theirs]
-        np.testing.assert_array_equal(getattr(ours, name), expected, name)
-
-
-def test_one_vs_rest_of_a_host_matrix_stays_exact():
-    matrix = np.array([[2**40 + 1, 3], [5, 2**41 + 1]])
-    assert cells(dm.one_vs_rest(matrix)) == [
-        [2**40 + 1, 2**41 + 1],
-        [5, 3],
-        [3, 5],
-        [2**41 + 1, 2**40 + 1],
-    ]
-    with pytest.raises(ValueError, match=r"matrix must have shape \[..., C, C\], got \(3,\)"):
-        dm.one_vs_rest(np.ones(3))

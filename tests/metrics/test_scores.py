@@ -158,11 +158,10 @@ over_averaged = pytest.mark.parametrize(("ours", "theirs"), AVERAGED.values(), i
 def test_averages_over_exclusive_classes_match_sklearn(ours: Score, theirs: Callable[..., float]):
     labels, predictions = random_ids()
     each = dm.one_vs_rest(dm.confusion(predictions, labels, 4))
-    pooled = jax.tree.map(jnp.sum, each)
     values = {
         "macro": ours(each).mean(),
-        "weighted": jnp.average(ours(each), weights=each.tp + each.fn),
-        "micro": ours(pooled),
+        "weighted": np.average(ours(each), weights=each.tp + each.fn),
+        "micro": ours(each.sum()),
     }
     for average, value in values.items():
         expected = theirs(labels, predictions, average=average, zero_division=0)
@@ -253,3 +252,72 @@ def test_matrix_score_keeps_its_digits_when_one_class_holds_nearly_everything(ro
 def test_unknown_weighting_is_named():
     with pytest.raises(ValueError, match=r"weighting must be one of .*'linear'.* got 'cubic'"):
         dm.multiclass_kappa(LOPSIDED, weighting="cubic")  # pyright: ignore[reportArgumentType]
+
+
+# --- what a score takes ---------------------------------------------------------------------------
+
+DECISIONS, TRUTH = np.array([True, False]), np.array([1, 0])
+NOT_COUNTS: dict[str, tuple[Callable[[], Any], str]] = {
+    "both and beta": (lambda: dm.fbeta(DECISIONS, TRUTH, beta=2.0), "fbeta .* bool of shape"),  # type: ignore
+    "both": (lambda: dm.precision(DECISIONS, TRUTH), "precision .* bool of shape"),  # type: ignore
+    "lists": (lambda: dm.recall([1, 0], [1, 0]), "recall takes Counts, got list"),  # type: ignore
+    "by name": (lambda: dm.dice(counts=TRUTH), "dice takes Counts, got int64 of shape"),  # type: ignore
+    "matrix": (lambda: dm.mcc(jnp.eye(3)), r"mcc.* \(3, 3\).* mcc\(one_vs_rest\(matrix\)\)"),  # type: ignore
+    "jit": (lambda: jax.jit(dm.jaccard)(jnp.eye(3)), "jaccard takes Counts, got float32"),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), NOT_COUNTS.values(), ids=NOT_COUNTS)
+def test_a_score_says_that_it_takes_counts(call: Callable[[], Any], message: str):
+    with pytest.raises(TypeError, match=f"(?s){message}"):
+        call()
+    with pytest.raises(TypeError, match=r"\(counts\(predictions, labels\)\), of class ids"):
+        call()
+
+
+@over_matrices
+def test_a_score_of_a_matrix_is_no_score_of_counts(row: Row):
+    message = f"{row.name} takes a confusion matrix .*, got Counts.* such as mcc"
+    with pytest.raises(TypeError, match=message):
+        row(CELLS)
+    with pytest.raises(TypeError, match=message):
+        dm.score_loss(row.loss)(jnp.ones(3), jnp.ones(3))
+
+
+# --- types and shapes -----------------------------------------------------------------------------
+
+
+@over_scores
+def test_score_has_the_type_of_its_counts(row: Row):
+    with jax.enable_x64(True):
+        for dtype in (jnp.float32, jnp.float64):
+            cells = [jnp.asarray(cell, dtype) for cell in jax.tree.leaves(CELLS)]
+            chex.assert_type(row(dm.Counts(*cells)), dtype)
+            mixed = dm.Counts(cells[0], cells[1].astype(jnp.int32), cells[2], 5.0)
+            chex.assert_type(row(mixed), dtype)
+
+
+def test_beta_may_differ_from_set_to_set():
+    counted = dm.Counts(*np.array([[6.0, 1.0], [2.0, 3.0], [1.0, 2.0], [5.0, 5.0]]))
+    both = jax.tree.map(lambda cell: np.stack([cell, cell + 1]), counted)
+    betas = np.array([0.5, 2.0], np.float32)
+    each = [[dm.fbeta(both[i, j], beta=betas[j]) for j in range(2)] for i in range(2)]
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        np.testing.assert_allclose(dm.fbeta(both, beta=betas), each, rtol=1e-6)
+        np.testing.assert_allclose(dm.fbeta(both[0, 0], beta=betas).shape, (2,))
+
+
+def test_fbeta_keeps_its_digits_for_a_large_beta():
+    found = dm.fbeta(dm.Counts(tp=1.0, fp=1e7, fn=0.0), beta=1e4)
+    np.testing.assert_allclose(found, (1 + 1e8) / (1 + 1e8 + 1e7), rtol=1e-6)
+
+
+@over_matrices
+def test_matrix_score_under_strict_promotion(row: Row):
+    whole = row(np.stack([MATRIX, MATRIX]))
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        for dtype in (jnp.int32, jnp.int8, jnp.float32):
+            found = row(jnp.stack([jnp.asarray(MATRIX, dtype)] * 2))
+            np.testing.assert_allclose(found, whole, rtol=1e-6)
+    with jax.enable_x64(True):
+        chex.assert_type(row(jnp.asarray(MATRIX, jnp.float32)), jnp.float32)

@@ -114,6 +114,31 @@ def one_vs_rest(matrix: ArrayLike) -> list[Counts]:
     return result
 
 
+def counts_per_class(
+    predicted_ids: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> list[Counts]:
+    """Look at each class alone; who has an id that names none of them is left out."""
+    predicted, true = np.asarray(predicted_ids), np.asarray(labels)
+    keep, weight = per_element(where, True, predicted), per_element(weights, 1.0, predicted)
+    result = []
+    for c in range(num_classes):
+        tp = fp = fn = tn = 0.0
+        for index in np.ndindex(predicted.shape):
+            t, p, w = int(true[index]), int(predicted[index]), float(weight[index])
+            if keep[index] and 0 <= t < num_classes and 0 <= p < num_classes:
+                tp += w * (t == c and p == c)
+                fp += w * (t != c and p == c)
+                fn += w * (t == c and p != c)
+                tn += w * (t != c and p != c)
+        result.append(Counts(tp, fp, fn, tn))
+    return result
+
+
 # --- Scores of counts -----------------------------------------------------------------------------
 
 

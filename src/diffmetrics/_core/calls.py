@@ -57,9 +57,9 @@ def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """A function that passes its arguments on, with errors that help as `compiled` has them."""
-    return _explained(spelled_out(function), function, ())
+def explained(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For a function that passes its arguments on to a `compiled` one: its errors, in its name."""
+    return lambda function: _explained(spelled_out(function), function, static)
 
 
 def _explained(
@@ -72,10 +72,11 @@ def _explained(
         try:
             return made(*args, **kwargs)
         except (TypeError, ValueError) as error:
-            lists = {k: tuple(kwargs[k]) for k in static if isinstance(kwargs.get(k), list)}
+            given: dict[str, Any] = {**kwargs}
+            lists = {k: tuple(given[k]) for k in static if isinstance(given.get(k), list)}
             if lists:
-                again: Any = kwargs | lists
-                return call(*args, **again)
+                again: Any = call
+                return again(*args, **given | lists)
             said = _complaint(function, static, args, kwargs, str(error))
             if said is None:
                 raise
@@ -124,6 +125,7 @@ def _on_any_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
+        _require_known(function, kwargs)
         leaves, tree = jax.tree.flatten((args, kwargs))
         places = [i for i, x in enumerate(leaves) if isinstance(x, jax.Array)]
         arrays = [leaves[i] for i in places]
@@ -145,6 +147,14 @@ def _on_any_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _require_known(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
+    """What Python does for a function that does not pass its keywords on. Raises `TypeError`."""
+    parameters = inspect.signature(function).parameters
+    if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+        for unknown in kwargs.keys() - parameters.keys():
+            raise TypeError(f"{function.__name__} got an unexpected keyword argument '{unknown}'")
+
+
 def _is_explicit(mesh: Any) -> bool:
     return not mesh.empty and bool(mesh.explicit_axes)
 
@@ -162,6 +172,8 @@ def _spread(out: Any, arrays: list[jax.Array]) -> PartitionSpec:
 
 # What users of other libraries write, and what does it here.
 _ADVICE: Mapping[str, str] = {
+    "axis": "it returns one value for each element or example: call .mean(axis) on the result",
+    "weights": "it returns one value for each element or example: (w * loss).sum() / w.sum()",
     "reduction": "nothing is averaged here: call .mean() or .sum() on the result",
     "size_average": "nothing is averaged here: call .mean() or .sum() on the result",
     "average": "axis= says what is counted together: for macro keep the axis of classes and take "
@@ -213,14 +225,14 @@ def _complaint(
     first = [n for n in named if parameters[n].kind is not inspect.Parameter.KEYWORD_ONLY]
     if len(args) > len(first):
         later = [n for n in named if n not in first and n not in kwargs]
-        hint = f"; write {later[0]}=..." if later else ""
+        hint = f"; write {later[0]}=" if later else ""
         return (
             f"{name} takes {len(first)} arguments by position ({', '.join(first)}), got "
-            f"{len(args)}{hint}."
+            f"{len(args)}{hint}"
         )
     for unknown in kwargs.keys() - set(named):
-        if len(named) == len(parameters) or f"argument '{unknown}'" in error:
-            return f"{name} has no argument {unknown!r}{_instead(unknown, named)}."
+        if len(named) == len(parameters) or f"'{unknown}'" in error:
+            return f"{name} has no argument {unknown!r}{_instead(unknown, named)}"
     given = [*zip(first, args, strict=False), *kwargs.items()]
     missing = [n for n in named if parameters[n].default is inspect.Parameter.empty]
     missing = [n for n in missing if n not in dict(given)]

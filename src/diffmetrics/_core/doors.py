@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import chex
 import jax
@@ -18,7 +18,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import numbers
-from diffmetrics._core.calls import Axis, SetOptions, compiled, explained  # noqa: F401
+from diffmetrics._core.calls import (  # noqa: F401
+    Axis,
+    ClassOptions,
+    SetOptions,
+    compiled,
+    explained,
+)
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -56,10 +62,16 @@ def require_broadcast(name: str, x: jax.Array, shape: tuple[int, ...], of: str) 
         )
 
 
-def require_classes(name: str, x: jax.Array) -> None:
-    """Raise `ValueError` unless `x` has a last axis of two or more classes."""
-    if x.ndim == 0 or x.shape[-1] < 2:
+def require_classes(name: str, x: jax.Array, class_axis: int = -1) -> int:
+    """The axis of two or more classes, counted from the end; raises if there is none."""
+    if x.ndim == 0 or (class_axis == -1 and x.shape[-1] < 2):
         raise ValueError(f"{name} must have a last axis of two or more classes, got {x.shape}.")
+    axis = axis_of_classes(class_axis, x.shape, name)
+    if x.shape[axis] < 2:
+        raise ValueError(
+            f"{name} must have two or more classes on class_axis={class_axis}, got {x.shape}."
+        )
+    return axis - x.ndim
 
 
 def parameter(
@@ -175,8 +187,15 @@ def sets_back(x: jax.Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> ja
 
 def select(where: ArrayLike | None, shape: tuple[int, ...], of: str) -> jax.Array | None:
     """`where` as a checked boolean array that broadcasts to `shape`, or None. Raises."""
-    if where is None:
-        return None
+    return None if where is None else _of_rank(_checked_mask(where, shape, of), shape)
+
+
+def selected(where: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
+    """`where` as a checked boolean array of `shape`. Raises."""
+    return jnp.broadcast_to(_checked_mask(where, shape, of), shape)
+
+
+def _checked_mask(where: ArrayLike, shape: tuple[int, ...], of: str) -> jax.Array:
     where = jnp.asarray(where)
     if where.dtype != jnp.bool_:
         raise TypeError(
@@ -184,7 +203,7 @@ def select(where: ArrayLike | None, shape: tuple[int, ...], of: str) -> jax.Arra
             "For factors use weights=; for a 0/1 mask pass mask.astype(bool)."
         )
     require_broadcast("where", where, shape, of)
-    return _of_rank(where, shape)
+    return where
 
 
 def check_weights(
@@ -207,7 +226,7 @@ def require_effect(w: jax.Array | None, shape: tuple[int, ...], axes: tuple[int,
     full = (1,) * (len(shape) - w.ndim) + w.shape
     if all(full[a] == 1 for a in axes) and any(shape[a] > 1 for a in axes):
         raise ValueError(
-            f"weights of shape {w.shape} are constant over what is counted together, axes {axes} "
+            f"weights are constant over what is counted together, axes {axes} "
             f"of {shape}, so they cancel and cannot matter. To weight the sets, such as classes, "
             "weight their losses: (w * loss).sum() / w.sum()."
         )
@@ -263,7 +282,7 @@ def match_labels(
     """
     if ids and shape and jnp.issubdtype(labels.dtype, jnp.integer):
         place = axis_of_classes(class_axis, shape, of)
-        if labels.shape == shape[:place] + shape[place + 1 :] and shape[place] > 1:
+        if labels.shape == without(shape, place) and shape[place] > 1:
             wide = jnp.expand_dims(as_ids(labels), place)
             return wide == jax.lax.broadcasted_iota(wide.dtype, shape, place)
     require_shape("labels", labels, shape, of)
@@ -288,20 +307,37 @@ def binary(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return z, y
 
 
-def classes(logits: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Checked logits ``[..., C]``, and labels as integer ids ``[...]`` or float ``[..., C]``."""
+def classes(
+    logits: ArrayLike, labels: ArrayLike, **options: Unpack[ClassOptions]
+) -> tuple[jax.Array, jax.Array, int]:
+    """Checked logits, labels as integer ids or floats, and the axis of the classes from the end."""
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     require_float("logits", z, LOGITS)
-    require_classes("logits", z)
-    if y.shape == z.shape[:-1]:
+    axis = require_classes("logits", z, options.get("class_axis", -1))
+    if y.shape == without(z.shape, axis):
         if not jnp.issubdtype(y.dtype, jnp.integer):
             raise TypeError(
                 f"labels of shape {y.shape} are class ids and must be integers, got {y.dtype}."
             )
-        return z, as_ids(y)
+        return z, as_ids(y), axis
     require_shape("labels", y, z.shape, "logits")
     floating = jnp.issubdtype(y.dtype, jnp.floating)
-    return z, shares(y, numbers.accumulator(y.dtype if floating else z.dtype))
+    return z, shares(y, numbers.accumulator(y.dtype if floating else z.dtype)), axis
+
+
+def example(z: jax.Array, axis: int) -> jax.Array:
+    """One number for each example, to tell the shape and type of those that belong to it."""
+    return jax.lax.index_in_dim(z, 0, axis, keepdims=False)
+
+
+def of_each_class(name: str, value: ArrayLike, z: jax.Array, axis: int) -> jax.Array:
+    """A number, or one for each class ``[C]``, in the float type of logits. Raises."""
+    return parameter(name, value, z, "the classes", (z.shape[axis],))
+
+
+def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """`shape` without one of its axes."""
+    return tuple(n for a, n in enumerate(shape) if a != axis % len(shape))
 
 
 # --- the doors of sets ----------------------------------------------------------------------------
@@ -367,13 +403,13 @@ def admit(
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     """Checked logits, labels, mask and weights: the door of every set loss.
 
-    An infinite logit counts as the largest number, which a softmax can subtract.
+    An infinite logit counts as the largest number, which can be subtracted.
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
     y = match_labels(y, z.shape, "logits", ids=ids, class_axis=class_axis)
     mask = select(where, z.shape, "logits")
-    z = numbers.held(z.astype(numbers.accumulator(z.dtype)))
+    z = numbers.finite(z.astype(numbers.accumulator(z.dtype)))
     if mask is not None:
         # Only NaN is replaced in logits: a masked class still takes part in the softmax.
         z, y = jnp.where(mask | ~jnp.isnan(z), z, 0.0), jnp.where(mask, y, jnp.zeros_like(y))

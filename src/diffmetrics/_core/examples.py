@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from collections.abc import Callable
-from typing import Annotated, Any, ParamSpec, TypedDict, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +15,6 @@ from diffmetrics._core import calls, doors
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class ElementOptions(TypedDict, total=False):
-    """The keyword of functions with one value for each element, pair or example."""
-
-    where: Annotated[ArrayLike | None, None]
-
-
-class ClassOptions(ElementOptions, total=False):
-    """The keywords of functions of the scores of classes, with one value for each example."""
-
-    class_axis: Annotated[int, -1]
 
 
 def per_element(
@@ -40,12 +27,9 @@ def per_element(
     return lambda function: calls.compiled(*static)(_hidden(function, vectors))
 
 
-def per_example(*shared: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """`per_element` for the scores of classes: `class_axis` is answered here, too.
-
-    `shared` are the names of hyper-parameters that are of the classes, not of the examples.
-    """
-    return lambda function: calls.compiled("class_axis")(_hidden(_moved(function, shared), -1))
+def per_example(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """`per_element` for the scores of classes, which lie on `class_axis`."""
+    return per_element("class_axis", *static, vectors=-1)
 
 
 def _hidden(function: Callable[P, R], vectors: int | None) -> Callable[P, R]:
@@ -61,8 +45,7 @@ def _hidden(function: Callable[P, R], vectors: int | None) -> Callable[P, R]:
         arrays = tuple(map(jnp.asarray, arrays))
         alone = functools.partial(function, **others)
         (out, *_) = jax.tree.leaves(jax.eval_shape(alone, *arrays))
-        mask = doors.select(where, out.shape, _values_of(function))
-        mask = jnp.broadcast_to(mask, out.shape)
+        mask = doors.selected(where, out.shape, _values_of(function))
         place = others.get("class_axis", vectors)
         shown = (_replaced(x, mask, place) for x in arrays)
         return jax.tree.map(lambda x: jnp.where(mask, x, jnp.zeros_like(x)), alone(*shown))
@@ -84,31 +67,3 @@ def _replaced(x: jax.Array, mask: jax.Array, vectors: int | None) -> jax.Array:
     if x.ndim != mask.ndim:
         return x
     return jnp.where(mask, x, jnp.ones_like(x))
-
-
-def _moved(function: Callable[P, R], shared: tuple[str, ...]) -> Callable[P, R]:
-    """`function`, whose classes lie on the last axis, for classes on any axis.
-
-    What lies behind the classes is mapped over, so that nothing is transposed. Hyper-parameters of
-    the examples do not fit that, and then the logits are.
-    """
-
-    @functools.wraps(calls.spelled_out(function))
-    def anywhere(*arrays: Any, class_axis: int = -1, **others: Any) -> Any:
-        first = jnp.asarray(arrays[0])
-        place = doors.axis_of_classes(class_axis, first.shape)
-        if place == first.ndim - 1:
-            return function(*arrays, **others)
-        every = [jnp.asarray(x) for x in arrays]
-        of_examples = [n for n, x in others.items() if jnp.ndim(x) and n not in shared]
-        if of_examples:
-            moved = (jnp.moveaxis(x, place, -1) if x.ndim == first.ndim else x for x in every)
-            return function(*moved, **others)
-        behind = first.shape[place + 1 :]
-        flat = [x.reshape(*x.shape[: x.ndim - len(behind)], math.prod(behind)) for x in every]
-        alone = functools.partial(function, **others)
-        found = jax.vmap(alone, in_axes=-1, out_axes=-1)(*flat)
-        return jax.tree.map(lambda x: x.reshape(*x.shape[:-1], *behind), found)
-
-    moved_function: Any = anywhere
-    return moved_function

@@ -84,7 +84,7 @@ def of_logit(
         z, y, *rest = given
         y = doors.shares(y, numbers.accumulator(_float_of(y, z)))
         z, *rest = numbers.floats(z, y, *rest)
-        return finite(z), *rest
+        return numbers.finite(z), *rest
 
     return _with_slope(value, (slope,), prepared)
 
@@ -153,18 +153,6 @@ def _with_slope(
 
     function = with_rule(of_level, rule, len(slopes))
     return function
-
-
-@jax.custom_jvp
-def finite(x: jax.Array) -> jax.Array:
-    """`x` with infinities as the largest numbers; its slope is 1. Not a clamp: see `at_most`."""
-    top = float(jnp.finfo(x.dtype).max)
-    return jnp.maximum(at_most(x, top), -top)
-
-
-@finite.defjvp
-def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    return finite(*primals), tangents[0]
 
 
 def _times(slope: jax.Array, step: jax.Array) -> jax.Array:

@@ -1,7 +1,12 @@
-"""The softmax over the classes on the last axis, and its cross-entropy."""
+"""The softmax over classes, and its cross-entropy.
+
+`axis` is that of the classes, counted from the end. None is ever moved to the last place: channels
+first is a convention of many, and a transposed copy costs as much as all the rest.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,105 +21,118 @@ def is_class(ids: jax.Array, number: int) -> jax.Array:
     return (ids >= 0) & (ids < number)
 
 
-def is_true(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Whether an entry of `shape` ``[..., C]`` is its example's class.
+def is_true(y: jax.Array, shape: tuple[int, ...], axis: int) -> jax.Array:
+    """Whether an entry of `shape` is of its example's class.
 
-    Void ids have none; in labels ``[..., C]`` it is what exceeds ½.
+    Void ids have none; in labels of that shape it is what exceeds ½.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         return y > 0.5
-    return jax.lax.broadcasted_iota(y.dtype, shape, len(shape) - 1) == y[..., None]
+    place = jax.lax.broadcasted_iota(y.dtype, shape, len(shape) + axis)
+    return place == jnp.expand_dims(y, axis)
 
 
-def at_label(x: jax.Array, y: jax.Array) -> jax.Array:
-    """The entry of `x`, ``[..., C]`` or ``[C]``, for the class of each example; 0 for a void id.
+def at_label(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+    """The entry of `x`, one for each entry or for each class, of the class of each example.
 
-    For labels ``[..., C]`` it is the labels' mean of `x`.
+    It is 0 for a void id. For labels of the shape of the logits it is the labels' mean of `x`.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
-        return jnp.sum(of_last(x, y) * y, -1)
-    found = x.at[y].get(mode="clip") if x.ndim == 1 else _take(x, y)
-    return jnp.where(is_class(y, x.shape[-1]), found, 0.0)
+        return jnp.sum(of_classes(x, y.ndim, axis) * y, axis)
+    found = x.at[y].get(mode="clip") if x.ndim == 1 else _take(x, y, axis)
+    number = x.shape[0] if x.ndim == 1 else x.shape[axis]
+    return jnp.where(is_class(y, number), found, 0.0)
 
 
-def of_last(x: jax.Array, like: jax.Array) -> jax.Array:
-    """`x` ``[C]`` with as many axes as `like`; a number stays one."""
-    return x.reshape((1,) * (like.ndim - 1) + x.shape) if x.ndim else x
+def of_classes(x: jax.Array, ndim: int, axis: int) -> jax.Array:
+    """`x` ``[C]`` on the axis of the classes of `ndim`; what has that many axes, or none, stays."""
+    if x.ndim in (0, ndim):
+        return x
+    return x.reshape((1,) * (ndim + axis) + x.shape + (1,) * (-1 - axis))
 
 
-def _take(x: jax.Array, ids: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(x, ids[..., None], -1, mode="clip")[..., 0]
+def _take(x: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
+    taken = jnp.take_along_axis(x, jnp.expand_dims(ids, axis), axis, mode="clip")
+    return jnp.squeeze(taken, axis)
 
 
-def softmax_parts(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits in the accumulator type, their maximum, and the sum of exponentials relative to it."""
-    wide = slopes.finite(numbers.as_float(z))
+    wide = numbers.finite(numbers.as_float(z))
     # The softmax does not depend on where it is centred, so neither do its derivatives.
-    top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, -1)))
-    return wide, top, slopes.finished(jnp.sum(jnp.exp(wide - top[..., None]), -1))
+    top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, axis)))
+    return wide, top, slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
 
 
-def _cross_entropy(
-    z: jax.Array, wide: jax.Array, top: jax.Array, total: jax.Array, y: jax.Array
-) -> jax.Array:
+def _cross_entropy(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+    wide, top, total = softmax_parts(z, axis)
     if jnp.issubdtype(y.dtype, jnp.integer):
-        true = slopes.finite(numbers.as_float(_take(z, y)))
-        loss = numbers.capped(top - true) + jnp.log(total)
-        return jnp.where(is_class(y, wide.shape[-1]), numbers.capped(loss), 0.0)
-    below = numbers.capped(top[..., None] - wide)
-    return numbers.capped(jnp.sum(y * below, -1) + jnp.log(total) * jnp.sum(y, -1))
+        true = numbers.finite(numbers.as_float(_take(z, y, axis)))
+        loss = numbers.capped(numbers.capped(top - true) + jnp.log(total))
+        return jnp.where(is_class(y, z.shape[axis]), loss, 0.0)
+    below = numbers.capped(jnp.expand_dims(top, axis) - wide)
+    return numbers.capped(jnp.sum(y * below, axis) + jnp.log(total) * jnp.sum(y, axis))
 
 
-def _rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
-    (z, y), (dz, dy) = primals, moved
-    wide, top, total = softmax_parts(z)
-    terms: list[jax.Array] = []
-    if dz is not None:
-        slope = slopes.apart(_cross_entropy_slope, z, y, top, total)
-        terms.append(jnp.sum(slope * numbers.as_float(dz), -1))
-    if dy is not None and jnp.issubdtype(y.dtype, jnp.floating):
-        below = numbers.capped(top[..., None] - wide)
-        terms.append(jnp.sum(dy * (below + jnp.log(total)[..., None]), -1))
-    return _cross_entropy(z, wide, top, total, y), terms
+@functools.cache
+def _cross_entropy_over(axis: int) -> Callable[..., jax.Array]:
+    """The cross-entropy of logits and labels, with its slope."""
+
+    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+        (z, y), (dz, dy) = primals, moved
+        wide, top, total = softmax_parts(z, axis)
+        terms: list[jax.Array] = []
+        if dz is not None:
+            slope = slopes.apart(functools.partial(_slope, axis), z, y, top, total)
+            terms.append(jnp.sum(slope * numbers.as_float(dz), axis))
+        if dy is not None and jnp.issubdtype(y.dtype, jnp.floating):
+            below = numbers.capped(jnp.expand_dims(top, axis) - wide)
+            terms.append(jnp.sum(dy * (below + jnp.expand_dims(jnp.log(total), axis)), axis))
+        return _cross_entropy(z, y, axis), terms
+
+    return slopes.with_rule(lambda z, y: _cross_entropy(z, y, axis), rule, 2)
 
 
-def _cross_entropy_slope(z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
+def _slope(axis: int, z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
     """The softmax minus the labels."""
     over = 1.0 / total
     if jnp.issubdtype(y.dtype, jnp.integer):
         # One select per example: one per logit would take two thirds as long as all the rest.
-        over = jnp.where(is_class(y, z.shape[-1]), over, 0.0)
-    p = jnp.exp(slopes.finite(numbers.as_float(z)) - top[..., None]) * over[..., None]
+        over = jnp.where(is_class(y, z.shape[axis]), over, 0.0)
+    below = numbers.finite(numbers.as_float(z)) - jnp.expand_dims(top, axis)
+    p = jnp.exp(below) * jnp.expand_dims(over, axis)
     if jnp.issubdtype(y.dtype, jnp.floating):
-        return p * jnp.sum(y, -1, keepdims=True) - y
-    return jnp.where(is_true(y, p.shape), p - 1.0, p)
+        return p * jnp.sum(y, axis, keepdims=True) - y
+    return jnp.where(is_true(y, p.shape, axis), p - 1.0, p)
 
 
-_cross_entropy_of_logits = slopes.with_rule(
-    lambda z, y: _cross_entropy(z, *softmax_parts(z), y), _rule, 2
-)
-
-
-def cross_entropy(z: jax.Array, y: jax.Array) -> jax.Array:
+def cross_entropy(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
     """Minus the log-probability of each example's class, for what `doors.classes` returns.
 
     Each pass over the logits makes its own exponentials: an array of them takes longer to move.
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         _, y = numbers.floats(z, y)
-    return _cross_entropy_of_logits(z, y)
+    return _cross_entropy_over(axis)(z, y)
 
 
-def cross_entropies(z: jax.Array) -> jax.Array:
-    """Minus the log-probability of every class, ``[..., C]``."""
-    wide, top, total = softmax_parts(z)
-    return numbers.capped(numbers.capped(top[..., None] - wide) + jnp.log(total)[..., None])
+def cross_entropies(z: jax.Array, axis: int) -> jax.Array:
+    """Minus the log-probability of every class."""
+    wide, top, total = softmax_parts(z, axis)
+    below = numbers.capped(jnp.expand_dims(top, axis) - wide)
+    return numbers.capped(below + jnp.expand_dims(jnp.log(total), axis))
+
+
+def softmax(z: jax.Array, axis: int) -> jax.Array:
+    """The probabilities, in the accumulator type."""
+    return jax.nn.softmax(numbers.finite(numbers.as_float(z)), axis)
 
 
 def of_cross_entropy(
     f: Callable[..., jax.Array],
     z: jax.Array,
     y: jax.Array,
+    axis: int,
     *rest: jax.Array,
     each: jax.Array | None = None,
 ) -> jax.Array:
@@ -122,27 +140,27 @@ def of_cross_entropy(
 
     `rest` are numbers of the examples, and `each` holds a weight for each class.
     """
+    number = z.shape[axis]
     if not jnp.issubdtype(y.dtype, jnp.floating):
-        own = [] if each is None else [at_label(jnp.broadcast_to(each, z.shape[-1:]), y)]
-        return f(cross_entropy(z, y), *rest, *own)
-    every = [x[..., None] if x.ndim else x for x in rest]
-    every += [] if each is None else [of_last(each, z)]
-    found, y = numbers.floats(f(cross_entropies(z), *every), y)
-    return numbers.capped(jnp.sum(y * found, -1))
+        own = [] if each is None else [at_label(jnp.broadcast_to(each, (number,)), y, axis)]
+        return f(cross_entropy(z, y, axis), *rest, *own)
+    every = [jnp.expand_dims(x, axis) if x.ndim else x for x in rest]
+    every += [] if each is None else [of_classes(each, z.ndim, axis)]
+    found, y = numbers.floats(f(cross_entropies(z, axis), *every), y)
+    return numbers.capped(jnp.sum(y * found, axis))
 
 
-def expected_over_ids(
-    loss: Callable[[jax.Array], jax.Array], y: jax.Array, number: int
-) -> jax.Array:
-    """``loss(ids)``; for labels ``[..., C]`` its mean over the classes, one after another."""
+def expected_over_ids(loss: Callable[[jax.Array], jax.Array], y: jax.Array, axis: int) -> jax.Array:
+    """``loss(ids)``; for labels of the shape of the logits its mean, one class after another."""
     if not jnp.issubdtype(y.dtype, jnp.floating):
         return loss(y)
-    first = jnp.zeros_like(y[..., 0])
+    number = y.shape[axis]
 
     def add(total: jax.Array, k: jax.Array) -> tuple[jax.Array, None]:
-        share = jax.lax.dynamic_index_in_dim(y, k, -1, keepdims=False)
-        ids = jnp.full_like(share, 0, jnp.int32) + k
+        share = jax.lax.dynamic_index_in_dim(y, k, axis, keepdims=False)
+        ids = jnp.zeros_like(share, jnp.int32) + k
         total, found, share = numbers.floats(total, loss(ids), share)
         return total + numbers.capped(share * found), None
 
+    first = jnp.sum(jnp.zeros_like(y), axis)
     return jax.lax.scan(jax.checkpoint(add), first, jnp.arange(number, dtype=jnp.int32))[0]

@@ -7,17 +7,21 @@ Probabilities give its differentiable twin: the *expected* counts of decisions d
 from __future__ import annotations
 
 import dataclasses
-import operator
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.doors import Axis
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @jax.tree_util.register_dataclass
@@ -25,11 +29,13 @@ from diffmetrics._core.doors import Axis
 class Counts:
     """True and false positives and negatives: the whole state of a count-based metric.
 
-    A frozen pytree with `+`. Counts of batches, microbatches, hosts (`jax.lax.psum`) and
-    pseudo-counts add up *before* a score divides. Cells have any shape, such as images or classes.
+    A frozen pytree with `+`, so `sum([...])` adds up, too. Counts of batches, microbatches, hosts
+    (`jax.lax.psum`) and pseudo-counts add up *before* a score divides. Cells have any shape, such
+    as images or classes, of which `c[index]` takes some and `c.sum(axis)` the total.
 
     A cell is a JAX array, or float64 NumPy after `to_host`. NumPy and Python integers become 64-bit
-    floats (exact to 9e15), because JAX would silently cut them to 32 bits.
+    floats (exact to 9e15), because JAX would silently cut them to 32 bits. To keep the integers of
+    hard counts in a loop, start it from `Counts.zeros`.
 
     Attributes:
       tp: true positives.
@@ -57,6 +63,24 @@ class Counts:
             elif isinstance(cell, np.ndarray | np.integer) and cell.dtype.kind in "iu":
                 object.__setattr__(self, field.name, cell.astype(np.float64))
 
+    @classmethod
+    def zeros(cls, shape: int | tuple[int, ...] = (), dtype: DTypeLike = jnp.int32) -> Counts:
+        """Nothing counted yet, as arrays: where a loop over batches starts.
+
+        A `jax.lax.scan` gives back the types that it was given: int32 for hard counts, which stay
+        exact to 2³¹; soft and weighted ones are ``float32``.
+
+        Example:
+          >>> import diffmetrics as dm, jax, jax.numpy as jnp
+          >>> decisions, labels = jnp.array([[True, False], [True, True]]), jnp.array([[1, 1]] * 2)
+          >>> def add(total, batch):
+          ...     return total + dm.counts(*batch), None
+          >>> total, _ = jax.lax.scan(add, dm.Counts.zeros(), (decisions, labels))
+          >>> print(total.tp, total.fn)
+          3 1
+        """
+        return cls(*(jnp.zeros(shape, dtype) for _ in dataclasses.fields(cls)))
+
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):
             raise TypeError(
@@ -64,6 +88,36 @@ class Counts:
                 "A smoothing of one pseudo-count is Counts(tp=1.0)."
             )
         return jax.tree.map(_add, self, other)
+
+    def __radd__(self, other: object) -> Counts:
+        # `sum` starts with the integer 0, which leaves hard counts the integers that they are.
+        return self if type(other) is int and other == 0 else self + cast("Counts", other)
+
+    def __getitem__(self, index: Any) -> Counts:
+        full = _full(self)
+        _require_inside(index, np.shape(full.tp))
+        return jax.tree.map(lambda cell: cell[index], full)
+
+    # With `[]` alone Python would iterate, and JAX clamps an index, so that there were no end. And
+    # who unpacks four cells must not get those of four classes.
+    __iter__ = None
+
+    def sum(self, axis: Axis = None) -> Counts:
+        """The cells added up over some axes, by default all: of classes the micro average's.
+
+        Integers stay what they are, and int32 stops at 2³¹ - 1: the true negatives of 50,000
+        classes and as many examples are more. `c.to_host().sum()` has 64 bits.
+
+        Example:
+          >>> import diffmetrics as dm, jax.numpy as jnp
+          >>> decisions, labels = jnp.array([[True, True], [True, False]]), jnp.eye(2, dtype=int)
+          >>> of_images = dm.counts(decisions, labels, axis=1)
+          >>> print(of_images.fp, of_images[0].fp, of_images.sum().fp)
+          [1 1] 1 2
+        """
+        full = _full(self)
+        axes = doors.normalize_axis(axis, np.ndim(full.tp))
+        return jax.tree.map(lambda cell: _sum(cell, axes), full)
 
     def to_host(self) -> Counts:
         """The cells as float64 NumPy, for totals over many batches.
@@ -78,16 +132,67 @@ class Counts:
           >>> print(total.tp, total.fn)
           3.0 3.0
         """
-        return jax.tree.map(lambda cell: np.asarray(cell, np.float64)[()], self)
+        return on_host(self)
+
+
+def on_host(tree: Any) -> Any:
+    """Arrays as float64 NumPy; its scalars are Python floats, too, which JSON takes."""
+    return jax.tree.map(lambda x: np.asarray(x, np.float64)[()], tree)
 
 
 def _add(a: Any, b: Any) -> Any:
     """Add two cells; a host total keeps its 64 bits when a concrete device array is added."""
-    on_host = isinstance(a, np.ndarray | np.generic) or isinstance(b, np.ndarray | np.generic)
-    if on_host and not isinstance(a, Tracer) and not isinstance(b, Tracer):
-        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    plus: Any = operator.add  # NumPy, JAX and Python numbers at once: more than a type can say
-    return plus(a, b)
+    if _is_host(a, b):
+        return np.asarray(a, np.float64) + np.asarray(b, np.float64)
+    if isinstance(a, float) and isinstance(b, float):
+        return a + b
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    if a.dtype != b.dtype:  # in words, because strict promotion asks for them
+        integers = all(jnp.issubdtype(x.dtype, jnp.integer) for x in (a, b))
+        wider = np.promote_types(a.dtype, b.dtype) if integers else None
+        a, b = numbers.floats(a, b) if wider is None else (a.astype(wider), b.astype(wider))
+    return _plus(*jnp.broadcast_arrays(a, b))
+
+
+def _sum(cell: Any, axes: tuple[int, ...]) -> Any:
+    """The sum of a cell in its own type; integers stop as they do in `_plus`."""
+    total = cell.sum(axes, dtype=cell.dtype)
+    if isinstance(cell, np.ndarray) or not jnp.issubdtype(cell.dtype, jnp.integer):
+        return total
+    roughly = jnp.sum(cell.astype(jnp.float32), axes)
+    most = jnp.iinfo(cell.dtype).max
+    return jnp.where(roughly - total.astype(jnp.float32) > float(most), most, total)
+
+
+def _plus(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of two arrays; integers stop at the largest one.
+
+    What wraps may be any number, such as a good one.
+    """
+    if not jnp.issubdtype(a.dtype, jnp.integer):
+        return a + b
+    return jnp.where((a >= 0) & (b >= 0) & (a + b < 0), jnp.iinfo(a.dtype).max, a + b)
+
+
+def _is_host(*cells: Any) -> bool:
+    """Whether one of some cells is NumPy's, and none is being traced."""
+    some = any(isinstance(cell, np.ndarray | np.generic) for cell in cells)
+    return some and not any(isinstance(cell, Tracer) for cell in cells)
+
+
+def _full(c: Counts) -> Counts:
+    """The cells as arrays of one shape."""
+    cells = (c.tp, c.fp, c.fn, c.tn)
+    shape = np.broadcast_shapes(*map(np.shape, cells))
+    xp: Any = np if _is_host(*cells) else jnp
+    return Counts(*(xp.broadcast_to(xp.asarray(cell), shape) for cell in cells))
+
+
+def _require_inside(index: Any, shape: tuple[int, ...]) -> None:
+    """Raise `IndexError` of an index out of range, which JAX would take for the nearest one."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if not any(isinstance(part, jax.Array) for part in parts):
+        _ = np.broadcast_to(False, shape)[index]
 
 
 @doors.compiled("axis")
@@ -152,93 +257,41 @@ def count(
 ) -> Counts:
     """The four sums of checked arrays: the only place where anything is counted."""
     hard = p.dtype == jnp.bool_ and not jnp.issubdtype(y.dtype, jnp.floating) and weights is None
-    dtype = jnp.int32 if hard else numbers.floats(p, y)[0].dtype
+    deciding = (p, y) if weights is None else (p, y, weights)
+    dtype = jnp.dtype(jnp.int32) if hard else numbers.floats(*deciding)[0].dtype
     p = p.astype(dtype)
-    w = jnp.ones((), dtype) if weights is None else weights.astype(dtype)
+    w = jnp.ones((), dtype) if weights is None else jnp.broadcast_to(weights, p.shape).astype(dtype)
     if where is not None:  # select before multiplying: NaN times zero is NaN
-        p, y, w = (jnp.where(where, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
+        kept = jnp.broadcast_to(where, p.shape)
+        p, y, w = (jnp.where(kept, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
 
     (tp, fp), (fn, tn) = doors.split(w * p, y), doors.split(w * (1 - p), y)
     return Counts(*numbers.sums((tp, fp, fn, tn), axis))
 
 
-@doors.compiled("num_classes")
-def confusion(
-    predicted_ids: ArrayLike,
-    labels: ArrayLike,
-    num_classes: int,
-    *,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-) -> jax.Array:
-    r"""The confusion matrix: how often class i was predicted as class j.
-
-    Use it for scores of all classes at once, `multiclass_mcc` and `multiclass_kappa`. Matrices of
-    parts add up to that of the whole; `jax.vmap` makes one per image.
-
-    .. math:: M_{ij} = \sum_n w_n [y_n = i][\hat y_n = j]
-
-    Args:
-      predicted_ids: integer class ids ``[...]``.
-      labels: integer class ids of the same shape.
-      num_classes: C. Static.
-      where: boolean, broadcasts to `predicted_ids`.
-      weights: broadcast to `predicted_ids`.
-
-    Returns:
-      Matrix ``[C, C]``, true classes in rows; int32 without weights, else float32. An element with
-      either id outside [0, C), such as a void label, is not counted.
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> dm.confusion(jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, 255]), 3).tolist()
-      [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
-    """
-    predicted, true = jnp.asarray(predicted_ids), jnp.asarray(labels)
-    for name, ids in (("predicted_ids", predicted), ("labels", true)):
-        if not jnp.issubdtype(ids.dtype, jnp.integer):
-            raise TypeError(f"{name} must be integer class ids, got {ids.dtype} of {ids.shape}.")
-    doors.require_shape("labels", true, predicted.shape, "predicted_ids")
-    mask = doors.select(where, predicted.shape, "predicted_ids")
-    factors = doors.check_weights(weights, predicted.shape, "predicted_ids")
-
-    # Widened, so that ids of 8 bits overflow neither in the product nor against num_classes.
-    predicted, true = (x.astype(jnp.promote_types(x.dtype, jnp.int32)) for x in (predicted, true))
-    counted = (predicted >= 0) & (predicted < num_classes) & (true >= 0) & (true < num_classes)
-    if mask is not None:
-        counted &= mask
-    cell = jnp.where(counted, true * num_classes + predicted, num_classes**2)
-    w = jnp.ones((), jnp.int32) if factors is None else numbers.as_float(factors)
-    matrix = jnp.zeros(num_classes**2, w.dtype)
-    matrix = matrix.at[cell.ravel()].add(jnp.broadcast_to(w, cell.shape).ravel(), mode="drop")
-    return matrix.reshape(num_classes, num_classes)
+# --- functions of counts --------------------------------------------------------------------------
 
 
-def one_vs_rest(matrix: ArrayLike) -> Counts:
-    """Counts of each class against all others, from a confusion matrix.
+def of_counts(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` compiled, that says what it takes if it is called as other libraries' scores."""
+    score = doors.compiled()(function)
 
-    Use it for scores per class, macro and micro: `fbeta(one_vs_rest(m)).mean()` is macro-F.
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        given = args[0] if args else kwargs.get("counts")
+        if (args or kwargs) and not isinstance(given, Counts):
+            name = function.__name__
+            raise TypeError(
+                f"{name} takes Counts, got {_kind_of(given)}. Count first: "
+                f"{name}(counts(predictions, labels)), of class ids "
+                f"{name}(counts_per_class(ids, labels, num_classes)), of a confusion matrix "
+                f"{name}(one_vs_rest(matrix))."
+            )
+        return score(*args, **kwargs)
 
-    Args:
-      matrix: ``[..., C, C]``, true classes in rows (see `confusion`).
-
-    Returns:
-      `Counts` ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
-
-    Example:
-      >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> c = dm.one_vs_rest(jnp.array([[5, 1], [2, 4]]))
-      >>> print(c.tp.tolist(), c.fp.tolist(), c.fn.tolist(), c.tn.tolist())
-      [5, 4] [2, 1] [1, 2] [4, 5]
-    """
-    m: Any = matrix if isinstance(matrix, np.ndarray) else jnp.asarray(matrix)
-    require_square(m)
-    tp = m.diagonal(0, -2, -1)
-    fp, fn = m.sum(-2) - tp, m.sum(-1) - tp
-    return Counts(tp=tp, fp=fp, fn=fn, tn=m.sum((-2, -1))[..., None] - tp - fp - fn)
+    return call
 
 
-def require_square(matrix: Any) -> None:
-    """Raise `ValueError` unless `matrix` is [..., C, C]."""
-    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
-        raise ValueError(f"matrix must have shape [..., C, C], got {matrix.shape}.")
+def _kind_of(x: Any) -> str:
+    array = hasattr(x, "shape") and hasattr(x, "dtype")
+    return f"{x.dtype} of shape {x.shape}" if array else type(x).__name__

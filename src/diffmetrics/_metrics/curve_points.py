@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
 from diffmetrics._metrics import scores
+from diffmetrics._metrics.counts import on_host
 from diffmetrics._metrics.curves import Curve, counts_of, detection_error_curve, precision_of, ratio
 
 
@@ -30,6 +31,17 @@ class OperatingPoint(NamedTuple):
 
     value: jax.Array
     threshold: jax.Array
+
+    def to_host(self) -> OperatingPoint:
+        """Both as float64 NumPy; of one curve they are plain numbers, which JSON takes.
+
+        Example:
+          >>> import diffmetrics as dm, jax.numpy as jnp, json
+          >>> c = dm.curve(jnp.array([2.5, 0.5, 0.25, -1.0]), jnp.array([1, 0, 1, 0]))
+          >>> json.dumps(dm.best_fbeta(c).to_host()._asdict())
+          '{"value": 0.800000011920929, "threshold": 0.25}'
+        """
+        return on_host(self)
 
 
 @doors.compiled()
@@ -54,7 +66,8 @@ def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint
       1.0 0.3
     """
     c = counts_of(curve)
-    return _best(curve, ratio(c.tp, c.fn), precision_of(c) >= precision)
+    reached = precision_of(c)
+    return _best(curve, ratio(c.tp, c.fn), reached >= _like(reached, precision))
 
 
 @doors.compiled()
@@ -80,7 +93,7 @@ def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     c = counts_of(curve)
     reached = ratio(c.tp, c.fn)
     value = jnp.where(jnp.isnan(reached), jnp.nan, precision_of(c))
-    return _best(curve, value, reached >= recall)
+    return _best(curve, value, reached >= _like(reached, recall))
 
 
 @doors.compiled()
@@ -106,7 +119,7 @@ def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     c = counts_of(curve)
     alarms = ratio(c.fp, c.tn)
     value = jnp.where(jnp.isnan(alarms), jnp.nan, ratio(c.tp, c.fn))
-    return _best(curve, value, alarms <= fpr)
+    return _best(curve, value, alarms <= _like(alarms, fpr))
 
 
 @doors.compiled()
@@ -141,6 +154,11 @@ def _best(curve: Curve, value: jax.Array, allowed: jax.Array) -> OperatingPoint:
     thresholds = jnp.broadcast_to(jnp.asarray(curve.thresholds), value.shape)
     found, threshold = (_at(x, place) for x in (value, thresholds))
     return OperatingPoint(*(jnp.where(undefined, jnp.nan, x) for x in (found, threshold)))
+
+
+def _like(x: jax.Array, given: ArrayLike) -> jax.Array:
+    """A number that is given, or one for each point, as what `x` is."""
+    return jnp.broadcast_to(jnp.asarray(given).astype(x.dtype), x.shape)
 
 
 def _at(x: jax.Array, place: jax.Array) -> jax.Array:
@@ -184,11 +202,15 @@ def min_detection_cost(
       NIST, The 2016 speaker recognition evaluation plan, section 3.
     """
     fpr, fnr, _ = detection_error_curve(curve)
-    per_miss, per_alarm = miss_cost * target_prior, false_alarm_cost * (1.0 - target_prior)
+    prior = _like(fnr, target_prior)
+    per_miss, per_alarm = (
+        _like(fnr, miss_cost) * prior,
+        _like(fpr, false_alarm_cost) * (1.0 - prior),
+    )
     cost = per_miss * fnr + per_alarm * fpr
     if normalized:
         cost /= jnp.minimum(per_miss, per_alarm)
-    value, threshold = _best(curve, -jnp.asarray(cost), jnp.ones_like(cost, bool))
+    value, threshold = _best(curve, -cost, jnp.ones_like(cost, bool))
     return OperatingPoint(-value, threshold)
 
 
@@ -285,7 +307,8 @@ def _on_hull(fpr: jax.Array, fnr: jax.Array) -> jax.Array:
         )
         return jax.tree.map(lambda new, old: jnp.where(below, new, old), nearer, s), below
 
-    zero, one = jnp.zeros_like(fpr[0]), jnp.ones_like(fpr[0])
-    start: Any = (_Segment(zero, one, one, zero), jnp.array(True))
+    # Made of the data, so that within `shard_map` it differs from device to device as they do.
+    zero, one = jnp.zeros_like(fpr[0] + fnr[0]), jnp.ones_like(fpr[0] + fnr[0])
+    start: Any = (_Segment(zero, one, one, zero), zero < one)
     chord, _ = jax.lax.while_loop(lambda state: state[1], pull, start)
     return _crossing(chord)

@@ -15,32 +15,26 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._metrics.counts import Counts, require_square
+from diffmetrics._metrics.class_counts import require_square
+from diffmetrics._metrics.counts import Counts, of_counts
 
 
-def _cells(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """The cells in floating point: int32 cells could overflow in the first sum."""
-    return (
-        numbers.as_float(c.tp),
-        numbers.as_float(c.fp),
-        numbers.as_float(c.fn),
-        numbers.as_float(c.tn),
-    )
+def _cells(c: Counts, *prices: ArrayLike) -> list[jax.Array]:
+    """The cells and what they cost in floating point, in one type and shape.
+
+    int32 cells could overflow in the first sum.
+    """
+    return jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices))
 
 
-def _shares(c: Counts) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _shares(c: Counts) -> list[jax.Array]:
     """The cells as shares of their total, whose products cannot overflow: counts of 1e10 can."""
     tp, fp, fn, tn = _cells(c)
     total = tp + fp + fn + tn
-    return (
-        numbers.divide(tp, total),
-        numbers.divide(fp, total),
-        numbers.divide(fn, total),
-        numbers.divide(tn, total),
-    )
+    return [numbers.divide(cell, total) for cell in (tp, fp, fn, tn)]
 
 
-@doors.compiled()
+@of_counts
 def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.Array:
     r"""Tversky index: overlap with one price for false alarms and another for misses.
 
@@ -62,11 +56,11 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
     References:
       Tversky, Features of similarity, Psychological Review 84, 1977.
     """
-    tp, fp, fn, _ = _cells(counts)
-    return numbers.divide(tp, tp + fp_weight * fp + fn_weight * fn)
+    tp, fp, fn, _, per_alarm, per_miss = _cells(counts, fp_weight, fn_weight)
+    return numbers.divide(tp, tp + per_alarm * fp + per_miss * fn)
 
 
-@doors.compiled()
+@of_counts
 def precision(counts: Counts) -> jax.Array:
     r"""Share of predicted positives that are right, :math:`TP / (TP + FP)`; 0 if there are none.
 
@@ -78,7 +72,7 @@ def precision(counts: Counts) -> jax.Array:
     return tversky(counts, 1.0, 0.0)
 
 
-@doors.compiled()
+@of_counts
 def recall(counts: Counts) -> jax.Array:
     r"""Sensitivity, the share of positives found, :math:`TP / (TP + FN)`; 0 if there are none.
 
@@ -90,7 +84,7 @@ def recall(counts: Counts) -> jax.Array:
     return tversky(counts, 0.0, 1.0)
 
 
-@doors.compiled()
+@of_counts
 def specificity(counts: Counts) -> jax.Array:
     r"""Share of negatives that raise no alarm, :math:`TN / (TN + FP)`; 0 if there are none.
 
@@ -102,7 +96,7 @@ def specificity(counts: Counts) -> jax.Array:
     return recall(_negated(counts))
 
 
-@doors.compiled()
+@of_counts
 def negative_predictive_value(counts: Counts) -> jax.Array:
     r"""Share of predicted negatives that are right, :math:`TN / (TN + FN)`; 0 if there are none.
 
@@ -118,7 +112,7 @@ def _negated(c: Counts) -> Counts:
     return Counts(tp=c.tn, fp=c.fn, fn=c.fp, tn=c.tp)
 
 
-@doors.compiled()
+@of_counts
 def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
     r"""F-beta: the weighted harmonic mean of precision and recall.
 
@@ -139,11 +133,12 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
     References:
       van Rijsbergen, Information Retrieval, 2nd ed., ch. 7, 1979.
     """
-    squared = numbers.as_float(beta) ** 2
+    *_, beta = _cells(counts, beta)
+    squared = beta**2
     return tversky(counts, 1.0 / (1.0 + squared), squared / (1.0 + squared))
 
 
-@doors.compiled()
+@of_counts
 def dice(counts: Counts) -> jax.Array:
     r"""Dice coefficient :math:`2TP / (2TP + FP + FN)`, which is F1.
 
@@ -160,7 +155,7 @@ def dice(counts: Counts) -> jax.Array:
     return tversky(counts, 0.5, 0.5)
 
 
-@doors.compiled()
+@of_counts
 def jaccard(counts: Counts) -> jax.Array:
     r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`; 0 if both are empty.
 
@@ -177,7 +172,7 @@ def jaccard(counts: Counts) -> jax.Array:
     return tversky(counts, 1.0, 1.0)
 
 
-@doors.compiled()
+@of_counts
 def accuracy(counts: Counts) -> jax.Array:
     r"""Share of examples that are right, :math:`(TP + TN) / N`; nearly blind to rare positives.
 
@@ -190,7 +185,7 @@ def accuracy(counts: Counts) -> jax.Array:
     return numbers.divide(tp + tn, tp + fp + fn + tn)
 
 
-@doors.compiled()
+@of_counts
 def balanced_accuracy(counts: Counts) -> jax.Array:
     r"""Mean of recall and specificity, the accuracy with both classes weighted alike.
 
@@ -207,7 +202,7 @@ def balanced_accuracy(counts: Counts) -> jax.Array:
     return 0.5 * (recall(counts) + specificity(counts))
 
 
-@doors.compiled()
+@of_counts
 def informedness(counts: Counts) -> jax.Array:
     r"""Youden's J, recall + specificity - 1; 0 for constant or random decisions and absent classes.
 
@@ -223,7 +218,7 @@ def informedness(counts: Counts) -> jax.Array:
     return numbers.divide(tp * tn - fp * fn, (tp + fn) * (tn + fp))
 
 
-@doors.compiled()
+@of_counts
 def geometric_mean(counts: Counts) -> jax.Array:
     r"""Geometric mean of recall and specificity, √(TPR · TNR); 0 with zero gradient if either is 0.
 
@@ -238,7 +233,7 @@ def geometric_mean(counts: Counts) -> jax.Array:
     return numbers.sqrt(recall(counts) * specificity(counts))
 
 
-@doors.compiled()
+@of_counts
 def fowlkes_mallows(counts: Counts) -> jax.Array:
     r"""Geometric mean of precision and recall, TP / √((TP + FP) (TP + FN)); 0 where TP is 0.
 
@@ -255,7 +250,7 @@ def fowlkes_mallows(counts: Counts) -> jax.Array:
     return numbers.divide(tp, numbers.sqrt(tp + fp) * numbers.sqrt(tp + fn))
 
 
-@doors.compiled()
+@of_counts
 def mcc(counts: Counts) -> jax.Array:
     r"""Matthews correlation, high only if all four cells are good; 0 if a row or column is empty.
 
@@ -279,7 +274,7 @@ def mcc(counts: Counts) -> jax.Array:
     return numbers.divide(tp * tn - fp * fn, scale)
 
 
-@doors.compiled()
+@of_counts
 def cohen_kappa(counts: Counts) -> jax.Array:
     r"""Cohen's kappa: agreement of predictions and labels beyond chance; 0 if both are constant.
 
@@ -297,7 +292,7 @@ def cohen_kappa(counts: Counts) -> jax.Array:
     return numbers.divide(2.0 * (tp * tn - fp * fn), (tp + fp) * (fp + tn) + (tp + fn) * (fn + tn))
 
 
-@doors.compiled()
+@of_counts
 def prevalence(counts: Counts) -> jax.Array:
     r"""Share of examples whose label is positive, :math:`(TP + FN) / N`.
 
@@ -310,8 +305,13 @@ def prevalence(counts: Counts) -> jax.Array:
     return numbers.divide(tp + fn, tp + fp + fn + tn)
 
 
-def _joint(matrix: ArrayLike) -> jax.Array:
+def _joint(name: str, matrix: ArrayLike) -> jax.Array:
     """A confusion matrix as shares of its total; 64-bit NumPy integers keep their value."""
+    if isinstance(matrix, Counts):
+        raise TypeError(
+            f"{name} takes a confusion matrix [..., C, C], as of `confusion`, got Counts, which "
+            "hold two classes of each set. score_loss takes scores of Counts, such as mcc."
+        )
     m = numbers.as_float(matrix)
     require_square(m)
     return numbers.divide(m, m.sum((-2, -1), keepdims=True))
@@ -336,7 +336,7 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
     References:
       Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
     """
-    return _multiclass_mcc(_joint(matrix))
+    return _multiclass_mcc(_joint("multiclass_mcc", matrix))
 
 
 @doors.compiled()
@@ -384,7 +384,7 @@ def multiclass_kappa(
     distances = {"unweighted": np.sign, "linear": np.abs, "quadratic": np.square}
     if weighting not in distances:
         raise ValueError(f"weighting must be one of {list(distances)}, got {weighting!r}.")
-    joint = _joint(matrix)
+    joint = _joint("multiclass_kappa", matrix)
     order = np.arange(joint.shape[-1])
     disagreement = distances[weighting](np.abs(order[:, None] - order[None, :]))
     return _weighted_kappa(joint, jnp.asarray(disagreement, joint.dtype))
@@ -393,6 +393,7 @@ def multiclass_kappa(
 @doors.compiled()
 def _weighted_kappa(joint: jax.Array, disagreement: jax.Array) -> jax.Array:
     chance = joint.sum(-1)[..., :, None] * joint.sum(-2)[..., None, :]
+    disagreement = jnp.broadcast_to(disagreement, joint.shape)
     observed = jnp.sum(disagreement * joint, (-2, -1))
     expected = jnp.sum(disagreement * chance, (-2, -1))
     return numbers.divide(expected - observed, expected)

@@ -19,6 +19,8 @@ adaptive weights would only change the step size.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -57,6 +59,7 @@ def combine(
       The sum ``[...]``, and the losses by name, *unweighted*, without dropped functions.
 
     Raises:
+      TypeError: if losses or weights are not given by name.
       ValueError: if the names differ, or a loss has another shape than the first.
 
     Example:
@@ -85,13 +88,20 @@ def combine(
     first = next(iter(computed), "")
     for name, part in computed.items():
         doors.require_shape(name, part, computed[first].shape, first)
-    total = jnp.zeros(()) if not computed else jnp.zeros_like(computed[first])
-    for name, part in computed.items():
-        if not _is_zero(weights[name]):
-            total += (
-                doors.parameter(f"the weight of {name}", weights[name], part.shape, name) * part
-            )
-    return total, computed
+    terms = [
+        _weighted(name, part, weights[name])
+        for name, part in computed.items()
+        if not _is_zero(weights[name])
+    ]
+    if not terms:
+        return jnp.zeros_like(computed[first]) if computed else jnp.zeros(()), computed
+    return functools.reduce(operator.add, numbers.floats(*terms)), computed
+
+
+def _weighted(name: str, part: jax.Array, weight: ArrayLike) -> jax.Array:
+    w, part = numbers.floats(weight, part)
+    doors.require_broadcast(f"the weight of {name}", w, part.shape, name)
+    return jnp.broadcast_to(w, part.shape) * part
 
 
 def _is_zero(weight: ArrayLike) -> bool:
@@ -102,6 +112,12 @@ def _is_zero(weight: ArrayLike) -> bool:
 def _require_names(
     name: str, found: Mapping[str, object], losses: Mapping[str, object], what: str
 ) -> None:
+    for what_is, given in (("losses", losses), (name, found)):
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"{what_is} must be given by name, a mapping such as {{'mse': ..., 'mae': ...}}, "
+                f"got {type(given).__name__}: in a list one could be left out without a word."
+            )
     missing = [f"{n!r} has no {what}" for n in losses if n not in found]
     unknown = [f"{n!r} is no loss" for n in found if n not in losses]
     if missing or unknown:
@@ -122,6 +138,10 @@ def uncertainty_weights(
     weighting by homoscedastic uncertainty. For given losses the best log-variance s has a closed
     form, the logarithm of the loss; the state moves there by `rate`.
 
+    A negative loss, such as a negative log-likelihood can be, has no best s: the objective falls
+    without end. Such a loss says nothing of its noise, and its s stays where it is. It needs no
+    weight either, if it is a likelihood: combine it with the others' likelihoods at weight 1.
+
     .. math:: \min_s \sum_k \tfrac12 e^{-s_k} L_k + \tfrac12 s_k
               \;\Rightarrow\; s_k \to \log L_k, \quad w_k = \tfrac12 e^{-s_k}
 
@@ -130,14 +150,16 @@ def uncertainty_weights(
 
     Args:
       state: s of each loss; 0 at first, or the logarithm of its first value.
-      parts: each loss, a scalar > 0. One of 0 or less counts as nearly 0.
+      parts: each loss, a scalar > 0. A loss of 0 counts as nearly 0.
       rate: share of the way that s moves, in (0, 1].
       bound: s stays within ± `bound`, so that a loss of 0 does not take over.
 
     Returns:
-      Weights, for `combine`, and the new state, both without gradient.
+      Weights, for `combine`, and the new state, both without gradient. A loss that is NaN makes
+      both NaN.
 
     Raises:
+      TypeError: if the losses or the state are not given by name.
       ValueError: if the names differ, or a loss is no scalar.
 
     Example:
@@ -153,10 +175,13 @@ def uncertainty_weights(
       geometry and semantics, CVPR 2018, arXiv:1705.07115.
     """
     losses, s = _scalars(parts, state)
-    bound = numbers.as_float(bound)
-    s = {
-        n: jnp.clip(s[n] + rate * (numbers.log(x) - s[n]), -bound, bound) for n, x in losses.items()
-    }
+
+    def moved(s: jax.Array, loss: jax.Array) -> jax.Array:
+        share, top = (jnp.asarray(x).astype(s.dtype) for x in (rate, bound))
+        to = jnp.clip(s + share * (numbers.log(loss) - s), -top, top)
+        return jnp.where(loss < 0.0, s, to)
+
+    s = {name: moved(s[name], loss) for name, loss in losses.items()}
     return {name: 0.5 * jnp.exp(-x) for name, x in s.items()}, s
 
 
@@ -178,9 +203,11 @@ def dynamic_average_weights(
       temperature: T > 0; large for equal weights.
 
     Returns:
-      Weights for the next epoch, for `combine`, and the new state, both without gradient.
+      Weights for the next epoch, for `combine`, and the new state, both without gradient. A loss
+      that is NaN makes all weights NaN.
 
     Raises:
+      TypeError: if the losses or the state are not given by name.
       ValueError: if the names differ, or a loss is no scalar.
 
     Example:
@@ -196,10 +223,16 @@ def dynamic_average_weights(
       Liu et al., End-to-end multi-task learning with attention, CVPR 2019, arXiv:1803.10704.
     """
     losses, before = _scalars(parts, state)
-    ratios = jnp.stack([jnp.where(before[n] > 0.0, numbers.divide(x, before[n]), 1.0)
-                        for n, x in losses.items()])  # fmt: skip
+    ratios = jnp.stack([_fall(x, before[name]) for name, x in losses.items()])
+    temperature = jnp.asarray(temperature).astype(ratios.dtype)
     weights = len(losses) * jax.nn.softmax(numbers.held(ratios / temperature))
     return dict(zip(losses, weights, strict=True)), losses
+
+
+def _fall(loss: jax.Array, before: jax.Array) -> jax.Array:
+    """What is left of a loss, 1 if it is the first; NaN of NaN, which is neither."""
+    first = jnp.where(jnp.isnan(loss), loss, 1.0)
+    return jnp.where(before <= 0.0, first, numbers.divide(loss, before))
 
 
 def gradient_norm_weights(
@@ -226,9 +259,10 @@ def gradient_norm_weights(
 
     Returns:
       Weights, for `combine`, and the new state, both without gradient. A loss that never had a
-      gradient has weight 1.
+      gradient has weight 1. A gradient that is NaN makes all weights NaN.
 
     Raises:
+      TypeError: if the losses or the state are not given by name.
       ValueError: if the names differ, or a loss is no scalar.
 
     Example:
@@ -254,14 +288,18 @@ def gradient_norm_weights(
     _require_names("state", state, losses, "entry")
     held_output = jax.lax.stop_gradient(output)
     lengths = {name: _length(jax.grad(_scalar(name, f))(held_output)) for name, f in losses.items()}
-    before = {name: jax.lax.stop_gradient(numbers.as_float(state[name])) for name in losses}
-    after = {
-        name: jnp.where(before[name] > 0.0, decay * before[name] + (1.0 - decay) * x, x)
-        for name, x in lengths.items()
-    }
+    after = {name: _averaged(state[name], x, decay) for name, x in lengths.items()}
     mean = sum(x / len(after) for x in after.values())
-    weights = {n: jnp.where(x > 0.0, numbers.divide(mean, x), 1.0) for n, x in after.items()}
+    # Of what is not above 0, because NaN is not either, and must not have weight 1.
+    weights = {n: jnp.where(x <= 0.0, 1.0, numbers.divide(mean, x)) for n, x in after.items()}
     return weights, after
+
+
+def _averaged(before: ArrayLike, now: jax.Array, decay: ArrayLike) -> jax.Array:
+    """The running mean of a length, which begins with the first that is not 0."""
+    share = jnp.asarray(decay).astype(now.dtype)
+    before = jax.lax.stop_gradient(jnp.asarray(before)).astype(now.dtype)
+    return jnp.where(before <= 0.0, now, share * before + (1.0 - share) * now)
 
 
 def _scalar(name: str, loss: Callable[[T], jax.Array]) -> Callable[[T], jax.Array]:
@@ -274,18 +312,18 @@ def _scalar(name: str, loss: Callable[[T], jax.Array]) -> Callable[[T], jax.Arra
 
 
 def _length(gradient: object) -> jax.Array:
-    flat = [numbers.as_float(x).ravel() for x in jax.tree.leaves(gradient)]
+    flat = [x.ravel() for x in numbers.floats(*jax.tree.leaves(gradient))]
     joined = jnp.concatenate(flat)
     return jax.lax.stop_gradient(numbers.root_mean_square(joined) * joined.size**0.5)
 
 
 def _scalars(parts: Mapping[str, ArrayLike], state: Mapping[str, ArrayLike]) -> tuple[Parts, Parts]:
-    """Both without gradient, in the order of `parts`."""
+    """Both without gradient, in the order of `parts`, in one type."""
     _require_names("state", state, parts, "entry")
     for name, x in parts.items():
         doors.require_shape(name, jnp.asarray(x), (), "a scalar")
+    both = numbers.floats(*parts.values(), *(state[name] for name in parts))
     losses, before = (
-        {name: jax.lax.stop_gradient(numbers.as_float(x[name])) for name in parts}
-        for x in (parts, state)
+        map(jax.lax.stop_gradient, x) for x in (both[: len(parts)], both[len(parts) :])
     )
-    return losses, before
+    return dict(zip(parts, losses, strict=True)), dict(zip(parts, before, strict=True))

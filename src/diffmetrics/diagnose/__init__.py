@@ -112,6 +112,7 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     """What a loss does on a batch of yours, in your shapes and with your numbers.
 
     Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
+    labels are a mask of 0 and 255 or signs, logits and probabilities stand in each other's place,
     value and gradient are finite, whose label is whose matters, wrong predictions get a gradient
     and to which side, how much of it the positives hold, and what a mean over halves would change.
     Why a loss is so, `loss` finds out, which needs no data.
@@ -141,7 +142,7 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     form = _inference.own_form(loss, predictions, labels)
     with np.errstate(all="ignore"), quiet():
         subject = OwnBatch(loss, form)
-        names = PROBES[OWN] if subject.seen.finite else ("jit", "shapes", "finite")
+        names = PROBES[OWN] if subject.seen.finite else ("jit", "shapes", "inputs", "finite")
         results = examined(OWN, subject, names)
     return Report(name_of(loss), form.words, results)
 
@@ -149,9 +150,10 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
 def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
     """What logits and labels alone tell: what to change first, before the loss.
 
-    Use it on validation data of a trained model: prevalence, saturated logits, whether 1/2 is a
-    sensible threshold and what the best F-beta and its threshold are, shift of the prior, and
-    calibration. A threshold tuned on the data it is judged by flatters: tune it elsewhere.
+    Use it on validation data of a trained model: whether logits and labels are what they are taken
+    for, prevalence, saturated logits, whether 1/2 is a sensible threshold and what the best F-beta
+    and its threshold are, shift of the prior, and calibration. A threshold tuned on the data it is
+    judged by flatters: tune it elsewhere.
 
     Args:
       logits: real scores ``[...]``, or ``[..., C]`` of classes that compete.
@@ -159,8 +161,9 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
       beta: of the F-beta, for 0/1 labels.
 
     Returns:
-      A `Report`; print it. A batch without positives, or with logits that are all the same or not
-      finite, is a defect, and so is a model that predicts nothing at 1/2 although it has learnt.
+      A `Report`; print it. A batch without positives, with floating labels outside of [0, 1], or
+      with logits that are all the same or not finite, is a defect, and so is a model that predicts
+      nothing at 1/2 although it has learnt.
 
     Raises:
       ValueError: if the shapes do not fit, naming both.

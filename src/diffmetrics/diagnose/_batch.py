@@ -7,15 +7,19 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
+from diffmetrics.diagnose._inputs import like_probabilities, unlike_probabilities
 from diffmetrics.diagnose._registry import PROBES, probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 
 SATURATED = 15.0
+# Probes that a batch may be asked which holds no numbers, or labels of one kind.
+ANYTIME = ("inputs", "finite", "spread", "saturated", "prevalence")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +30,7 @@ class Batch:
       kind: "decisions" or "classes".
       words: the same for readers.
       logits: as they came.
+      labels: as they came.
       z: logits of which the label is known, ``[N]`` or ``[N, C]``.
       y: whether each is positive, or the id of its class ``[N]``.
       share: of positives, or of each class.
@@ -36,6 +41,7 @@ class Batch:
     kind: str
     words: str
     logits: np.ndarray
+    labels: np.ndarray
     z: np.ndarray
     y: np.ndarray
     share: Any
@@ -47,7 +53,7 @@ class Batch:
         """The probes that it can be asked: of logits that are no numbers, or all of a kind, few."""
         known = self.y.size > 0 and not (self.kind == DECISIONS and self.share in (0.0, 1.0))
         complete = known and np.isfinite(self.z).all()
-        return PROBES[self.kind] if complete else ("finite", "spread", "saturated", "prevalence")
+        return PROBES[self.kind] if complete else ANYTIME
 
     @functools.cached_property
     def curve(self) -> Any:
@@ -80,14 +86,14 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
     if z.shape == y.shape:
         words, positive = f"{z.size} decisions of shape {z.shape}", y.ravel() > 0.5
         p = 1 / (1 + np.exp(-np.clip(z.ravel(), -500, 500)))
-        return Batch(DECISIONS, words, z, z.ravel(), positive, float(positive.mean()), p, beta)
+        return Batch(DECISIONS, words, z, y, z.ravel(), positive, float(positive.mean()), p, beta)
     if y.shape == z.shape[:-1] and y.dtype.kind in "iu":
         words, number = f"{y.size} examples of {z.shape[-1]} classes", z.shape[-1]
         known = (y >= 0) & (y < number)
         share = np.bincount(y[known], minlength=number) / max(known.sum(), 1)
         p = np.exp(z[known] - z[known].max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
-        return Batch(CLASSES, words, z, z[known], y[known], share, p)
+        return Batch(CLASSES, words, z, y, z[known], y[known], share, p)
     raise ValueError(
         f"labels must have the shape of logits, or be integer ids of shape logits.shape[:-1]: "
         f"logits are {z.shape}, labels {y.shape} {y.dtype}"
@@ -95,6 +101,14 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
 
 
 BOTH = (DECISIONS, CLASSES)
+
+
+@probe("inputs", BOTH, rank=3)
+def inputs(batch: Batch) -> list[Finding]:
+    """Whether labels are 0/1 or probabilities, and logits are not."""
+    floating = bool(jnp.issubdtype(batch.labels.dtype, jnp.floating))
+    found = (unlike_probabilities(batch.labels, floating), like_probabilities(batch.logits))
+    return [finding for finding in found if finding is not None]
 
 
 @probe("finite", BOTH, rank=13)

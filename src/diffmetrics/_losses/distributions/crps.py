@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import (
     from_error,
     members,
@@ -93,7 +93,12 @@ _gaussian = from_error(_value, _in_error, _in_scale)
 
 @examples.per_element("fair", vectors=0)
 def crps_sample(
-    samples: ArrayLike, target: ArrayLike, *, fair: bool = False, **_: Unpack[ElementOptions]
+    samples: ArrayLike,
+    target: ArrayLike,
+    *,
+    fair: bool = False,
+    weights: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Continuous ranked probability score of draws from a distribution, for every target.
 
@@ -109,6 +114,8 @@ def crps_sample(
       target: observation ``[...]``.
       fair: whether to estimate the score of the distribution behind the draws without bias, which
         may be negative, or, by default, to score the draws themselves. Static.
+      weights: of the draws, ``[n]`` or ``[n, ...]``, ≥ 0, scaled to sum to 1. A draw of weight 0 is
+        absent, whatever it holds. Weights w replace 1 / n, and 1 - Σ w² replaces (n - 1) / n.
 
     Returns:
       Score ``[...]`` in the units of the target. A draw that equals the target has no gradient
@@ -132,10 +139,22 @@ def crps_sample(
         raise ValueError(f"samples must have two or more draws for a fair score, got {n}.")
     # Relative to the target, because draws far from 0 have no digits left for their spread.
     x, y = numbers.floats(x, y)
+    if weights is not None:
+        return _weighted(x, y, jnp.broadcast_to(shares(weights, x), x.shape), fair)
     ordered = jnp.sort(numbers.held(x - y[None]), 0)
     rank = jnp.arange(n, dtype=ordered.dtype).reshape(-1, *[1] * y.ndim)
     pairs = (2.0 * rank - (n - 1)) / (n * ((n - 1) if fair else n))
     return numbers.held(jnp.sum((jnp.sign(ordered) / n - pairs) * ordered, 0))
+
+
+def _weighted(x: jax.Array, y: jax.Array, w: jax.Array, fair: bool) -> jax.Array:
+    """The score of draws with weights that sum to 1: each stands above those before it."""
+    apart = numbers.held(jnp.where(w > 0.0, x - y[None], 0.0))
+    ordered, w = jax.lax.sort((apart, w), dimension=0, num_keys=1)
+    above = 2.0 * jnp.cumsum(w, 0) - w - 1.0
+    rest = 1.0 - jnp.sum(w * w, 0, keepdims=True)
+    pairs = numbers.divide(above, rest) if fair else above
+    return numbers.held(jnp.sum(w * (jnp.sign(ordered) - pairs) * ordered, 0))
 
 
 @examples.per_element(vectors=0)
@@ -177,7 +196,7 @@ def crps_mixture(
     References:
       Grimit et al., The continuous ranked probability score for circular variables, QJRMS 2006.
     """
-    m, s, y, _ = members(means, scales, target)
+    m, s, y = members(means, scales, target)[:3]
     w = jnp.broadcast_to(shares(weights, m), m.shape)
     apart = _absolute(numbers.held(y[None] - m), s)
     between = _absolute(numbers.held(m[:, None] - m[None]), _hypot(s[:, None], s[None]))

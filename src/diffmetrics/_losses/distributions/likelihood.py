@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import (
     HALF_LOG_2PI,
     from_error,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import located
 
 
@@ -104,8 +104,7 @@ def interval_score(
       Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 2007.
     """
     low, y = located("lower", lower, target)
-    high, _ = located("upper", upper, target)
-    low, high, y = numbers.floats(low, high, y)
+    low, high, y = numbers.floats(low, located("upper", upper, target)[0], y)
     c = doors.parameter("coverage", coverage, low, "lower")
     # 1 - c is a multiple of the resolution, or 0.
     fine = 2.0 / jnp.maximum(1.0 - c, jnp.finfo(c.dtype).eps)

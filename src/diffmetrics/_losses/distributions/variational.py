@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import positive
 
 
@@ -56,7 +56,7 @@ def kl_normal(
     center = doors.parameter("prior_mean", prior_mean, m, "mean")
     width = doors.parameter("prior_scale", prior_scale, m, "mean")
     m, s, limit = *numbers.floats(m, s), numbers.largest(m, s)
-    return _kl(slopes.finite(m) - center, s, width, limit)
+    return _kl(numbers.finite(m) - center, s, width, limit)
 
 
 def _kl_value(d: jax.Array, s: jax.Array, p: jax.Array, _limit: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ At a kink the slope is the one below the margin. Wrong classes at the maximum sh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -13,17 +14,17 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions
+from diffmetrics._core.calls import ClassOptions
 from diffmetrics._core.softmax import at_label, expected_over_ids, is_class, is_true
 
 
-@examples.per_example("cost")
+@examples.per_example()
 def crammer_singer_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     cost: ArrayLike | None = None,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Hinge of every example against the wrong class that comes closest.
 
@@ -56,16 +57,16 @@ def crammer_singer_loss(
       machines, JMLR 2001. Margin rescaling: Tsochantaridis et al., Large margin methods for
       structured and interdependent output variables, JMLR 2005.
     """
-    return _expected(_crammer_singer, logits, labels, cost)
+    return _expected(_crammer_singer, logits, labels, cost, **options)
 
 
-@examples.per_example("cost")
+@examples.per_example()
 def weston_watkins_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     cost: ArrayLike | None = None,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Hinges of every example against all wrong classes, summed.
 
@@ -92,15 +93,19 @@ def weston_watkins_loss(
     References:
       Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999.
     """
-    return _expected(_weston_watkins, logits, labels, cost)
+    return _expected(_weston_watkins, logits, labels, cost, **options)
 
 
 def _expected(
-    loss: Callable[..., jax.Array], logits: ArrayLike, labels: ArrayLike, cost: ArrayLike | None
+    loss: Callable[[int], Callable[..., jax.Array]],
+    logits: ArrayLike,
+    labels: ArrayLike,
+    cost: ArrayLike | None,
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     """The loss of checked logits and ids, with costs ``[C, C]``, or ``[]`` if all are 1."""
-    z, y = doors.classes(logits, labels)
-    number, matrix = z.shape[-1], jnp.asarray(1.0 if cost is None else cost)
+    z, y, axis = doors.classes(logits, labels, **options)
+    number, matrix = z.shape[axis], jnp.asarray(1.0 if cost is None else cost)
     if cost is not None and matrix.shape != (number, number):
         raise ValueError(
             f"cost must have shape {(number, number)}, one row per true and one column per "
@@ -109,18 +114,18 @@ def _expected(
     if cost is not None:
         matrix = jnp.where(jnp.eye(number, dtype=bool), jnp.zeros_like(matrix), matrix)
     matrix = matrix.astype(numbers.accumulator(z.dtype))
-    return expected_over_ids(lambda ids: loss(z, ids, matrix), y, number)
+    return expected_over_ids(lambda ids: loss(axis)(z, ids, matrix), y, axis)
 
 
-def _pair_costs(z: jax.Array, ids: jax.Array, cost: jax.Array) -> jax.Array:
+def _pair_costs(z: jax.Array, ids: jax.Array, cost: jax.Array, axis: int) -> jax.Array:
     """``cost[y, j]`` for every example and class, 0 for its own."""
     if cost.ndim == 0:
-        return jnp.where(is_true(ids, z.shape), jnp.zeros_like(cost), cost)
-    return cost.at[ids].get(mode="clip")
+        return jnp.where(is_true(ids, z.shape, axis), jnp.zeros_like(cost), cost)
+    return jnp.moveaxis(cost.at[ids].get(mode="clip"), -1, axis)
 
 
 def _against(
-    z: jax.Array, ids: jax.Array, cost: jax.Array
+    axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Each class's violation and reach; the true logit; and which examples have a class.
 
@@ -129,12 +134,12 @@ def _against(
     The reach is the least true logit that leaves no violation. The true logit is not subtracted
     from it, because a large one would make different classes tie.
     """
-    wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost)
-    true = at_label(wide, ids)
+    wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost, axis)
+    true = at_label(wide, ids, axis)
     # An infinite logit of the true class leaves nothing to teach, and cannot be subtracted.
-    known = is_class(ids, z.shape[-1]) & ~(true >= jnp.inf)
-    true = slopes.finite(true)
-    return (wide - true[..., None]) + costs, wide + costs, true, known
+    known = is_class(ids, z.shape[axis]) & ~(true >= jnp.inf)
+    true = numbers.finite(true)
+    return (wide - jnp.expand_dims(true, axis)) + costs, wide + costs, true, known
 
 
 # What a pass over the logits returns for each example: the loss; the least reach at which a class
@@ -142,12 +147,12 @@ def _against(
 _Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def _crammer_singer_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
-    violation, reach, true, known = _against(z, ids, cost)
+def _crammer_singer_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(axis, z, ids, cost)
     none = jnp.full((), -jnp.inf, reach.dtype)
     operands = (violation, reach, jnp.ones_like(reach))
     starts = (none, none, jnp.zeros_like(none))
-    loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim - 1,))
+    loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim + axis,))
     # The true class has the largest reach itself if no other exceeds it.
     sharing = number - (true == top).astype(number.dtype)
     pulls = known & (sharing > 0)
@@ -163,41 +168,58 @@ def _merged(one: Any, other: Any) -> Any:
     return jnp.maximum(one[0], other[0]), top, number
 
 
-def _weston_watkins_parts(z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
-    violation, reach, true, known = _against(z, ids, cost)
-    pulling = (reach >= true[..., None]).astype(reach.dtype)
-    both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim - 1,))
+def _weston_watkins_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
+    violation, reach, true, known = _against(axis, z, ids, cost)
+    pulling = (reach >= jnp.expand_dims(true, axis)).astype(reach.dtype)
+    both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim + axis,))
     loss, number = slopes.alone(both)
     share = known.astype(reach.dtype)
     # The true class reaches itself, but is not a wrong class.
     return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)
 
 
-def _with_constant_slope(parts: Callable[..., _Parts]) -> Callable[..., jax.Array]:
-    """The loss of `parts(z, ids, cost)`, with the same derivative in logits and in pair costs.
+def _with_constant_slope(
+    parts: Callable[..., _Parts],
+) -> Callable[[int], Callable[..., jax.Array]]:
+    """The loss of `parts(axis, z, ids, cost)`, with one derivative in logits and in pair costs.
 
     It is constant between kinks, so it has no derivative of its own.
     """
 
-    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
-        (z, ids, cost), (dz, _, dcost) = primals, moved
-        fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
-        slope = slopes.apart(_slope, *fixed, *parts(*fixed)[1:])
-        steps = [] if dz is None else [numbers.as_float(dz)]
-        steps += [] if dcost is None else [_pair_costs(z, ids, dcost)]
-        return function(*primals), [jnp.sum(slope * step, -1) for step in steps]
+    @functools.cache
+    def over(axis: int) -> Callable[..., jax.Array]:
+        def value(*arguments: jax.Array) -> jax.Array:
+            return parts(axis, *arguments)[0]
 
-    function = slopes.with_rule(lambda *arguments: parts(*arguments)[0], rule, 3)
-    return function
+        def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+            (z, ids, cost), (dz, _, dcost) = primals, moved
+            fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
+            of = functools.partial(_slope, axis)
+            slope = slopes.apart(of, *fixed, *parts(axis, *fixed)[1:])
+            steps = [] if dz is None else [numbers.as_float(dz)]
+            steps += [] if dcost is None else [_pair_costs(z, ids, dcost, axis)]
+            return function(*primals), [jnp.sum(slope * step, axis) for step in steps]
+
+        function = slopes.with_rule(value, rule, 3)
+        return function
+
+    return over
 
 
 def _slope(
-    z: jax.Array, ids: jax.Array, cost: jax.Array, top: jax.Array, share: jax.Array, own: jax.Array
+    axis: int,
+    z: jax.Array,
+    ids: jax.Array,
+    cost: jax.Array,
+    top: jax.Array,
+    share: jax.Array,
+    own: jax.Array,
 ) -> jax.Array:
     """The slope in each logit, from `parts`; `slopes.apart` put an axis before every argument."""
-    reach = numbers.as_float(z) + _pair_costs(z, ids, cost[0])
-    wrong = jnp.where(reach >= top[..., None], share[..., None], 0.0)
-    return jnp.where(is_true(ids, z.shape), -own[..., None], wrong)
+    top, share, own = (jnp.expand_dims(x, axis) for x in (top, share, own))
+    reach = numbers.as_float(z) + _pair_costs(z, ids, cost[0], axis)
+    wrong = jnp.where(reach >= top, share, 0.0)
+    return jnp.where(is_true(ids, z.shape, axis), -own, wrong)
 
 
 _crammer_singer = _with_constant_slope(_crammer_singer_parts)

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions
-from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class
+from diffmetrics._core.calls import ClassOptions
+from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class, softmax
 
 
-@examples.per_example("cost")
+@examples.per_example()
 def expected_cost_loss(
-    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **_: Unpack[ClassOptions]
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Expected cost of every example, if its prediction is drawn from the softmax.
 
@@ -49,30 +49,37 @@ def expected_cost_loss(
     References:
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
-    z, y = doors.classes(logits, labels)
-    matrix = _pairs(cost, z)
-    p = jax.nn.softmax(slopes.finite(numbers.as_float(z)), -1)
-    return jnp.sum(p * _costs(matrix, y).astype(p.dtype), -1)
+    z, y, axis = doors.classes(logits, labels, **options)
+    matrix, p = _pairs(cost, z, axis), softmax(z, axis)
+    return jnp.sum(p * _costs(matrix, y, axis).astype(p.dtype), axis)
 
 
-def _pairs(cost: ArrayLike, z: jax.Array) -> jax.Array:
+def _pairs(cost: ArrayLike, z: jax.Array, axis: int) -> jax.Array:
     """A checked matrix of costs ``[C, C]``."""
     matrix = jnp.asarray(cost)
-    doors.require_shape("cost", matrix, 2 * z.shape[-1:], "the pairs of classes")
+    doors.require_shape("cost", matrix, 2 * (z.shape[axis],), "the pairs of classes")
     return matrix.astype(numbers.accumulator(z.dtype))
 
 
-def _costs(cost: jax.Array, y: jax.Array) -> jax.Array:
-    """What every prediction would cost each example, ``[..., C]``; 0 for void ids."""
+def _costs(cost: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+    """What every prediction would cost each example, 0 for void ids."""
     if jnp.issubdtype(y.dtype, jnp.floating):
-        return jnp.matmul(*numbers.floats(y, cost), precision=jax.lax.Precision.HIGHEST)
+        y, cost = numbers.floats(y, cost)
+        return _times(y, cost, axis)
     known = is_class(y, cost.shape[0])[..., None]
-    return jnp.where(known, cost.at[y].get(mode="clip"), 0.0)
+    rows = jnp.where(known, cost.at[y].get(mode="clip"), 0.0)
+    return jnp.moveaxis(rows, -1, axis)
 
 
-@examples.per_example("cost")
+def _times(x: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
+    """The classes of `x` times a matrix."""
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.moveaxis(jnp.tensordot(x, matrix, axes=(axis, 0), precision=exact), -1, axis)
+
+
+@examples.per_example()
 def cost_sensitive_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **_: Unpack[ClassOptions]
+    logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Cross-entropy times the expected cost of the example.
 
@@ -108,14 +115,14 @@ def cost_sensitive_cross_entropy(
     References:
       Kukar and Kononenko, Cost-sensitive learning with neural networks, ECAI 1998.
     """
-    z, y = doors.classes(logits, labels)
-    matrix = _pairs(cost, z)
-    p = jax.nn.softmax(slopes.finite(numbers.as_float(z)), -1)
+    z, y, axis = doors.classes(logits, labels, **options)
+    matrix, p = _pairs(cost, z, axis), softmax(z, axis)
     if jnp.issubdtype(y.dtype, jnp.integer):
-        return _weighted(cross_entropy(z, y), jnp.sum(p * _costs(matrix, y), -1))
-    expected = jnp.matmul(p, matrix.T, precision=jax.lax.Precision.HIGHEST)
-    found, y = numbers.floats(_weighted(cross_entropies(z), expected), y)
-    return numbers.capped(jnp.sum(y * found, -1))
+        expected = jnp.sum(p * _costs(matrix, y, axis), axis)
+        return _weighted(cross_entropy(z, y, axis), expected)
+    expected = _times(p, matrix.T, axis)
+    found, y = numbers.floats(_weighted(cross_entropies(z, axis), expected), y)
+    return numbers.capped(jnp.sum(y * found, axis))
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions, ElementOptions
+from diffmetrics._core.calls import ClassOptions, ElementOptions
 from diffmetrics._core.softmax import cross_entropy, of_cross_entropy
 
 
@@ -56,7 +56,7 @@ _sigmoid_cross_entropy = slopes.of_logit(_linear, _linear_slope)
 
 @examples.per_example()
 def softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, **_: Unpack[ClassOptions]
+    logits: ArrayLike, labels: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Cross-entropy of every example whose classes compete.
 
@@ -80,7 +80,7 @@ def softmax_cross_entropy(
     References:
       Bridle, Training stochastic model recognition algorithms as networks, NIPS 1989.
     """
-    return cross_entropy(*doors.classes(logits, labels))
+    return cross_entropy(*doors.classes(logits, labels, **options))
 
 
 @examples.per_element()
@@ -139,14 +139,14 @@ def _focal_slope(m: jax.Array, gamma: jax.Array) -> jax.Array:
 _sigmoid_focal = slopes.of_margin(_focal, _focal_slope, weighted=True)
 
 
-@examples.per_example("alpha")
+@examples.per_example()
 def softmax_focal_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     gamma: ArrayLike = 2.0,
     alpha: ArrayLike | None = None,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy of every example, weighted down where the prediction is already right.
 
@@ -174,10 +174,10 @@ def softmax_focal_loss(
     References:
       Lin et al., Focal loss for dense object detection, 2017, arXiv:1708.02002, eq. 5.
     """
-    z, y = doors.classes(logits, labels)
-    gamma = doors.parameter("gamma", gamma, z[..., 0], "the examples")
-    each = doors.parameter("alpha", 1.0 if alpha is None else alpha, z, "the classes", z.shape[-1:])
-    return of_cross_entropy(_softmax_focal, z, y, gamma, each=each)
+    z, y, axis = doors.classes(logits, labels, **options)
+    gamma = doors.parameter("gamma", gamma, doors.example(z, axis), "the examples")
+    each = doors.of_each_class("alpha", 1.0 if alpha is None else alpha, z, axis)
+    return of_cross_entropy(_softmax_focal, z, y, axis, gamma, each=each)
 
 
 def _focus(loss: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -246,7 +246,11 @@ _sigmoid_poly = slopes.of_logit(_poly, _poly_slope)
 
 @examples.per_example()
 def softmax_poly_loss(
-    logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0, **_: Unpack[ClassOptions]
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    epsilon: ArrayLike = 1.0,
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy plus a multiple of the missing probability, for every example.
 
@@ -272,14 +276,16 @@ def softmax_poly_loss(
     References:
       Leng et al., PolyLoss, 2022, arXiv:2204.12511.
     """
-    z, y = doors.classes(logits, labels)
-    epsilon = doors.parameter("epsilon", epsilon, z[..., 0], "the examples")
-    return of_cross_entropy(lambda loss, epsilon: loss - epsilon * jnp.expm1(-loss), z, y, epsilon)
+    z, y, axis = doors.classes(logits, labels, **options)
+    epsilon = doors.parameter("epsilon", epsilon, doors.example(z, axis), "the examples")
+    return of_cross_entropy(
+        lambda loss, epsilon: loss - epsilon * jnp.expm1(-loss), z, y, axis, epsilon
+    )
 
 
 @examples.per_example()
 def generalized_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7, **_: Unpack[ClassOptions]
+    logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Interpolation between cross-entropy and the absolute error, robust to wrong labels.
 
@@ -308,9 +314,9 @@ def generalized_cross_entropy(
     References:
       Zhang and Sabuncu, Generalized cross entropy loss, 2018, arXiv:1805.07836, eq. 6.
     """
-    z, y = doors.classes(logits, labels)
-    q = doors.parameter("q", q, z[..., 0], "the examples")
-    return of_cross_entropy(_generalized, z, y, q)
+    z, y, axis = doors.classes(logits, labels, **options)
+    q = doors.parameter("q", q, doors.example(z, axis), "the examples")
+    return of_cross_entropy(_generalized, z, y, axis, q)
 
 
 def _decayed(loss: jax.Array, q: jax.Array) -> jax.Array:

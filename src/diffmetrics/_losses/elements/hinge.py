@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ElementOptions
+from diffmetrics._core.calls import ElementOptions
 
 
 @examples.per_element()

@@ -12,8 +12,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions, ElementOptions
-from diffmetrics._core.softmax import at_label, cross_entropy, expected_over_ids, is_true, of_last
+from diffmetrics._core.calls import ClassOptions, ElementOptions
+from diffmetrics._core.softmax import (
+    at_label,
+    cross_entropy,
+    expected_over_ids,
+    is_true,
+    of_classes,
+)
 
 # --- weights --------------------------------------------------------------------------------------
 
@@ -67,16 +73,20 @@ def _weighted_slope(z: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
 _weighted_sigmoid = slopes.of_logit(_weighted, _weighted_slope)
 
 
-@examples.per_example("class_weights")
+@examples.per_example()
 def weighted_softmax_cross_entropy(
-    logits: ArrayLike, labels: ArrayLike, *, class_weights: ArrayLike, **_: Unpack[ClassOptions]
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_weights: ArrayLike,
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy in which every example has the weight of its class.
 
     Use it when errors of some classes matter more, whatever they are confused with; if it matters
     with what, use `expected_cost_loss`. Probabilities and noise are as in
     `weighted_sigmoid_cross_entropy`. Nothing is divided by the sum of the weights; for PyTorch's
-    mean divide the sum of this loss by that of ``class_weights[labels]``.
+    mean divide the sum of this loss by that of the labels' weights, 0 for void ids.
 
     .. math:: -\sum_k y_k w_k \log \mathrm{softmax}(z)_k
 
@@ -98,18 +108,18 @@ def weighted_softmax_cross_entropy(
     References:
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
-    z, y = doors.classes(logits, labels)
-    weights = _per_class("class_weights", class_weights, z)
+    z, y, axis = doors.classes(logits, labels, **options)
+    weights = _per_class("class_weights", class_weights, z, axis)
     if jnp.issubdtype(y.dtype, jnp.floating):
         y, weights = numbers.floats(y, weights)
-        return cross_entropy(z, of_last(weights, y) * y)
-    return _scaled(cross_entropy(z, y), at_label(weights, y))
+        return cross_entropy(z, of_classes(weights, z.ndim, axis) * y, axis)
+    return _scaled(cross_entropy(z, y, axis), at_label(weights, y, axis))
 
 
-def _per_class(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
+def _per_class(name: str, value: ArrayLike, z: jax.Array, axis: int) -> jax.Array:
     """A hyper-parameter ``[C]`` as floats. Raises `ValueError` for any other shape."""
     x = jnp.asarray(value)
-    doors.require_shape(name, x, z.shape[-1:], "the classes")
+    doors.require_shape(name, x, (z.shape[axis],), "the classes")
     return x.astype(numbers.accumulator(z.dtype))
 
 
@@ -277,14 +287,14 @@ def _offset_slope(z: jax.Array, y: jax.Array, offset: jax.Array) -> jax.Array:
 _offset_sigmoid = slopes.of_logit(_offset, _offset_slope)
 
 
-@examples.per_example("prevalence")
+@examples.per_example()
 def logit_adjusted_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
     *,
     prevalence: ArrayLike,
     tau: ArrayLike = 1.0,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy of the logits plus the logarithm of the class frequencies.
 
@@ -314,17 +324,18 @@ def logit_adjusted_softmax_loss(
     References:
       Menon et al., Long-tail learning via logit adjustment, 2020, arXiv:2007.07314, eq. 10.
     """
-    z, y = doors.classes(logits, labels)
-    prior = _per_class("prevalence", prevalence, z)
-    tau = doors.parameter("tau", tau, z[..., 0], "the examples")
-    offset = (tau[..., None] if tau.ndim else tau) * of_last(numbers.log(prior), z)
-    return cross_entropy(numbers.as_float(z) + offset, y)
+    z, y, axis = doors.classes(logits, labels, **options)
+    prior = _per_class("prevalence", prevalence, z, axis)
+    tau = doors.parameter("tau", tau, doors.example(z, axis), "the examples")
+    tau = jnp.expand_dims(tau, axis) if tau.ndim else tau
+    offset = tau * of_classes(numbers.log(prior), z.ndim, axis)
+    return cross_entropy(numbers.as_float(z) + offset, y, axis)
 
 
 # --- a margin -------------------------------------------------------------------------------------
 
 
-@examples.per_example("class_counts")
+@examples.per_example()
 def ldam_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -332,7 +343,7 @@ def ldam_loss(
     class_counts: ArrayLike,
     max_margin: ArrayLike = 0.5,
     scale: ArrayLike = 30.0,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Cross-entropy with a larger margin for rarer classes: label-distribution-aware margin.
 
@@ -364,8 +375,8 @@ def ldam_loss(
     References:
       Cao et al., Label-distribution-aware margin loss, 2019, arXiv:1906.07413, eq. 13.
     """
-    z, y = doors.classes(logits, labels)
-    counts = _per_class("class_counts", class_counts, z)
+    z, y, axis = doors.classes(logits, labels, **options)
+    counts = _per_class("class_counts", class_counts, z, axis)
     largest, scale = (
         doors.parameter(name, value, z, shape=())
         for name, value in (("max_margin", max_margin), ("scale", scale))
@@ -373,15 +384,18 @@ def ldam_loss(
     seen = counts > 0.0
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
     margins = largest * numbers.power(numbers.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
-    return expected_over_ids(lambda ids: _ldam(z, ids, margins, scale), y, z.shape[-1])
+    margins = of_classes(margins, z.ndim, axis)
+    return expected_over_ids(lambda ids: _ldam(z, ids, margins, scale, axis), y, axis)
 
 
-def _ldam(z: jax.Array, ids: jax.Array, margins: jax.Array, scale: jax.Array) -> jax.Array:
-    z = numbers.as_float(z) - is_true(ids, z.shape).astype(margins.dtype) * of_last(margins, z)
+def _ldam(
+    z: jax.Array, ids: jax.Array, margins: jax.Array, scale: jax.Array, axis: int
+) -> jax.Array:
+    z = numbers.as_float(z) - is_true(ids, z.shape, axis).astype(margins.dtype) * margins
     # A shift does not change the softmax. Relative to the largest logit, scaling cannot overflow to
     # infinities that cancel.
-    top = jax.lax.stop_gradient(slopes.finite(jnp.max(z, -1, keepdims=True)))
-    return cross_entropy(_stretched(z, top, scale), ids)
+    top = jax.lax.stop_gradient(numbers.finite(jnp.max(z, axis, keepdims=True)))
+    return cross_entropy(_stretched(z, top, scale), ids, axis)
 
 
 def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions
+from diffmetrics._core.calls import ClassOptions
 from diffmetrics._losses.pairs.softmax_pairs import (
     held_at_zero,
     kl,
@@ -25,7 +25,9 @@ from diffmetrics._losses.pairs.softmax_pairs import (
 
 
 @examples.per_example()
-def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]) -> jax.Array:
+def kl_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
+) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, for every pair of softmax distributions.
 
     Use it if P is the truth or the teacher, and Q the student: Q pays for being small where P is
@@ -50,12 +52,12 @@ def kl_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOpt
     References:
       Kullback and Leibler, On information and sufficiency, 1951.
     """
-    return held_at_zero(kl(*pair(logits_p, logits_q)))
+    return held_at_zero(kl(*pair(logits_p, logits_q, **options)))
 
 
 @examples.per_example()
 def symmetric_kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]
+    logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Jeffreys divergence of every pair of softmax distributions: KL in both directions, added.
 
@@ -80,11 +82,13 @@ def symmetric_kl_divergence(
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return numbers.capped(symmetric_kl(*pair(logits_p, logits_q)))
+    return numbers.capped(symmetric_kl(*pair(logits_p, logits_q, **options)))
 
 
 @examples.per_example()
-def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOptions]) -> jax.Array:
+def js_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
+) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair of softmax distributions.
 
     Use it where single pairs must not dominate: it lies between 0 (equal) and log 2 (disjoint), and
@@ -109,12 +113,13 @@ def js_divergence(logits_p: ArrayLike, logits_q: ArrayLike, **_: Unpack[ClassOpt
     References:
       Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return held_at_zero(_js(*map(log_softmax, pair(logits_p, logits_q))))
+    p, q, axis = pair(logits_p, logits_q, **options)
+    return held_at_zero(_js(log_softmax(p, axis), log_softmax(q, axis), axis))
 
 
 @examples.per_example()
 def kl_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Kullback–Leibler divergence of Q from P, for every pair given by probabilities.
 
@@ -141,12 +146,13 @@ def kl_divergence_from_probabilities(
     References:
       Kullback and Leibler, On information and sufficiency, 1951.
     """
-    return jnp.sum(kl_term(*_logs_of(p, q, epsilon)), -1)
+    log_p, log_q, axis = _logs_of(p, q, epsilon, **options)
+    return jnp.sum(kl_term(log_p, log_q), axis)
 
 
 @examples.per_example()
 def symmetric_kl_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Jeffreys divergence of every pair given by probabilities: KL in both directions, added.
 
@@ -171,12 +177,13 @@ def symmetric_kl_divergence_from_probabilities(
     References:
       Jeffreys, An invariant form for the prior probability in estimation problems, 1946.
     """
-    return numbers.capped(jnp.sum(symmetric_kl_term(*_logs_of(p, q, epsilon)), -1))
+    log_p, log_q, axis = _logs_of(p, q, epsilon, **options)
+    return numbers.capped(jnp.sum(symmetric_kl_term(log_p, log_q), axis))
 
 
 @examples.per_example()
 def js_divergence_from_probabilities(
-    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **_: Unpack[ClassOptions]
+    p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
     r"""Jensen–Shannon divergence of every pair given by probabilities.
 
@@ -202,21 +209,23 @@ def js_divergence_from_probabilities(
     References:
       Lin, Divergence measures based on the Shannon entropy, 1991.
     """
-    return held_at_zero(_js(*_logs_of(p, q, epsilon)))
+    return held_at_zero(_js(*_logs_of(p, q, epsilon, **options)))
 
 
-def _logs_of(p: ArrayLike, q: ArrayLike, epsilon: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The checked pair of distributions plus `epsilon`, as logarithms."""
+def _logs_of(
+    p: ArrayLike, q: ArrayLike, epsilon: ArrayLike, **options: Unpack[ClassOptions]
+) -> tuple[jax.Array, jax.Array, int]:
+    """The logarithms of a checked pair plus `epsilon`, and the axis of the classes."""
     p, q = numbers.floats(p, q)
-    doors.require_classes("p", p)
+    axis = doors.require_classes("p", p, options.get("class_axis", -1))
     doors.require_shape("q", q, p.shape, "p")
     epsilon = doors.parameter("epsilon", epsilon, p, "p")
-    return jnp.log(p + epsilon), jnp.log(q + epsilon)
+    return jnp.log(p + epsilon), jnp.log(q + epsilon), axis
 
 
-def _js(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
+def _js(log_p: jax.Array, log_q: jax.Array, axis: int) -> jax.Array:
     """From log(p / m) = log 2 - log(1 + q / p), which needs no logarithm of m."""
     q_above, p_above = slopes.softpluses(log_q - log_p)
     log_two = jnp.log1p(jnp.ones_like(q_above))  # as softpluses rounds it, so that equals give 0
     terms = jnp.exp(log_p) * (log_two - q_above) + jnp.exp(log_q) * (log_two - p_above)
-    return 0.5 * jnp.sum(terms, -1)
+    return 0.5 * jnp.sum(terms, axis)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions, ElementOptions
+from diffmetrics._core.calls import ClassOptions, ElementOptions
 from diffmetrics._core.softmax import cross_entropy, expected_over_ids, is_true
 
 
@@ -208,7 +208,7 @@ def angular_margin_loss(
     scale: ArrayLike = 64.0,
     angular_margin: ArrayLike = 0.5,
     cosine_margin: ArrayLike = 0.0,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Softmax cross-entropy over angles, with a margin that the true class has to exceed.
 
@@ -245,31 +245,35 @@ def angular_margin_loss(
     References:
       Deng et al., ArcFace, 2018, arXiv:1801.07698. Wang et al., CosFace, 2018, arXiv:1801.09414.
     """
-    cosines, labels = doors.classes(cosines, labels)
-    cosines = numbers.as_float(cosines)
+    z, y, axis = doors.classes(cosines, labels, **options)
+    z = numbers.as_float(z)
     parameters = (
-        doors.parameter(name, value, cosines[..., 0], "cosines[..., 0]")
+        doors.parameter(name, value, doors.example(z, axis), "cosines[..., 0]")
         for name, value in (
             ("scale", scale),
             ("angular_margin", angular_margin),
             ("cosine_margin", cosine_margin),
         )
     )
-    of_ids = functools.partial(_angular, cosines, *parameters)
-    return expected_over_ids(of_ids, labels, cosines.shape[-1])
+    return expected_over_ids(functools.partial(_angular, axis, z, *parameters), y, axis)
 
 
 def _angular(
-    cosines: jax.Array, scale: jax.Array, angle: jax.Array, offset: jax.Array, ids: jax.Array
+    axis: int,
+    cosines: jax.Array,
+    scale: jax.Array,
+    angle: jax.Array,
+    offset: jax.Array,
+    ids: jax.Array,
 ) -> jax.Array:
-    true = is_true(ids, cosines.shape)
+    true = is_true(ids, cosines.shape, axis)
     # The gradient of a masked sum is another mask; that of an indexed read is a slow scatter.
-    true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), -1)
+    true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), axis)
     true_cosine = _turned(true_cosine, angle) - offset
     largest = float(jnp.finfo(cosines.dtype).max)
-    logits = jnp.where(true, true_cosine[..., None], cosines)
-    logits = (scale[..., None] if scale.ndim else scale) * logits
-    return cross_entropy(jnp.clip(logits, -largest, largest), ids)
+    logits = jnp.where(true, jnp.expand_dims(true_cosine, axis), cosines)
+    logits = (jnp.expand_dims(scale, axis) if scale.ndim else scale) * logits
+    return cross_entropy(jnp.clip(logits, -largest, largest), ids, axis)
 
 
 # The smallest sine to divide by. Near ±1 the cosines of float32 are 6e-8 apart, so angles below

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
-from diffmetrics._core.examples import ClassOptions
+from diffmetrics._core.calls import ClassOptions
 from diffmetrics._losses.pairs.softmax_pairs import held_at_zero, kl, log_softmax, pair
 
 
@@ -21,7 +21,7 @@ def kl_hinge_loss(
     *,
     margin: ArrayLike,
     sharpness: ArrayLike | None = None,
-    **_: Unpack[ClassOptions],
+    **options: Unpack[ClassOptions],
 ) -> jax.Array:
     r"""Pulls distributions of the same identity together, and others at least `margin` nats apart.
 
@@ -57,15 +57,14 @@ def kl_hinge_loss(
       Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
       Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
-    p, q = pair(logits_p, logits_q)
-    pairs = p.shape[:-1]
-    same = jnp.asarray(same)
-    doors.require_shape("same", same, pairs, "logits_p[..., 0]")
-    margin = doors.parameter("margin", margin, p[..., 0], "logits_p[..., 0]")
-    sharpness = doors.optional("sharpness", sharpness, p[..., 0], "logits_p[..., 0]")
+    p, q, axis = pair(logits_p, logits_q, **options)
+    same, pairs = jnp.asarray(same), doors.example(p, axis)
+    doors.require_shape("same", same, pairs.shape, "logits_p[..., 0]")
+    margin = doors.parameter("margin", margin, pairs, "logits_p[..., 0]")
+    sharpness = doors.optional("sharpness", sharpness, pairs, "logits_p[..., 0]")
     both = [
         _pull_or_push(divergence, doors.shares(same, divergence.dtype), margin, sharpness)
-        for divergence in (held_at_zero(kl(p, q)), held_at_zero(kl(q, p)))
+        for divergence in (held_at_zero(kl(p, q, axis)), held_at_zero(kl(q, p, axis)))
     ]
     return numbers.capped(both[0] + both[1])
 
@@ -131,7 +130,7 @@ def pairwise_kl_hinge_loss(
     if where is not None:
         chosen &= where
     paired = chosen.any(0) | chosen.any(1)
-    log_p = log_softmax(jnp.where(paired[:, None], z, 0.0))
+    log_p = log_softmax(jnp.where(paired[:, None], z, 0.0), -1)
     same = (ids[:, None] == ids[None]).astype(log_p.dtype)
     loss = _pull_or_push(_kl_matrix(log_p, detach_target), same, margin, sharpness)
     # Divided before summing: a sum of n² large divergences would overflow.

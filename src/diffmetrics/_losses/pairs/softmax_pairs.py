@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
-from diffmetrics._core.slopes import apart, finite, with_rule
+from diffmetrics._core.calls import ClassOptions
+from diffmetrics._core.slopes import apart, with_rule
 from diffmetrics._core.softmax import softmax_parts
 
 
-def pair(logits_p: ArrayLike, logits_q: ArrayLike) -> tuple[jax.Array, ...]:
-    """The checked logits of two distributions."""
+def pair(
+    logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
+) -> tuple[jax.Array, jax.Array, int]:
+    """The checked logits of two distributions, and the axis of the classes from the end."""
     p, q = jnp.asarray(logits_p), jnp.asarray(logits_q)
     hint = "Pass raw scores; for probabilities there are the functions ..._from_probabilities."
     doors.require_float("logits_p", p, hint)
     doors.require_float("logits_q", q, hint)
-    doors.require_classes("logits_p", p)
+    axis = doors.require_classes("logits_p", p, options.get("class_axis", -1))
     doors.require_shape("logits_q", q, p.shape, "logits_p")
-    return (p, q) if p.dtype == q.dtype else numbers.floats(p, q)
+    p, q = (p, q) if p.dtype == q.dtype else numbers.floats(p, q)
+    return p, q, axis
 
 
 def held_at_zero(x: jax.Array) -> jax.Array:
@@ -33,30 +38,27 @@ def held_at_zero(x: jax.Array) -> jax.Array:
     return x + jax.lax.stop_gradient(jnp.maximum(x, 0.0) - x)
 
 
-def log_softmax(z: jax.Array) -> jax.Array:
+def log_softmax(z: jax.Array, axis: int) -> jax.Array:
     """Log-probabilities, all finite."""
-    return _log_of(z, *_norm(z))
+    return _log_of(z, *_norm(z, axis), axis)
 
 
-def _norm(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _norm(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     """The maximum of logits, and the logarithm of the sum of their exponentials below it."""
-    _, top, total = softmax_parts(z)
+    _, top, total = softmax_parts(z, axis)
     return top, jnp.log(total)
 
 
-def _below(z: jax.Array, top: jax.Array) -> jax.Array:
-    """How far logits are below `top`, with a floor.
+def _log_of(z: jax.Array, top: jax.Array, log_total: jax.Array, axis: int) -> jax.Array:
+    """Log-probabilities, with a floor.
 
     A probability of 0 is multiplied by its logarithm, and 0 · inf is NaN. The floor is far enough
     above the lowest float that neither a sum weighted by probabilities, whose total may round to
     more than 1, nor the bfloat16 parts in which a TPU multiplies overflow.
     """
-    below = finite(numbers.as_float(z)) - top[..., None]
-    return jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
-
-
-def _log_of(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
-    return _below(z, top) - log_total[..., None]
+    below = numbers.finite(numbers.as_float(z)) - jnp.expand_dims(top, axis)
+    below = jnp.maximum(below, -0.875 * float(jnp.finfo(below.dtype).max))
+    return below - jnp.expand_dims(log_total, axis)
 
 
 Term = Callable[[jax.Array, jax.Array], jax.Array]
@@ -64,7 +66,7 @@ Term = Callable[[jax.Array, jax.Array], jax.Array]
 
 def _divergence_of_logits(
     term: Term, *slopes: tuple[Term, Callable[[jax.Array], Any] | None]
-) -> Term:
+) -> Callable[[jax.Array, jax.Array, int], jax.Array]:
     """The sum of `term(log p, log q)` over the classes of two softmax distributions, by logits.
 
     `slopes` has a pair for each distribution: the derivative of `term` in its log-probability, up
@@ -72,36 +74,42 @@ def _divergence_of_logits(
     the value determines it. Autodiff would write an array of the size of the logits per step.
     """
 
-    def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _log_of(p, *norms[:2]), _log_of(q, *norms[2:])
+    @functools.cache
+    def over(axis: int) -> Term:
+        def logs(p: jax.Array, q: jax.Array, *norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+            (top_p, total_p, top_q, total_q) = norms
+            return _log_of(p, top_p, total_p, axis), _log_of(q, top_q, total_q, axis)
 
-    def value(p: jax.Array, q: jax.Array) -> jax.Array:
-        return jnp.sum(term(*logs(p, q, *_norm(p), *_norm(q))), -1)
+        def value(p: jax.Array, q: jax.Array) -> jax.Array:
+            return jnp.sum(term(*logs(p, q, *_norm(p, axis), *_norm(q, axis))), axis)
 
-    def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
-        norms = [x for z in primals for x in _norm(z)]
-        out, terms = divergence(*primals), []
-        for i, ((slope, known), step) in enumerate(zip(slopes, moved, strict=True)):
-            if step is None:
-                continue
-            if known is None:
-                total = apart(lambda *a, f=slope: jnp.sum(f(*logs(*a)), -1), *primals, *norms)
-            else:
-                total = jnp.broadcast_to(jnp.asarray(known(out), out.dtype), out.shape)
+        def slope_sum(slope: Term, *arguments: jax.Array) -> jax.Array:
+            return jnp.sum(slope(*logs(*arguments)), axis)
 
-            def of(
-                p: jax.Array, q: jax.Array, total: jax.Array, *norms: jax.Array,
-                i: int = i, slope: Term = slope,
-            ) -> jax.Array:  # fmt: skip
-                both = logs(p, q, *norms)
-                return slope(*both) - jnp.exp(both[i]) * total[..., None]
+        def in_logits(
+            i: int, slope: Term, total: jax.Array, p: jax.Array, q: jax.Array, *norms: jax.Array
+        ) -> jax.Array:
+            both = logs(p, q, *norms)
+            return slope(*both) - jnp.exp(both[i]) * jnp.expand_dims(total, axis)
 
-            in_logits = apart(of, *primals, total, *norms)
-            terms.append(jnp.sum(in_logits * step.astype(in_logits.dtype), -1))
-        return out, terms
+        def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+            given = *primals, *(x for z in primals for x in _norm(z, axis))
+            out, terms = divergence(*primals), []
+            for i, ((slope, known), step) in enumerate(zip(slopes, moved, strict=True)):
+                if step is None:
+                    continue
+                if known is None:
+                    total = apart(functools.partial(slope_sum, slope), *given)
+                else:
+                    total = jnp.broadcast_to(jnp.asarray(known(out), out.dtype), out.shape)
+                found = apart(functools.partial(in_logits, i, slope), total, *given)
+                terms.append(jnp.sum(found * step.astype(found.dtype), axis))
+            return out, terms
 
-    divergence = with_rule(value, rule, 2)
-    return divergence
+        divergence = with_rule(value, rule, 2)
+        return divergence
+
+    return lambda p, q, axis: over(axis)(p, q)
 
 
 def kl_term(log_p: jax.Array, log_q: jax.Array) -> jax.Array:

@@ -15,7 +15,7 @@ from diffmetrics._metrics import scores
 from diffmetrics._metrics.counts import Counts, count
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def fbeta_loss(
     logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
 ) -> jax.Array:
@@ -47,7 +47,7 @@ def fbeta_loss(
     return score_loss(scores.fbeta)(logits, labels, beta=beta, **options)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Dice coefficient.
 
@@ -77,7 +77,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     return score_loss(scores.dice)(logits, labels, **options)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Jaccard index (intersection over union).
 
@@ -105,7 +105,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     return score_loss(scores.jaccard)(logits, labels, **options)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -150,7 +150,7 @@ def _focal_tversky(
     return 1.0 - numbers.power(1.0 - scores.tversky(counts, fp_weight, fn_weight), gamma)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def focal_tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -191,7 +191,7 @@ def focal_tversky_loss(
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, gamma=gamma, **options)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Matthews correlation, in [0, 2].
 
@@ -216,7 +216,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
     return score_loss(scores.mcc)(logits, labels, **options)
 
 
-@doors.explained
+@doors.explained("axis", "activation", "class_axis")
 def balanced_accuracy_loss(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
 ) -> jax.Array:

@@ -52,7 +52,6 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       confusion matrix: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
 
-    @doors.compiled("axis", "activation", "class_axis")
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
@@ -71,4 +70,5 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         soft = count(p, y, axes, mask, w)
         return 1.0 - score(soft + prior, **hyperparameters)
 
-    return loss
+    loss.__name__ = f"score_loss({getattr(score, '__name__', 'score')})"  # for its errors
+    return doors.compiled("axis", "activation", "class_axis")(loss)

@@ -223,10 +223,10 @@ def _trained(subject: Subject, x: np.ndarray, y: np.ndarray) -> Any:
             m, v, t = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g * g, t + 1.0
             w -= 0.1 * (m / (1 - 0.9**t)) / (jnp.sqrt(v / (1 - 0.99**t)) + 1e-12)
             chosen = logits(w) > 0
-            return (w, m, v), (jnp.mean(chosen), jnp.sum(chosen * y) / jnp.sum(y))
+            return (w, m, v), (jnp.mean(chosen), jnp.sum(jnp.where(chosen, y, 0.0)) / jnp.sum(y))
 
-        w = jnp.zeros(3)
+        w = jnp.zeros(3, x.dtype)
         pull = jax.grad(subject.one)(logits(w), y)
-        return pull, jax.lax.scan(step, (w, w, w), jnp.arange(200.0))[1]
+        return pull, jax.lax.scan(step, (w, w, w), jnp.arange(200.0, dtype=x.dtype))[1]
 
     return run(x, y)

@@ -1,0 +1,200 @@
+"""Counts of class ids: the confusion matrix, and the counts of each class without one."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from diffmetrics._core import doors, numbers
+from diffmetrics._metrics.counts import Counts
+
+
+@doors.compiled("num_classes")
+def confusion(
+    predicted_ids: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> jax.Array:
+    r"""The confusion matrix: how often class i was predicted as class j.
+
+    Use it for scores of all classes at once, `multiclass_mcc` and `multiclass_kappa`. Matrices of
+    parts add up to that of the whole; `jax.vmap` makes one per image.
+
+    .. math:: M_{ij} = \sum_n w_n [y_n = i][\hat y_n = j]
+
+    Args:
+      predicted_ids: integer class ids ``[...]``.
+      labels: integer class ids of the same shape.
+      num_classes: C. Static.
+      where: boolean, broadcasts to `predicted_ids`.
+      weights: broadcast to `predicted_ids`.
+
+    Returns:
+      Matrix ``[C, C]``, true classes in rows; int32 without weights, else float32. An element with
+      either id outside [0, C), such as a void label, is not counted.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> dm.confusion(jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, 255]), 3).tolist()
+      [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    """
+    cells = num_classes**2
+    if cells > jnp.iinfo(jnp.int32).max:
+        raise ValueError(
+            f"num_classes of confusion is at most 46340, got {num_classes}: a matrix of {cells:,} "
+            "cells has no index of 32 bits. counts_per_class takes any number of classes."
+        )
+    seen = _matched(predicted_ids, labels, num_classes, where, weights)
+    totals = _totals(seen.mass, seen.true * num_classes + seen.predicted, cells)
+    return totals.reshape(num_classes, num_classes)
+
+
+@doors.compiled("num_classes")
+def counts_per_class(
+    predicted_ids: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    *,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Counts:
+    r"""Counts of each class against all others, from class ids, without a confusion matrix.
+
+    Use it for scores per class, macro and micro of very many classes: it takes the memory of C
+    numbers, not of C². It is `one_vs_rest` of `confusion`, and adds up over batches like it.
+
+    .. math:: TP_c = \sum_n w_n [y_n = c][\hat y_n = c],\quad
+       FP_c = \sum_n w_n [y_n \ne c][\hat y_n = c],\quad
+       FN_c = \sum_n w_n [y_n = c][\hat y_n \ne c]
+
+    Args:
+      predicted_ids: integer class ids ``[...]``.
+      labels: integer class ids of the same shape.
+      num_classes: C. Static.
+      where: boolean, broadcasts to `predicted_ids`.
+      weights: broadcast to `predicted_ids`.
+
+    Returns:
+      `Counts` ``[C]``; int32 without weights, else floating. An element with either id outside
+      [0, C), such as a void label, is not counted, as a true negative neither. `fbeta(c).mean()` is
+      the macro average, `fbeta(c.to_host().sum())` the micro average.
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> predicted, labels = jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, -1])
+      >>> c = dm.counts_per_class(predicted, labels, 50_000)
+      >>> print(c.tp[:3], c.fp[:3], c.fn[:3], c.tn[:3])
+      [1 1 0] [0 0 1] [0 1 0] [2 1 2]
+    """
+    seen = _matched(predicted_ids, labels, num_classes, where, weights)
+    right = seen.predicted == seen.true
+    found = jnp.where(right, seen.true, seen.predicted + num_classes)
+    tp, fp = jnp.split(_totals(seen.mass, found, 2 * num_classes), 2)
+    fn = _totals(jnp.where(right, 0, seen.mass), seen.true, num_classes)
+    rest = jnp.sum(seen.mass, dtype=seen.mass.dtype) - tp - fp - fn
+    return Counts(tp=tp, fp=fp, fn=fn, tn=jnp.maximum(rest, 0))  # a difference of rounded sums
+
+
+class _Matched(NamedTuple):
+    """Predicted and true ids in one row, and what each pair counts for; 0, 0, 0 if for nothing."""
+
+    predicted: jax.Array
+    true: jax.Array
+    mass: jax.Array
+
+
+def _matched(
+    predicted_ids: ArrayLike,
+    labels: ArrayLike,
+    num_classes: int,
+    where: ArrayLike | None,
+    weights: ArrayLike | None,
+) -> _Matched:
+    predicted, true = jnp.asarray(predicted_ids), jnp.asarray(labels)
+    for name, ids in (("predicted_ids", predicted), ("labels", true)):
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise TypeError(f"{name} must be integer class ids, got {ids.dtype} of {ids.shape}.")
+    doors.require_shape("labels", true, predicted.shape, "predicted_ids")
+    mask = doors.select(where, predicted.shape, "predicted_ids")
+    factors = doors.check_weights(weights, predicted.shape, "predicted_ids")
+
+    # Widened, so that ids of 8 bits overflow neither in a product nor against num_classes; what no
+    # longer fits, of unsigned ids, becomes negative, and names no class either way.
+    wide = any(ids.dtype.itemsize == 8 for ids in (predicted, true))
+    predicted, true = (ids.astype(jnp.int64 if wide else jnp.int32) for ids in (predicted, true))
+    counted = (predicted >= 0) & (predicted < num_classes) & (true >= 0) & (true < num_classes)
+    if mask is not None:
+        counted &= jnp.broadcast_to(mask, counted.shape)
+    mass = counted.astype(jnp.int32)
+    if factors is not None:
+        mass = jnp.where(counted, jnp.broadcast_to(numbers.as_float(factors), counted.shape), 0.0)
+    predicted, true = (jnp.where(counted, x, 0).ravel() for x in (predicted, true))
+    return _Matched(predicted, true, mass.ravel())
+
+
+def _totals(mass: jax.Array, place: jax.Array, number: int) -> jax.Array:
+    """The mass in each of `number` places, of a row of masses and their places."""
+    start = jnp.zeros_like(mass, shape=(number,))
+    if jnp.issubdtype(mass.dtype, jnp.integer):
+        return start.at[place].add(mass)
+    padding = (0, -mass.size % numbers.RUN)
+    rows = tuple(jnp.pad(x, padding).reshape(-1, numbers.RUN) for x in (mass, place))
+
+    def add(state: tuple[jax.Array, jax.Array], row: Any) -> Any:
+        # A scatter adds one after another, and so does a scan: each row is short, and of what
+        # rounding takes from the total the next row gives it back.
+        total, excess = state
+        masses, places = row
+        part = jnp.zeros_like(total).at[places].add(masses) - excess
+        after = total + part
+        return (after, (after - total) - part), None
+
+    return jax.lax.scan(add, (start, start), rows)[0][0]
+
+
+def one_vs_rest(matrix: ArrayLike) -> Counts:
+    """Counts of each class against all others, from a confusion matrix.
+
+    Use it for scores per class, macro and micro: `fbeta(one_vs_rest(m)).mean()` is macro-F.
+
+    Args:
+      matrix: ``[..., C, C]``, true classes in rows (see `confusion`).
+
+    Returns:
+      `Counts` ``[..., C]``, on the host if `matrix` is NumPy (see `Counts.to_host`).
+
+    Example:
+      >>> import diffmetrics as dm, jax.numpy as jnp
+      >>> c = dm.one_vs_rest(jnp.array([[5, 1], [2, 4]]))
+      >>> print(c.tp.tolist(), c.fp.tolist(), c.fn.tolist(), c.tn.tolist())
+      [5, 4] [2, 1] [1, 2] [4, 5]
+    """
+    m = _exact(matrix)
+    require_square(m)
+    tp = m.diagonal(0, -2, -1)
+    fp, fn = m.sum(-2, dtype=m.dtype) - tp, m.sum(-1, dtype=m.dtype) - tp
+    total = m.sum((-2, -1), dtype=m.dtype)[..., None]
+    return Counts(tp=tp, fp=fp, fn=fn, tn=total - tp - fp - fn)
+
+
+def _exact(matrix: ArrayLike) -> Any:
+    """A matrix in a type that holds its sums: 64 bits on the host, 32 bits or more elsewhere."""
+    if isinstance(matrix, np.ndarray):
+        return matrix.astype(np.float64)
+    m = jnp.asarray(matrix)
+    if jnp.issubdtype(m.dtype, jnp.floating):
+        return numbers.as_float(m)
+    return m.astype(jnp.int32) if m.dtype.itemsize < 4 else m
+
+
+def require_square(matrix: Any) -> None:
+    """Raise `ValueError` unless `matrix` is [..., C, C]."""
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        raise ValueError(f"matrix must have shape [..., C, C], got {matrix.shape}.")
