@@ -67,7 +67,9 @@ def test_totals_run_anywhere(number: int):
     mass = rng.normal(size=(8, 600)).astype(np.float32)
     expected = order.totals(jnp.asarray(mass), jnp.asarray(place), number)
     one = partial(order.totals, number=number)
-    chex.assert_trees_all_close(jax.vmap(one)(mass, jnp.asarray(place)), expected, atol=1e-5)
+    chex.assert_trees_all_close(
+        jax.vmap(one)(jnp.asarray(mass), jnp.asarray(place)), expected, atol=1e-5
+    )
     spec = jax.sharding.PartitionSpec("x")
     mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     shards = jax.shard_map(one, mesh=mesh, in_specs=(spec, spec), out_specs=spec)
