@@ -111,7 +111,7 @@ def test_infinite_scores_and_nan_are_the_last_in_their_direction():
     s = np.array([inf, inf, 2.0, -1.0, -inf, np.nan], np.float32)
     for y in map(np.array, itertools.product((0, 1), repeat=6)):
         value, threshold = dm.fit_threshold(s, y, score=dm.mcc)
-        ordered = np.where(np.isnan(s), -inf, s)
+        ordered = np.where(np.isnan(s), np.where(y > 0, -inf, inf), s)
         np.testing.assert_allclose(value, tried(ordered, y, dm.mcc), atol=1e-6)
         decided = ordered >= threshold if threshold < inf else ordered > inf
         np.testing.assert_allclose(dm.mcc(dm.counts(decided, y)), value, atol=1e-6)
@@ -142,7 +142,9 @@ def test_narrow_scores_are_decided_in_float32():
     narrow = jnp.asarray(s, jnp.bfloat16)
     value, threshold = fit_f1(narrow, y)
     assert threshold.dtype == jnp.float32
-    chex.assert_trees_all_close(dm.fbeta(dm.counts(narrow > threshold, y)), value)
+    chex.assert_trees_all_close(
+        dm.fbeta(dm.counts(narrow.astype(jnp.float32) > threshold, y)), value
+    )
 
 
 def test_thresholds_name_wrong_arguments():

@@ -37,7 +37,7 @@ def takes(row: Row, name: str) -> bool:
     return row.family == "calibration" and name in inspect.signature(row.public).parameters
 
 
-over_predictions = over(lambda row: takes(row, "axis"))
+over_predictions = over(lambda row: takes(row, "axis") and not takes(row, "labels"))
 over_classifiers = over(lambda row: takes(row, "bins") and takes(row, "labels"))
 
 
@@ -90,7 +90,9 @@ def test_order_does_not_matter_to_classifiers(row: Row):
 
 @over_classifiers
 def test_bad_arguments_of_classifiers_are_named(row: Row):
-    with pytest.raises(ValueError, match="labels must be 0/1 of the shape of probabilities"):
+    with pytest.raises(
+        ValueError, match=r"labels must be integer class ids of shape .* or 0/1 of the shape"
+    ):
         row(P, Y[:, None])
     with pytest.raises(TypeError, match="probabilities must be floating"):
         row(Y, Y)
@@ -180,7 +182,7 @@ def test_filtering_is_its_definition_averaged_over_orders(uncertainty: np.ndarra
     np.testing.assert_allclose(found.oracle, oracle, rtol=1e-5)
     np.testing.assert_allclose(found.kept, (N - np.arange(N)) / N, rtol=1e-6)
     expected = ref.ause(uncertainty.tolist(), ERROR.tolist())
-    np.testing.assert_allclose(dm.ause(uncertainty, ERROR), expected, rtol=1e-5)
+    np.testing.assert_allclose(dm.ause(uncertainty, ERROR), expected, rtol=1e-4)
     for kept in (1, 8, 39, 40):  # whole numbers of predictions
         risk = dm.risk_at_coverage(uncertainty, ERROR, coverage=kept / N)
         np.testing.assert_allclose(risk, curve[N - kept], rtol=1e-5)
@@ -246,9 +248,7 @@ def test_calibration_errors_of_classifiers_are_their_definitions(labels: np.ndar
         (dm.debiased_calibration_error, ref.debiased_calibration_error),
     ):
         np.testing.assert_allclose(metric(P, labels), definition(p, y, members), rtol=1e-4)
-    order = np.argsort(P)
-    members = [order[np.arange(200) * 15 // 200 == b].tolist() for b in range(15)]
-    expected = ref.expected_calibration_error(p, y, members)
+    expected = ref.adaptive_calibration_error(p, y, 15)
     np.testing.assert_allclose(dm.adaptive_calibration_error(P, labels), expected, rtol=1e-4)
 
 

@@ -318,6 +318,7 @@ def test_equal_error_rate_at_the_extremes():
 # --- an absent class ------------------------------------------------------------------------------
 
 
+@jax.debug_nans(False)
 def test_an_absent_class_is_nan_where_it_is_needed():
     no_positive, no_negative = (dm.curve(LEVELS, np.full(60, y)) for y in (0, 1))
     empty = dm.curve(LEVELS, LABELS, where=np.zeros(60, bool))

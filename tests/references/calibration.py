@@ -30,11 +30,20 @@ def normalized_calibration_error(
     order = sorted(range(n), key=lambda i: scale[i])
     total = 0.0
     for b in range(bins):
-        members = [order[k] for k in range(n) if k * bins // n == b]
-        variance = sum(scale[i] ** 2 for i in members) / len(members)
-        error = sum((target[i] - mean[i]) ** 2 for i in members) / len(members)
+        variance = error = 0.0
+        for i, part in in_bin(order, b, bins):
+            variance += part * scale[i] ** 2
+            error += part * (target[i] - mean[i]) ** 2
         total += abs(math.sqrt(variance) - math.sqrt(error)) / math.sqrt(variance)
     return total / bins
+
+
+def in_bin(order: Sequence[int], b: int, bins: int) -> list[tuple[int, float]]:
+    """The members of a bin of equal size, and what part of each lies in it."""
+    n = len(order)
+    low, high = b * n / bins, (b + 1) * n / bins
+    parts = [(i, min(k + 1, high) - max(k, low)) for k, i in enumerate(order)]
+    return [(i, part) for i, part in parts if part > 0]
 
 
 def sparsification(uncertainty: Numbers, error: Numbers) -> tuple[list[float], list[float]]:
@@ -59,8 +68,16 @@ def sparsification(uncertainty: Numbers, error: Numbers) -> tuple[list[float], l
 
 
 def ause(uncertainty: Numbers, error: Numbers) -> float:
-    curve, oracle = sparsification(uncertainty, error)
-    return sum(np.subtract(curve, oracle)) / sum(curve[0] - o for o in oracle)
+    """By the mean errors of a great many shares."""
+    n, steps = len(error), 4_000
+    area = oracle_area = 0.0
+    shares = (np.arange(steps) + 0.5) / steps
+    for keys in (uncertainty, [abs(e) for e in error]):
+        curve, _ = sparsification(keys, error)
+        totals = [0.0, *(m * (k + 1) for k, m in enumerate(reversed(curve)))]
+        mean = np.interp(shares * n, np.arange(n + 1), totals) / (shares * n)
+        area, oracle_area = oracle_area, float(np.mean(mean))
+    return (area - oracle_area) / (float(np.mean(np.abs(error))) - oracle_area)
 
 
 def bins_of(p: Numbers, bins: int) -> list[list[int]]:
@@ -76,6 +93,13 @@ def expected_calibration_error(p: Numbers, y: Numbers, members: list[list[int]])
     for inside in filter(None, members):
         total += abs(sum(y[i] - p[i] for i in inside)) / len(p)
     return total
+
+
+def adaptive_calibration_error(p: Numbers, y: Numbers, bins: int) -> float:
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    members = [in_bin(order, b, bins) for b in range(bins)]
+    gaps = [sum(part * (y[i] - p[i]) for i, part in inside) for inside in members]
+    return sum(map(abs, gaps)) / len(p)
 
 
 def debiased_calibration_error(p: Numbers, y: Numbers, members: list[list[int]]) -> float:

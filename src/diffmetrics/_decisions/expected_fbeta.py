@@ -37,6 +37,7 @@ def expected_fbeta(
     .. math:: \mathbb{E}_{y_i \sim \mathrm{Bernoulli}(p_i)}\, F_\beta(\mathrm{chosen}, y)
 
     It is exact to rounding (1e-9 in float64) in linear time, dynamic programming in quadratic.
+    There are no weights: an element of weight 2 would not be two, whose labels may differ.
 
     Args:
       probabilities: of being positive, in [0, 1], ``[...]``; meaningless unless calibrated.
@@ -67,7 +68,7 @@ def expected_fbeta(
         raise TypeError(f"chosen must be boolean, got {among.dtype}: what is predicted positive.")
     doors.require_shape("chosen", among, p.shape, "probabilities")
     if where is not None:
-        among &= jnp.asarray(where)
+        among &= jnp.broadcast_to(jnp.asarray(where), p.shape)
     axes = doors.normalize_axis(axis, p.ndim)
     p, among = (doors.sets_last(x, axes) for x in (p, among))
     number = jnp.sum(among, -1, dtype=p.dtype, keepdims=True)
@@ -117,15 +118,21 @@ def maximize_expected_fbeta(
     p = _probabilities(probabilities, where)
     axes = doors.normalize_axis(axis, p.ndim)
     sets = doors.sets_last(p, axes)
-    rank = jnp.arange(sets.shape[-1] + 1)
     falling = -jnp.sort(-sets, -1)
+    rank = jnp.broadcast_to(
+        jnp.arange(sets.shape[-1] + 1, dtype=p.dtype), (*sets.shape[:-1], sets.shape[-1] + 1)
+    )
     values = _expectation(
         falling, _miss_share(beta, sets), rank, lambda hits: _after_zero(jnp.cumsum(hits, -1))
     )
     number = jnp.argmax(values, -1)[..., None]
     order = jnp.argsort(-sets, -1, stable=True)
     chosen = jnp.put_along_axis(
-        jnp.zeros(sets.shape, bool), order, rank[:-1] < number, axis=-1, inplace=False
+        jnp.zeros_like(sets, bool),
+        order,
+        rank[..., :-1] < number.astype(rank.dtype),
+        axis=-1,
+        inplace=False,
     )
     value = jnp.take_along_axis(values, number, -1)[..., 0]
     return doors.sets_back(chosen, p.shape, axes), value
@@ -137,13 +144,13 @@ def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Arr
     doors.require_float("probabilities", p, "They are numbers in [0, 1].")
     mask = doors.select(where, p.shape, "probabilities")
     p = numbers.as_float(p)
-    return p if mask is None else jnp.where(mask, p, 0.0)
+    return p if mask is None else jnp.where(jnp.broadcast_to(mask, p.shape), p, 0.0)
 
 
 def _miss_share(beta: ArrayLike, sets: jax.Array) -> jax.Array:
     """Weight of a miss relative to a false alarm, beta² / (1 + beta²), for sets ``[..., n]``."""
-    squared = doors.parameter("beta", beta, sets.shape[:-1], of="the sets") ** 2
-    share = (squared / (1.0 + squared)).astype(sets.dtype)
+    squared = doors.parameter("beta", beta, sets, "the sets", sets.shape[:-1]) ** 2
+    share = squared / (1.0 + squared)
     return jnp.broadcast_to(share, sets.shape[:-1])[..., None]
 
 
@@ -167,7 +174,8 @@ def _expectation(
             hits
         ), None
 
-    start = jnp.zeros(jnp.broadcast_shapes(number.shape, (*p.shape[:-1], 1)), p.dtype)
+    # Made from the data, so that a loop's carry keeps its type in shard_map, too.
+    start = jnp.zeros_like(number + share + jnp.sum(p, -1, keepdims=True))
     nodes = tuple(jnp.asarray(x, p.dtype) for x in _rule(p.shape[-1]))
     return jax.lax.scan(add, start, nodes)[0]
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, masses, numbers
 from diffmetrics._core.doors import Axis
 
 
@@ -54,14 +54,18 @@ def correct_prior(
       probability with undersampling for unbalanced classification, SSCI 2015.
     """
     z = _logits(logits)
-    trained = doors.parameter("trained_prior", trained_prior, z.shape)
-    true = doors.parameter("true_prior", true_prior, z.shape)
+    given = {"trained_prior": trained_prior, "true_prior": true_prior}
+    trained, true = (doors.parameter(name, x, z) for name, x in given.items())
     return z + _log_odds(true) - _log_odds(trained)
 
 
-@doors.compiled()
+@doors.compiled("class_axis")
 def correct_class_priors(
-    logits: ArrayLike, *, trained_priors: ArrayLike, true_priors: ArrayLike
+    logits: ArrayLike,
+    *,
+    trained_priors: ArrayLike,
+    true_priors: ArrayLike,
+    class_axis: int = -1,
 ) -> jax.Array:
     r"""Softmax logits corrected for class frequencies that differ from those of training.
 
@@ -72,12 +76,13 @@ def correct_class_priors(
 
     Args:
       logits: real scores ``[..., C]``, calibrated where the model was trained.
-      trained_priors: π, the class frequencies there, ``[C]``; broadcasts to `logits`. Counts do as
-        well, because a factor does not change the softmax.
+      trained_priors: π, the class frequencies there, ``[C]``; broadcasts to ``[..., C]``. Counts do
+        as well, because a factor does not change the softmax.
       true_priors: π', the class frequencies in use; see `estimate_class_priors`.
+      class_axis: of the classes in `logits`; 1 of ``[B, C, H, W]``. Priors have them last. Static.
 
     Returns:
-      Logits ``[..., C]``. A prior of 0 is taken as 1e-18.
+      Logits of the shape of `logits`. A prior of 0 is taken as 1e-18.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -91,10 +96,12 @@ def correct_class_priors(
       ICLR 2021, arXiv:2007.07314.
     """
     z = _logits(logits)
-    _require_classes(z)
-    trained = doors.parameter("trained_priors", trained_priors, z.shape)
-    true = doors.parameter("true_priors", true_priors, z.shape)
-    return z + numbers.log(true) - numbers.log(trained)
+    place = doors.axis_of_classes(class_axis, z.shape)
+    shape = (*z.shape[:place], *z.shape[place + 1 :], z.shape[place])
+    given = {"trained_priors": trained_priors, "true_priors": true_priors}
+    trained, true = (doors.parameter(name, x, z, "logits", shape) for name, x in given.items())
+    shift = numbers.log(true) - numbers.log(trained)
+    return z + (jnp.moveaxis(shift, -1, place) if shift.ndim else shift)
 
 
 @doors.compiled("axis", "steps")
@@ -131,6 +138,9 @@ def estimate_prior(
     Returns:
       Prior in [0, 1], of the shape of `logits` without `axis`; `trained_prior` without examples.
 
+    Raises:
+      ValueError: if there are no logits.
+
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([-3.0, -2.5, -4.0, -3.0, 2.0])  # of a model trained on balanced batches
@@ -142,10 +152,9 @@ def estimate_prior(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    axes = doors.normalize_axis(axis, z.ndim)
-    z, w = _set(z, where, weights, z, axes)
-    trained = doors.parameter("trained_prior", trained_prior, z.shape[:-1], of="the sets")
-    trained = jnp.broadcast_to(trained, z.shape[:-1])
+    z, w = masses.rows({"logits": z}, axis=axis, where=where, weights=weights)
+    trained = doors.parameter("trained_prior", trained_prior, z[..., 0], of="the sets")
+    trained = _like(z, trained)
 
     def posterior(prior: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(z + (_log_odds(prior) - _log_odds(trained))[..., None])
@@ -153,11 +162,12 @@ def estimate_prior(
     return _expectation_maximisation(posterior, trained, w, steps)
 
 
-@doors.compiled("axis", "steps")
+@doors.compiled("axis", "steps", "class_axis")
 def estimate_class_priors(
     logits: ArrayLike,
     *,
     trained_priors: ArrayLike,
+    class_axis: int = -1,
     axis: Axis = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
@@ -173,18 +183,22 @@ def estimate_class_priors(
     Args:
       logits: real scores ``[..., C]`` of the new data.
       trained_priors: π in training, where the search starts, ``[C]`` or broadcast; normalised.
-      axis: axes that form one set, without the last. Default: all but the last.
+      class_axis: of the classes in `logits`; 1 of ``[B, C, H, W]``. Static.
+      axis: axes of `logits` that form one set, not `class_axis`. Default: all others.
       where: boolean, broadcasts to the examples ``[...]``.
       weights: ≥ 0, broadcast to the examples.
       steps: of expectation maximisation, each a pass over the logits. Static.
 
     Returns:
-      Priors that sum to 1, of the shape of `logits` without `axis`; `trained_priors` without
-      examples.
+      Priors that sum to 1, of the shape of `logits` without `axis`, the classes last;
+      `trained_priors` without examples.
+
+    Raises:
+      ValueError: if there are no logits.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> z = 4.0 * jnp.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 0, 1]])
+      >>> z = jnp.array([[4.0, 0, 0], [4, 0, 0], [4, 0, 0], [0, 0, 4]])
       >>> print(*dm.estimate_class_priors(z, trained_priors=[1, 1, 1]).round(2))
       0.76 0.00 0.24
 
@@ -193,17 +207,27 @@ def estimate_class_priors(
       Computation 14, 2002.
     """
     z = _logits(logits)
-    axes = doors.class_axes(axis, z.shape)
-    z, w = _set(z, where, weights, z[..., 0], axes)  # [..., C, n] and [..., n]
-    trained = doors.parameter(
-        "trained_priors", trained_priors, z.shape[:-1], of="the sets' classes"
-    )
-    trained = jnp.broadcast_to(trained / jnp.sum(trained, -1, keepdims=True), z.shape[:-1])
+    place = doors.axis_of_classes(class_axis, z.shape)
+    axes = masses.example_axes(axis, place, z.shape)
+    z = jnp.moveaxis(z, place, -1)
+    mask, mass = masses.of(where, weights, z[..., 0], "the examples")
+    z = z if mask is None else jnp.where(mask[..., None], z, 0.0)
+    z, w = doors.sets_last(z, axes), doors.sets_last(mass, axes)  # [..., C, n] and [..., n]
+    if w.shape[-1] == 0:
+        raise ValueError(f"logits must not be empty, got shape {jnp.shape(logits)}.")
+    given = doors.parameter("trained_priors", trained_priors, z[..., 0], of="the sets' classes")
+    given = _like(z, given)
+    trained = given / jnp.sum(given, -1, keepdims=True)
 
     def posterior(priors: jax.Array) -> jax.Array:
         return jax.nn.softmax(z + (numbers.log(priors) - numbers.log(trained))[..., None], -2)
 
     return _expectation_maximisation(posterior, trained, w[..., None, :], steps)
+
+
+def _like(z: jax.Array, prior: jax.Array) -> jax.Array:
+    """`prior` for each set of ``[..., n]``, made from the data: shard_map keeps a carry's type."""
+    return jnp.broadcast_to(prior, z.shape[:-1]) + jnp.zeros_like(z[..., 0])
 
 
 def _logits(logits: ArrayLike) -> jax.Array:
@@ -212,40 +236,18 @@ def _logits(logits: ArrayLike) -> jax.Array:
     return numbers.as_float(z)
 
 
-def _require_classes(z: jax.Array) -> None:
-    if z.ndim == 0:
-        raise ValueError("logits must have a last axis of classes, got shape ().")
-
-
 def _log_odds(probability: jax.Array) -> jax.Array:
     return numbers.log(probability) - numbers.log(1.0 - probability)
-
-
-def _set(
-    z: jax.Array,
-    where: ArrayLike | None,
-    weights: ArrayLike | None,
-    examples: jax.Array,
-    axes: tuple[int, ...],
-) -> tuple[jax.Array, jax.Array]:
-    """Logits and weights with each set's examples on a new last axis; what is left out is 0."""
-    mask = doors.select(where, examples.shape, "the examples")
-    w = doors.check_weights(weights, examples.shape, "the examples")
-    w = doors.mass_of(mask, w, examples.shape, examples.dtype)
-    if mask is not None:
-        mask = jnp.broadcast_to(mask, examples.shape)
-        z = jnp.where(mask if z.ndim == mask.ndim else mask[..., None], z, 0.0)
-    return doors.sets_last(z, axes), doors.sets_last(w, axes)
 
 
 def _expectation_maximisation(
     posterior: Callable[[jax.Array], jax.Array], start: jax.Array, w: jax.Array, steps: int
 ) -> jax.Array:
     """From `start` on, the prior that equals the mean of the posteriors that it gives."""
-    total = jnp.sum(w, -1)
+    share = masses.shares(w)
+    some = jnp.any(w != 0, -1)
 
     def step(_: int, prior: jax.Array) -> jax.Array:
-        mean = numbers.divide(jnp.sum(w * posterior(prior), -1), total)
-        return jnp.where(total > 0, mean, start)
+        return jnp.where(some, jnp.sum(share * posterior(prior), -1), start)
 
     return jax.lax.fori_loop(0, steps, step, start)

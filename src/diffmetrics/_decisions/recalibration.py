@@ -6,20 +6,23 @@ Fit on data that neither the network nor its early stopping has seen; seen data 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
-from diffmetrics._core.predictions import errors
-from diffmetrics._core.softmax import at_label, is_class
+from diffmetrics._core import doors, masses, numbers, order
+from diffmetrics._core.doors import Axis, SetOptions
 
 
 @doors.compiled("axis")
 def fit_scale(
-    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
+    mean: ArrayLike,
+    scale: ArrayLike,
+    target: ArrayLike,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""The most likely factor by which predicted deviations are too small.
 
@@ -34,10 +37,13 @@ def fit_scale(
       mean: ``[...]``.
       scale: standard deviation; broadcasts to `mean`.
       target: ``[...]``.
-      axis: axes that share a factor.
+      **options: `axis` (axes that share a factor), `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Factor ≥ 0, of the shape without `axis`.
+      Factor ≥ 0, of the shape without `axis`; 1 if there are no examples, NaN for a NaN.
+
+    Raises:
+      ValueError: if there are no predictions.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -49,8 +55,9 @@ def fit_scale(
       Laves, Ihler, Fast, Kahrs and Ortmaier, Well-calibrated regression uncertainty in medical
       imaging with deep learning, MIDL 2020.
     """
-    (z,) = doors.rows(axis, mean=errors(mean, scale, target)[1])
-    return numbers.root_mean_square(z)
+    error, scale, mass = masses.predicted(mean, scale, target, **options)
+    factor = masses.root_mean_square(masses.in_deviations(error, scale), mass)
+    return jnp.where(jnp.any(mass != 0, -1), factor, 1.0)
 
 
 # So many bisections of the logarithm of the inverse temperature exhaust float32.
@@ -58,8 +65,14 @@ STEPS = 40
 COLDEST, HOTTEST = 1e-3, 1e3
 
 
-@doors.compiled()
-def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
+@doors.compiled("axis", "class_axis")
+def fit_temperature(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
+) -> jax.Array:
     r"""The temperature that makes labels most likely if logits are divided by it.
 
     Use it on validation data, then predict with ``jax.nn.softmax(logits / temperature)``. More than
@@ -69,11 +82,19 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
     .. math:: \arg\min_T\; \mathrm{cross\text{-}entropy}(z / T,\, y)
 
     Args:
-      logits: of one class ``[...]``, or of each class ``[..., C]``.
-      labels: 0/1 of the same shape, or class ids ``[...]``; void ids are left out.
+      logits: of one class ``[...]``, or of each class ``[..., C]``. A class that is masked by -inf
+        stays impossible.
+      labels: 0/1, or soft, of the same shape, or class ids ``[...]``; void ids are left out.
+      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
+      **options: `axis` (axes of the logits that share a temperature, not `class_axis`), and, which
+        broadcast to the labels, `where` and `weights`; see docs/arguments.md.
 
     Returns:
-      Temperature, a scalar from 0.001 (all logits are right) to 1000 (they are worse than none).
+      Temperature, of the shape without `axis`, from 0.001 (all logits are right) to 1000 (they are
+      worse than none); 1 if there are no examples, NaN if a logit is.
+
+    Raises:
+      ValueError: if there are no logits.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -86,39 +107,96 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> jax.Array:
       Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
+    doors.require_float("logits", z, doors.LOGITS)
     if y.shape == z.shape:
-        z, y = doors.binary(z, y)
-        # A binary decision is one between a logit and 0.
-        z, y = jnp.stack([jnp.zeros_like(z), z], -1), numbers.as_float(y)
-        y = jnp.stack([1.0 - y, y], -1)
-    else:
-        z, y, _ = doors.classes(z, y)
-    wide = numbers.as_float(z)
-    unit = jnp.maximum(jnp.max(jnp.abs(wide)), 1.0)  # so that no sum of logits overflows
-    below = (wide - jnp.max(wide, -1, keepdims=True)) / unit
-    true = at_label(below, y, -1)
-    known = is_class(y, z.shape[-1]) if y.ndim < z.ndim else jnp.ones(true.shape, bool)
+        return _temperature(*_binary_slope(z, y, **options))
+    return _temperature(*_class_slope(z, y, class_axis, **options))
 
-    def too_cold(log_inverse: jax.Array) -> jax.Array:
-        """The slope of the loss in 1 / T: expected less true logit."""
-        p = jax.nn.softmax(below * (unit * jnp.exp(log_inverse)), -1)
-        expected = jnp.sum(p * below, -1)
-        return jnp.mean(jnp.where(known, expected - true, 0.0)) > 0.0
+
+# The slope of the loss in 1 / T, of each example, at an inverse temperature; what the examples
+# count; and their axes that share a temperature.
+Slopes = tuple[Callable[[jax.Array], jax.Array], jax.Array, tuple[int, ...]]
+
+
+def _binary_slope(
+    z: jax.Array,
+    y: jax.Array,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Slopes:
+    z = numbers.as_float(z)
+    y = doors.shares(y, z.dtype)
+    mask, mass = masses.of(where, weights, z, "logits")
+    if mask is not None:
+        z, y = (jnp.where(mask, x, 0.0) for x in (z, y))
+
+    def slope(inverse: jax.Array) -> jax.Array:
+        gap = jax.nn.sigmoid(z * inverse) - y
+        return jnp.where(gap == 0.0, 0.0, gap * z)
+
+    return slope, mass, doors.normalize_axis(axis, z.ndim)
+
+
+def _class_slope(
+    z: jax.Array,
+    y: jax.Array,
+    class_axis: int,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> Slopes:
+    place = doors.axis_of_classes(class_axis, z.shape, "logits")
+    ids = masses.class_ids(y, z.shape, place, "logits", ", or 0/1 of the same shape")
+    axes = masses.example_axes(axis, place, z.shape)
+    z = numbers.as_float(z)
+    kept = masses.known(ids, z.shape[place], where)
+    below = jnp.where(jnp.expand_dims(kept, place), z, 0.0)
+    below -= jnp.max(below, place, keepdims=True)
+    true = masses.at_class(below, ids, place)
+    _, mass = masses.of(kept, weights, true, "labels")
+
+    def slope(inverse: jax.Array) -> jax.Array:
+        p = jax.nn.softmax(below * jnp.expand_dims(inverse, place), place)
+        # An impossible class is expected never, at no temperature: 0 · inf is 0.
+        terms = jnp.where(p == 0.0, 0.0, p * below)
+        return jnp.where(kept, jnp.sum(terms, place) - true, 0.0)
+
+    return slope, mass, axes
+
+
+def _temperature(
+    slope: Callable[[jax.Array], jax.Array], mass: jax.Array, axes: tuple[int, ...]
+) -> jax.Array:
+    """Where the mean slope over `axes` is 0."""
+    if mass.size == 0:
+        raise ValueError("logits must not be empty.")
+    relative = mass / jnp.maximum(jnp.max(mass, axes, keepdims=True), jnp.finfo(mass.dtype).tiny)
+
+    def total(log_inverse: jax.Array) -> jax.Array:
+        found = relative * slope(jnp.exp(log_inverse))
+        return jnp.sum(jnp.where(relative == 0, 0.0, found), axes, keepdims=True)
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = ends
         middle = 0.5 * (low + high)
-        cold = too_cold(middle)
+        cold = total(middle) > 0.0
         return jnp.where(cold, low, middle), jnp.where(cold, middle, high)
 
     # Made from the data, so that a loop's carry keeps its type in shard_map, too.
-    ends = (jnp.full_like(unit, -math.log(x)) for x in (HOTTEST, COLDEST))
+    at_one = total(jnp.zeros_like(jnp.max(mass, axes, keepdims=True)))
+    ends = (jnp.full_like(at_one, -math.log(x)) for x in (HOTTEST, COLDEST))
     low, high = jax.lax.fori_loop(0, STEPS, halve, tuple(ends))
-    return jnp.exp(-0.5 * (low + high))
+    found = jnp.where(jnp.isnan(at_one), jnp.nan, jnp.exp(-0.5 * (low + high)))
+    return jnp.squeeze(jnp.where(jnp.any(mass != 0, axes, keepdims=True), found, 1.0), axes)
 
 
 @doors.compiled("axis")
-def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = None) -> jax.Array:
+def conformal_quantile(
+    scores: ArrayLike, *, coverage: ArrayLike, **options: Unpack[SetOptions]
+) -> jax.Array:
     r"""The score bound for intervals that keep their promised coverage.
 
     Use it on validation data. With scores ``abs(y - mean) / scale``, ``mean ± quantile * scale``
@@ -127,10 +205,17 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
     all examples, not for every kind of them. With ``jnp.maximum(lower - y, y - upper)`` it is how
     far to widen intervals of quantiles. It is the ⌈(n + 1) c⌉-th smallest score.
 
+    Weights make it right for new examples of another distribution: those of the validation set are
+    how much more frequent each is there than here, relative to the new example, whose weight is 1.
+    The quantile is the least score that so many do not exceed:
+
+    .. math:: \sum_{i:\, s_i \le q} w_i \ge c\, \Big(1 + \sum_i w_i\Big)
+
     Args:
-      scores: of the validation examples ``[...]``, larger for the less expected.
+      scores: of the validation examples ``[...]``, larger for the less expected. NaN is the
+        largest.
       coverage: probability c in (0, 1). A scalar.
-      axis: axes that form one set.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Quantile, of the shape without `axis`; inf if there are fewer than c / (1 - c) scores.
@@ -148,12 +233,15 @@ def conformal_quantile(scores: ArrayLike, *, coverage: ArrayLike, axis: Axis = N
 
     References:
       Papadopoulos et al., Inductive confidence machines for regression, ECML 2002; Romano et al.,
-      Conformalized quantile regression, NeurIPS 2019, arXiv:1905.03222.
+      Conformalized quantile regression, NeurIPS 2019, arXiv:1905.03222; Tibshirani et al.,
+      Conformal prediction under covariate shift, NeurIPS 2019, arXiv:1904.06019 (weights).
     """
-    (s,) = doors.rows(axis, scores=scores)
-    n = s.shape[-1]
-    c = doors.parameter("coverage", coverage, (), "a scalar")
+    s, mass = masses.rows({"scores": scores}, **options)
+    c = doors.parameter("coverage", coverage, s, "a scalar", ())
+    s, mass = masses.in_order(s, mass, masses.are_plain(options))
+    _, reached = order.running(mass)
     # The rounding of c must not lift an integer (n + 1) c to the next rank.
-    rank = jnp.ceil((n + 1) * (c - 2.0 * jnp.finfo(c.dtype).eps)).astype(jnp.int32)
-    ordered = jnp.concatenate([jnp.sort(s, -1), jnp.full((*s.shape[:-1], 1), jnp.inf)], -1)
-    return jnp.take(ordered, jnp.clip(rank - 1, 0, n), -1)
+    least = (reached[..., -1:] + 1.0) * (c - 2.0 * float(jnp.finfo(c.dtype).eps))
+    rank = jnp.sum(reached < least, -1, keepdims=True, dtype=jnp.int32)
+    beyond = jnp.full_like(s[..., :1], jnp.inf)
+    return jnp.take_along_axis(jnp.concatenate([s, beyond], -1), rank, -1)[..., 0]

@@ -15,11 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, numbers, order
 from diffmetrics._core.doors import Axis
 from diffmetrics._metrics.counts import Counts
 from diffmetrics._metrics.curve_points import OperatingPoint
-from diffmetrics._metrics.curves import curve
+from diffmetrics._metrics.curves import counts_of, curve
 
 
 @doors.compiled("score", "axis")
@@ -43,7 +43,8 @@ def fit_threshold(
     .. math:: \max_t\; \mathrm{score}\big(\mathrm{counts}(s \ge t, y)\big)
 
     Args:
-      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is the least.
+      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is wrong: the
+        least of a positive, the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       score: maps `Counts` (and keyword hyper-parameters) to an array of their shape; larger is
         better. Define it once at module level: a new lambda is a new compilation. Static.
@@ -73,14 +74,15 @@ def fit_threshold(
       arXiv:1402.1892. For calibrated probabilities the best threshold is half of the best F1.
     """
     c = curve(scores, labels, axis=axis, where=where, weights=weights)
-    return _best(c.counts, jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters))
+    return _best(
+        counts_of(c), jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters)
+    )
 
 
 def _best(
-    counts: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
+    cells: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
 ) -> OperatingPoint:
     """The best of falling thresholds, moved midway to the next that adds anything."""
-    cells = jax.tree.map(numbers.as_float, counts)
     values = jnp.asarray(score(cells))
     doors.require_shape("the score", values, thresholds.shape, "the counts")
     place = jnp.argmax(jnp.where(jnp.isnan(values), -jnp.inf, values), -1)[..., None]
@@ -153,14 +155,16 @@ def bootstrap_threshold(
     fitted = fit_threshold(scores, labels, score=score, **options, **hyperparameters)
     s, positive, negative, included = _falling(scores, labels, where, weights)
     # No threshold separates ties: only the last of them is followed by less.
-    last = jnp.append(s[1:] < s[:-1], True)[: s.size]
-    possible = jnp.append(True, last)
+    one = jnp.ones(1, bool)
+    last = jnp.concatenate([s[1:] < s[:-1], one])[: s.size]
+    possible = jnp.concatenate([one, last])
     thresholds = jnp.concatenate([jnp.full_like(s, jnp.inf, shape=1), s])
     rows = jnp.argsort(~included, stable=True)
 
     def refit(key: jax.Array) -> OperatingPoint:
-        times = _draws(key, rows, jnp.sum(included))
-        cells = _running(times * positive, times * negative)
+        times = _draws(key, rows, jnp.sum(included, dtype=jnp.int32)).astype(positive.dtype)
+        counts = _running(times * positive, times * negative)
+        cells = jax.tree.map(lambda cell: cell.astype(s.dtype), counts)
         return _best(
             cells, thresholds, lambda c: jnp.where(possible, score(c, **hyperparameters), jnp.nan)
         )
@@ -174,21 +178,22 @@ def _falling(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Checked scores, falling; the mass of positives and of negatives; and what is not left out."""
     s, positive, negative = doors.scored(scores, labels, where=where, weights=weights)
-    included = jnp.broadcast_to(True if where is None else jnp.asarray(where), jnp.shape(scores))
+    shown = jnp.asarray(True if where is None else where)
+    included = jnp.broadcast_to(shown, jnp.shape(scores))
     falling, *masses = jax.lax.sort((-s, positive, negative, included.ravel()), num_keys=1)
     return -falling, masses[0], masses[1], masses[2]
 
 
 def _draws(key: jax.Array, rows: jax.Array, number: jax.Array) -> jax.Array:
     """How often each row is drawn, with equal chance among the first `number` of `rows`."""
-    drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1))
-    counted = jnp.arange(rows.size) < number
-    return jnp.zeros(rows.size).at[rows[drawn]].add(counted)
+    drawn = jax.random.randint(key, rows.shape, 0, jnp.maximum(number, 1), jnp.int32)
+    counted = jax.lax.iota(number.dtype, rows.size) < number
+    return order.totals(counted.astype(jnp.int32), rows[drawn], rows.size)
 
 
 def _running(positive: jax.Array, negative: jax.Array) -> Counts:
     """Counts if nothing, the first, the first two, … are predicted positive."""
-    tp, fp = (jnp.cumsum(jnp.pad(mass, (1, 0))) for mass in (positive, negative))
+    tp, fp = (jnp.cumsum(jnp.pad(mass, (1, 0)), dtype=mass.dtype) for mass in (positive, negative))
     return Counts(tp=tp, fp=fp, fn=tp[-1] - tp, tn=fp[-1] - fp)
 
 

@@ -1,37 +1,46 @@
-"""Exact metrics of class probabilities and rankings, which counts of decisions cannot express."""
+"""Exact metrics of class probabilities and rankings, which counts of decisions cannot express.
+
+`axis` names axes of the predictions that form one set, never `class_axis`; the result keeps the
+others. `where` and `weights` broadcast to `labels`. An input of size 0 raises `ValueError`.
+"""
 
 from __future__ import annotations
+
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, masses, numbers
+from diffmetrics._core.doors import SetOptions
 
 
-@doors.compiled()
+@doors.compiled("axis", "class_axis")
 def log_loss(
     probabilities: ArrayLike,
     labels: ArrayLike,
     *,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean negative logarithm of the probability of the true class, in nats.
 
     Use it to report probabilities that come from elsewhere. From logits take
     ``sigmoid_cross_entropy(logits, labels).mean()``, which neither rounds nor clips. Here, as in
     scikit-learn, probabilities are clipped to [ε, 1 - ε], where ε is the resolution of their type
-    (1.2e-7 in float32), so one example costs at most 16.
+    (1.2e-7 in float32), so one example costs at most 16. Values are not checked: logits pass, and
+    give nonsense.
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
-      labels: 0/1 of the shape of `probabilities`, or class ids ``[...]``; void ids are left out.
-      where: boolean, broadcasts to `labels`.
-      weights: ≥ 0, broadcast to `labels`.
+      labels: 0/1, or soft, of the shape of `probabilities`, or class ids ``[...]``; void ids are
+        left out.
+      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      The mean, a scalar; NaN if there are no elements.
+      The mean, of the shape without `axis`; NaN if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -46,48 +55,53 @@ def log_loss(
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
     doors.require_float("probabilities", p, "For class ids use top_k_accuracy.")
     p = numbers.as_float(p)
-    if y.shape != p.shape:
-        _require_ids(y, p.shape, "probabilities")
-        known = (y >= 0) & (y < p.shape[-1])
-        ids = jnp.clip(y, 0, p.shape[-1] - 1)[..., None]
-        labelled = jnp.take_along_axis(p, ids, -1)[..., 0]
-    else:
-        known = jnp.ones(y.shape, bool)
-        y = numbers.as_float(y)
-        labelled = p
-    kept = _kept(where, known, y.shape)
-    resolution = jnp.finfo(p.dtype).eps
-    held = jnp.clip(jnp.where(kept, labelled, 0.5), resolution, 1.0 - resolution)
-    if y.dtype == held.dtype:
-        loss = -(y * jnp.log(held) + (1.0 - y) * jnp.log1p(-held))
-    else:
-        loss = -jnp.log(held)
-    return _mean(loss, kept, weights)
+    if y.shape == p.shape:
+        y = doors.shares(y, p.dtype)
+        mask = doors.select(options.get("where"), y.shape, "labels")
+        return _mean(_binary(*(_shown(x, mask) for x in (p, y))), **options)
+    ids, place = _ids(labels, p.shape, class_axis, "probabilities", ", or 0/1 of the same shape")
+    known = masses.known(ids, p.shape[place], options.get("where"))
+    loss = -jnp.log(_held(_shown(masses.at_class(p, ids, place), known)))
+    return _mean(loss, **_of_examples(options, place, p.shape, known))
 
 
-@doors.compiled("k")
+def _held(p: jax.Array) -> jax.Array:
+    resolution = float(jnp.finfo(p.dtype).eps)
+    return jnp.clip(p, resolution, 1.0 - resolution)
+
+
+def _binary(p: jax.Array, y: jax.Array) -> jax.Array:
+    held = _held(p)
+    return -(y * jnp.log(held) + (1.0 - y) * jnp.log1p(-held))
+
+
+def _shown(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    return x if mask is None else jnp.where(jnp.broadcast_to(mask, x.shape), x, 0.5)
+
+
+@doors.compiled("k", "axis", "class_axis")
 def top_k_accuracy(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
     k: int,
-    where: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Share of the examples whose class is among the k highest scores.
 
     Ties go to the later class, as in scikit-learn, so that equal scores gain nothing if class 0 is
-    frequent.
+    frequent. A NaN is above all others, and if it is that of the true class, the guess is wrong.
 
     Args:
       scores: ``[..., C]``.
       labels: class ids ``[...]``; void ids are left out.
       k: how many classes are guessed. Static.
-      where: boolean, broadcasts to `labels`.
-      weights: ≥ 0, broadcast to `labels`.
+      class_axis: of the classes; 1 of ``[B, C, H, W]``. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Share in [0, 1], a scalar; NaN if there are no examples.
+      Share in [0, 1], of the shape without `axis`; NaN if there are no examples.
 
     Raises:
       ValueError: if k is less than 1.
@@ -98,32 +112,34 @@ def top_k_accuracy(
       >>> print(dm.top_k_accuracy(z, jnp.array([1, 0]), k=2))
       0.5
     """
-    z, y = numbers.as_float(scores), jnp.asarray(labels)
-    _require_ids(y, z.shape, "scores")
+    z = numbers.as_float(scores)
+    ids, place = _ids(labels, z.shape, class_axis, "scores")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
-    kept = _kept(where, (y >= 0) & (y < z.shape[-1]), y.shape)
-    ids = jnp.clip(y, 0, z.shape[-1] - 1)[..., None]
-    labelled = jnp.take_along_axis(z, ids, -1)
-    later = jax.lax.broadcasted_iota(ids.dtype, z.shape, z.ndim - 1) > ids
-    above = jnp.sum((z > labelled) | ((z == labelled) & later), -1)
-    return _mean(numbers.as_float(above < k), kept, weights)
+    known = masses.known(ids, z.shape[place], options.get("where"))
+    labelled = jnp.expand_dims(masses.at_class(z, ids, place), place)
+    earlier = jax.lax.broadcasted_iota(ids.dtype, z.shape, place) <= jnp.expand_dims(ids, place)
+    below = (z < labelled) | ((z == labelled) & earlier)  # itself among them, unless it is NaN
+    above = z.shape[place] - jnp.sum(below, place, dtype=jnp.int32)
+    right = (above < k) & ~jnp.isnan(jnp.squeeze(labelled, place))
+    return _mean(right.astype(z.dtype), **_of_examples(options, place, z.shape, known))
 
 
-def _require_ids(y: jax.Array, shape: tuple[int, ...], of: str) -> None:
-    if y.shape != shape[:-1] or not shape or not jnp.issubdtype(y.dtype, jnp.integer):
-        raise ValueError(
-            f"labels must be integer class ids of shape {shape[:-1]} for {of} {shape}, got "
-            f"{y.dtype} of shape {y.shape}."
-        )
+def _ids(
+    labels: ArrayLike, shape: tuple[int, ...], class_axis: int, of: str, or_else: str = ""
+) -> tuple[jax.Array, int]:
+    """Class ids, and where the classes lie."""
+    place = doors.axis_of_classes(class_axis, shape, of)
+    return masses.class_ids(labels, shape, place, of, or_else), place
 
 
-def _kept(where: ArrayLike | None, known: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    mask = doors.select(where, shape, "labels")
-    return known if mask is None else known & mask
+def _of_examples(
+    options: SetOptions, place: int, shape: tuple[int, ...], known: jax.Array
+) -> SetOptions:
+    """`options` for one value per example, of those that are `known`."""
+    axes = masses.example_axes(options.get("axis"), place, shape)
+    return {"axis": axes, "where": known, "weights": options.get("weights")}
 
 
-def _mean(x: jax.Array, kept: jax.Array, weights: ArrayLike | None) -> jax.Array:
-    w = doors.check_weights(weights, x.shape, "labels")
-    factor = jnp.where(kept, 1.0 if w is None else numbers.as_float(w), 0.0)
-    return jnp.sum(jnp.where(kept, x, 0.0) * factor) / jnp.sum(factor)
+def _mean(x: jax.Array, **options: Unpack[SetOptions]) -> jax.Array:
+    return masses.mean(*masses.rows({"labels": x}, **options), empty=jnp.nan)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, numbers, order
 from diffmetrics._core.doors import SetOptions
 from diffmetrics._metrics.counts import Counts
 
@@ -88,7 +88,9 @@ def curve(
     scores are decided together: each holds the counts of all.
 
     Args:
-      scores: ``[...]``, larger for the positive class, such as negated distances. NaN is the least.
+      scores: ``[...]``, larger for the positive class, such as negated distances. Pass logits:
+        float64 probabilities near 1 become ties in float32. NaN is wrong: the least score of a
+        positive, and the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
         docs/arguments.md.
@@ -173,24 +175,17 @@ def threshold_counts(
       0.875
     """
     s, positive, negative = doors.scored(scores, labels, **options)
-    t = numbers.as_float(thresholds)
+    t = numbers.as_float(thresholds).astype(s.dtype)
     if t.ndim != 1:
         raise ValueError(f"thresholds must be a vector, got shape {t.shape}.")
     rising = jnp.sort(t)
     # The first of the falling thresholds (after inf) that the score reaches.
     place = t.size - jnp.searchsorted(rising, s, side="right")
-    tp, fp = (_histogram(place, mass, t.size + 1) for mass in (positive, negative))
-    ends = _after(jnp.inf, jnp.append(rising[::-1], -jnp.inf))
+    tp, fp = (order.totals(mass, place, t.size + 1) for mass in (positive, negative))
+    ends = _after(jnp.inf, jnp.concatenate([rising[::-1], jnp.full_like(t, -jnp.inf, shape=1)]))
     tp, fp = (jnp.cumsum(mass, -1, dtype=mass.dtype) for mass in (tp, fp))
     thresholds = jnp.broadcast_to(ends, (*tp.shape[:-1], t.size + 2))
     return Curve(_between_ends(tp, fp), thresholds, fixed=True)
-
-
-def _histogram(place: jax.Array, mass: jax.Array, length: int) -> jax.Array:
-    def one_row(place: jax.Array, mass: jax.Array) -> jax.Array:
-        return jnp.zeros(length, mass.dtype).at[place].add(mass)
-
-    return jnp.vectorize(one_row, signature="(n),(n)->(k)")(place, mass)
 
 
 # --- curves to draw -------------------------------------------------------------------------------
@@ -256,19 +251,23 @@ def counts_of(curve: Curve) -> Counts:
             f"expected a Curve, got {type(curve).__name__}: call it on curve(scores, labels), or "
             "on threshold_counts(scores, labels, thresholds)."
         )
-    return jax.tree.map(jnp.asarray, curve.counts)
+    cells = jax.tree.leaves(jax.tree.map(jnp.asarray, curve.counts))
+    integer = all(jnp.issubdtype(cell.dtype, jnp.integer) for cell in cells)
+    # Integers become what the scores were.
+    floats = numbers.floats(*cells, *([curve.thresholds] if integer else []))
+    return Counts(*floats[: len(cells)])
 
 
 def ratio(part: ArrayLike, rest: ArrayLike) -> jax.Array:
     """The share of `part` in both; NaN if there is neither."""
-    part, rest = numbers.as_float(part), numbers.as_float(rest)
+    part, rest = numbers.floats(part, rest)
     return part / (part + rest)
 
 
 def precision_of(c: Counts) -> jax.Array:
-    tp, fp = numbers.as_float(c.tp), numbers.as_float(c.fp)
+    tp, fp = numbers.floats(c.tp, c.fp)
     predicted = tp + fp
-    return jnp.where(predicted > 0.0, numbers.divide(tp, predicted), 1.0)
+    return jnp.where(predicted > 0.0, tp / jnp.where(predicted > 0.0, predicted, 1.0), 1.0)
 
 
 # --- areas ----------------------------------------------------------------------------------------
@@ -297,7 +296,9 @@ def roc_auc(curve: Curve) -> jax.Array:
     """
     c = counts_of(curve)
     recall = ratio(c.tp, c.fn)
-    return _total(_steps(c.fp) * 0.5 * (recall[..., 1:] + recall[..., :-1])) / _all(c.fp, c.tn)
+    return _total(_steps(curve.counts.fp, c) * 0.5 * (recall[..., 1:] + recall[..., :-1])) / _all(
+        c.fp, c.tn
+    )
 
 
 @doors.compiled()
@@ -328,13 +329,15 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     """
     c = counts_of(curve)
     fpr, recall = ratio(c.fp, c.tn), ratio(c.tp, c.fn)
-    width = _steps(c.fp) / _all(c.fp, c.tn)[..., None]
-    taken = jnp.clip(numbers.as_float(max_fpr) - fpr[..., :-1], 0.0, width)
+    width = _steps(curve.counts.fp, c) / _all(c.fp, c.tn)[..., None]
+    most = doors.parameter("max_fpr", max_fpr, fpr[..., 0], "the curves")
+    most = jnp.broadcast_to(most, fpr.shape[:-1])
+    taken = jnp.clip(most[..., None] - fpr[..., :-1], 0.0, width)
     # Up to where the straight line between two points is cut.
     rise = jnp.diff(recall, axis=-1) * numbers.divide(taken, width)
     area = _total(taken * (recall[..., :-1] + 0.5 * rise))
-    least = 0.5 * max_fpr**2
-    return 0.5 * (1.0 + (area - least) / (max_fpr - least))
+    least = 0.5 * most**2
+    return 0.5 * (1.0 + (area - least) / (most - least))
 
 
 @doors.compiled()
@@ -362,12 +365,12 @@ def average_precision(curve: Curve) -> jax.Array:
       Manning, Raghavan and Schütze, Introduction to information retrieval, 2008, chapter 8.
     """
     c = counts_of(curve)
-    return _total(_steps(c.tp) * precision_of(c)[..., 1:]) / _all(c.tp, c.fn)
+    return _total(_steps(curve.counts.tp, c) * precision_of(c)[..., 1:]) / _all(c.tp, c.fn)
 
 
-def _steps(cell: ArrayLike) -> jax.Array:
-    """By how much it grows; exact for integers, which a float total is not."""
-    return numbers.as_float(jnp.diff(jnp.asarray(cell), axis=-1))
+def _steps(cell: ArrayLike, floats: Counts) -> jax.Array:
+    """By how much a cell grows; exact for integers, which a float total is not."""
+    return jnp.diff(jnp.asarray(cell), axis=-1).astype(jnp.asarray(floats.tp).dtype)
 
 
 def _total(terms: jax.Array) -> jax.Array:
@@ -376,4 +379,5 @@ def _total(terms: jax.Array) -> jax.Array:
 
 def _all(part: ArrayLike, rest: ArrayLike) -> jax.Array:
     """The whole of a class, which is the same at every threshold."""
-    return (numbers.as_float(part) + numbers.as_float(rest))[..., -1]
+    part, rest = numbers.floats(part, rest)
+    return (part + rest)[..., -1]

@@ -1,20 +1,21 @@
 """Whether predicted deviations are right on average: coverage, calibration, sharpness.
 
 ``axis=0`` of ``[n, D]`` judges each output separately. Even the true deviations do not score
-perfectly on a finite test set: `attainable` computes what they score.
+perfectly on a finite test set: `attainable` computes what they score. Without examples (all are
+hidden) the result is 0, and an input of size 0 raises `ValueError`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
-from diffmetrics._core.order import sort_by
+from diffmetrics._core import doors, masses, numbers, order
+from diffmetrics._core.doors import SetOptions
 from diffmetrics._core.predictions import errors, positive, prediction
 
 
@@ -42,16 +43,20 @@ def normal_interval(
       >>> print(lower.round(2), upper.round(2))
       -2.92 4.92
     """
-    m = jnp.asarray(mean)
-    s = numbers.as_float(prediction(mean, scale, m).scale)
-    c = doors.parameter("coverage", coverage, m.shape, "mean")
-    reach = s * (math.sqrt(2.0) * jax.lax.erf_inv(c))
-    return numbers.as_float(m) - reach, numbers.as_float(m) + reach
+    m, s, _, _ = prediction(mean, scale, mean)
+    m, s = numbers.floats(m, s)
+    c = doors.parameter("coverage", coverage, m, "mean")
+    reach = math.sqrt(2.0) * jax.lax.erf_inv(jnp.broadcast_to(c, m.shape))
+    reach *= jnp.broadcast_to(s, m.shape)
+    return m - reach, m + reach
 
 
 @doors.compiled("axis")
 def interval_coverage(
-    lower: ArrayLike, upper: ArrayLike, target: ArrayLike, *, axis: Axis = None
+    lower: ArrayLike,
+    upper: ArrayLike,
+    target: ArrayLike,
+    **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, jax.Array]:
     r"""Share of the targets inside their intervals, and the mean width of the intervals.
 
@@ -62,8 +67,8 @@ def interval_coverage(
     Args:
       lower: lower ends ``[...]``.
       upper: upper ends ``[...]``.
-      target: ``[...]``; one on an end is inside.
-      axis: axes to reduce.
+      target: ``[...]``; one on an end is inside. NaN is outside.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Share in [0, 1] and mean width, of the shape without `axis`.
@@ -75,9 +80,9 @@ def interval_coverage(
       >>> print(share, width.round(2))
       0.75 3.29
     """
-    low, high, y = doors.rows(axis, lower=lower, upper=upper, target=target)
-    inside = (low <= y) & (y <= high)
-    return jnp.mean(numbers.as_float(inside), -1), jnp.mean(high - low, -1)
+    low, high, y, mass = masses.rows({"lower": lower, "upper": upper, "target": target}, **options)
+    inside = ((low <= y) & (y <= high)).astype(y.dtype)
+    return masses.mean(inside, mass), masses.mean(high - low, mass)
 
 
 @doors.compiled()
@@ -115,7 +120,10 @@ def probability_integral_transform(
 
 @doors.compiled("axis")
 def regression_calibration_error(
-    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, axis: Axis = None
+    mean: ArrayLike,
+    scale: ArrayLike,
+    target: ArrayLike,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean absolute gap between nominal and actual coverage of central intervals, over all levels.
 
@@ -130,7 +138,7 @@ def regression_calibration_error(
       mean: ``[...]``.
       scale: standard deviation; broadcasts to `mean`.
       target: ``[...]``.
-      axis: axes to reduce.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Error in [0, 0.5], of the shape without `axis`; about 0.31 / √n for the true deviations.
@@ -149,29 +157,38 @@ def regression_calibration_error(
       Kuleshov, Fenner and Ermon, Accurate uncertainties for deep learning using calibrated
       regression, ICML 2018, arXiv:1807.00263 (with squares, and one-sided levels).
     """
-    _, z = errors(mean, scale, target)
-    (z,) = doors.rows(axis, mean=jnp.abs(z))
-    return _from_uniform(jnp.sort(jax.lax.erf(z * math.sqrt(0.5)), -1))
+    error, scale, mass = masses.predicted(mean, scale, target, **options)
+    z = jnp.abs(masses.in_deviations(error, scale))
+    plain = masses.are_plain(options)
+    u, share = masses.in_order(jax.lax.erf(z * math.sqrt(0.5)), masses.shares(mass), plain)
+    return _from_uniform(jnp.where(share == 0, 0.0, u), *order.running(share))
 
 
-def _from_uniform(u: jax.Array) -> jax.Array:
-    """The area between the distribution function of sorted `u` and the uniform one."""
-    n = u.shape[-1]
-    a, b = jnp.arange(n, dtype=u.dtype) / n, jnp.arange(1, n + 1, dtype=u.dtype) / n
-    inside = jnp.clip(u, a, b)
+def _from_uniform(u: jax.Array, before: jax.Array, after: jax.Array) -> jax.Array:
+    """The area between the distribution function of sorted `u` and the uniform one.
+
+    That of `u` rises from `before` to `after` at each number.
+    """
+    inside = jnp.clip(u, before, after)
     # In the strip of each number: the area below and above it, and its distance from the strip.
-    area = 0.5 * ((inside - a) ** 2 + (b - inside) ** 2) + jnp.abs(u - inside) / n
-    return jnp.sum(area, -1)
+    area = 0.5 * ((inside - before) ** 2 + (after - inside) ** 2)
+    return jnp.sum(area + jnp.abs(u - inside) * (after - before), -1)
 
 
 @doors.compiled("bins", "axis")
 def normalized_calibration_error(
-    mean: ArrayLike, scale: ArrayLike, target: ArrayLike, *, bins: int = 10, axis: Axis = None
+    mean: ArrayLike,
+    scale: ArrayLike,
+    target: ArrayLike,
+    *,
+    bins: int = 10,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean relative gap between predicted deviations and errors, in bins of deviation (ENCE).
 
     Use it to see whether small *and* large deviations are right. Predictions are sorted by
     deviation into bins of equal size; each compares the root mean squares of deviations and errors.
+    A prediction on an edge counts in both bins, in part.
 
     .. math:: \frac1B \sum_{b=1}^B \frac{|\mathrm{RMV}_b - \mathrm{RMSE}_b|}{\mathrm{RMV}_b}
 
@@ -180,7 +197,7 @@ def normalized_calibration_error(
       scale: standard deviation; broadcasts to `mean`. Ties share their errors.
       target: ``[...]``.
       bins: B, at most the number of predictions. Static.
-      axis: axes to reduce.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Error ≥ 0, of the shape without `axis`; about 0.6 √(B / n) for the true deviations.
@@ -198,25 +215,25 @@ def normalized_calibration_error(
       Levi, Gispan, Giladi and Fetaya, Evaluating and calibrating uncertainty prediction in
       regression tasks, 2019, arXiv:1905.11659.
     """
-    error, _ = errors(mean, scale, target)
-    e, s = doors.rows(axis, mean=error, scale=jnp.broadcast_to(scale, error.shape))
+    e, s, mass = masses.predicted(mean, scale, target, **options)
     n = e.shape[-1]
     if not 1 <= bins <= n:
         raise ValueError(f"bins must lie between 1 and the {n} predictions, got {bins}.")
-    unit = positive(jnp.max(jnp.abs(e), -1, keepdims=True))
-    squares, s = sort_by(s, (e / unit) ** 2)
-    # In units of the largest of each bin, because squares may overflow or vanish.
-    number = jnp.arange(n) * bins // n
-    largest = positive(s[..., jnp.searchsorted(number, jnp.arange(bins), side="right") - 1])
-    members = (number == jnp.arange(bins)[:, None]) / jnp.bincount(number, length=bins)[:, None]
-    rmse = unit * numbers.sqrt(squares @ members.T)
-    deviations = largest * numbers.sqrt((s / largest[..., number]) ** 2 @ members.T)
-    apart = jnp.abs(1.0 - numbers.held(rmse / positive(deviations)))
-    return numbers.capped(jnp.sum(apart / bins, -1))
+    unit = positive(jnp.max(jnp.abs(e), -1))
+    plain, squares = masses.are_plain(options), (e / unit[..., None]) ** 2
+    squares, s, mass = masses.averaged(s, squares, mass, plain)
+
+    def gap(part: jax.Array) -> jax.Array:
+        rmse = unit * numbers.sqrt(masses.mean(squares, part))
+        deviation = masses.root_mean_square(jnp.where(part > 0, s, 0.0), part)
+        return jnp.abs(1.0 - numbers.held(rmse / positive(deviation))) / bins
+
+    found = numbers.capped(jnp.sum(masses.over_bins(mass, bins, gap), 0))
+    return jnp.where(jnp.any(mass != 0, -1), found, 0.0)
 
 
 @doors.compiled("axis")
-def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
+def sharpness(scale: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Root mean square of the predicted deviations, in the units of the target.
 
     Use it to compare equally calibrated predictions: the sharper (smaller) knows more. A network
@@ -226,7 +243,7 @@ def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
 
     Args:
       scale: standard deviations ``[...]``.
-      axis: axes to reduce.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Deviation ≥ 0, of the shape without `axis`.
@@ -239,5 +256,5 @@ def sharpness(scale: ArrayLike, *, axis: Axis = None) -> jax.Array:
       >>> print(dm.sharpness(jnp.array([3.0, 4.0])).round(4))
       3.5355
     """
-    (s,) = doors.rows(axis, scale=scale)
-    return numbers.root_mean_square(s)
+    s, mass = masses.rows({"scale": scale}, **options)
+    return masses.root_mean_square(s, mass)

@@ -2,31 +2,36 @@ r"""Whether the probabilities of a classifier are right: bins of similar ones, a
 
 `probabilities` are those of label 1, ``[...]`` with 0/1 `labels` of the same shape, or of each
 class ``[..., C]`` with class ids ``[...]``. Then the probability of the most probable class, the
-confidence, is compared with how often that class is the true one. Void ids are left out. Everything
-is reduced; `jax.vmap` judges groups. From logits: ``jax.nn.sigmoid(logits)``,
-``jax.nn.softmax(logits)``.
+confidence, is compared with how often that class is the true one. Void ids are left out.
+
+Values are not checked: logits pass, and give nonsense. Pass ``jax.nn.sigmoid(logits)`` or
+``jax.nn.softmax(logits)``. A soft label is the share of times that it happened. NaN makes a result
+NaN, an input of size 0 raises `ValueError`, and without examples all results are 0.
+
+`axis` names axes of `probabilities` that form one set, never `class_axis`; the result keeps the
+others. `where` and `weights` broadcast to `labels`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.order import sort_by
-from diffmetrics._core.softmax import is_class
+from diffmetrics._core import doors, masses, numbers, order
+from diffmetrics._core.doors import Axis, SetOptions
 
 
 class Reliability(NamedTuple):
     """Predicted probability and observed frequency in bins: what `reliability_bins` makes.
 
     Attributes:
-      confidence: mean probability ``[bins]``; 0 in an empty bin.
-      accuracy: observed frequency ``[bins]``; 0 in an empty bin.
-      examples: their number ``[bins]``, as floats.
+      confidence: mean probability ``[..., bins]``; 0 in an empty bin.
+      accuracy: observed frequency ``[..., bins]``; 0 in an empty bin.
+      examples: their number ``[..., bins]``, or the sum of their weights, as floats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -62,8 +67,15 @@ class BrierDecomposition(NamedTuple):
     within: jax.Array
 
 
-@doors.compiled("bins")
-def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> Reliability:
+@doors.compiled("bins", "axis", "class_axis")
+def reliability_bins(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
+) -> Reliability:
     r"""Mean probability and observed frequency in bins of equal width.
 
     Use it to draw `accuracy` against `confidence`, a reliability diagram, with `examples` beside
@@ -73,9 +85,11 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int =
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
       bins: their number; a probability on an edge is in the lower one. Static.
+      class_axis: of the classes, if `labels` are ids. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      `Reliability` (confidence, accuracy, examples).
+      `Reliability` (confidence, accuracy, examples), with the bins on a new last axis.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -87,12 +101,17 @@ def reliability_bins(probabilities: ArrayLike, labels: ArrayLike, *, bins: int =
       Murphy and Winkler, Reliability of subjective probability forecasts of precipitation and
       temperature, Applied Statistics 26, 1977.
     """
-    return _summary(*_equal_width(*_forecasts(probabilities, labels), bins))
+    return _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)[0]
 
 
-@doors.compiled("bins")
+@doors.compiled("bins", "axis", "class_axis")
 def expected_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean gap between probability and observed frequency, in bins of equal width (ECE).
 
@@ -106,9 +125,11 @@ def expected_calibration_error(
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
       bins: their number. Static.
+      class_axis: of the classes, if `labels` are ids. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Error in [0, 1], a scalar; 0 if there are no examples.
+      Error in [0, 1], of the shape without `axis`; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -120,16 +141,24 @@ def expected_calibration_error(
       Naeini, Cooper and Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning,
       AAAI 2015; Guo et al., On calibration of modern neural networks, ICML 2017, arXiv:1706.04599.
     """
-    return _absolute(_summary(*_equal_width(*_forecasts(probabilities, labels), bins)))
+    found, _ = _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)
+    distance = jnp.abs(found.accuracy - found.confidence)
+    return masses.mean(distance, found.examples)
 
 
-@doors.compiled("bins")
+@doors.compiled("bins", "axis", "class_axis")
 def adaptive_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean gap between probability and observed frequency, in bins of equal size.
 
-    Use it if most probabilities are near 1 or 0: bins of equal width put nearly all into one.
+    Use it if most probabilities are near 1 or 0: bins of equal width put nearly all into one. An
+    example on an edge counts in both bins, in part.
 
     .. math:: \frac1B \sum_b |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
@@ -137,9 +166,11 @@ def adaptive_calibration_error(
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``. Ties share their labels.
       labels: 0/1 of the same shape, or class ids ``[...]``.
       bins: their number. Static.
+      class_axis: of the classes, if `labels` are ids. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Error in [0, 1], a scalar; 0 if there are no examples.
+      Error in [0, 1], of the shape without `axis`; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -151,19 +182,26 @@ def adaptive_calibration_error(
       Nixon et al., Measuring calibration in deep learning, CVPR workshops 2019, arXiv:1904.01685
       (which averages over classes as well).
     """
-    p, y, kept = _forecasts(probabilities, labels)
-    # What is left out goes to the end, beyond the last bin.
-    y, p = sort_by(jnp.where(kept, p, jnp.inf), jnp.where(kept, y, 0.0))
-    n = jnp.sum(kept)
-    number = jnp.arange(p.shape[-1]) * bins // jnp.maximum(n, 1)
     _require_bins(bins)
-    kept = jnp.isfinite(p)
-    return _absolute(_summary(jnp.where(kept, p, 0.0), y, kept, number, bins))
+    p, y, mass, _ = _forecasts(probabilities, labels, class_axis, **options)
+    plain = masses.are_plain(options) and jnp.shape(labels) == jnp.shape(probabilities)
+    y, p, mass = masses.averaged(p, y, masses.relative(mass), plain)
+    p = jnp.where(mass == 0, 0.0, p)
+
+    def gap(part: jax.Array) -> jax.Array:
+        return jnp.abs(jnp.sum(part * (y - p), -1))
+
+    return numbers.divide(jnp.sum(masses.over_bins(mass, bins, gap), 0), jnp.sum(mass, -1))
 
 
-@doors.compiled("bins")
+@doors.compiled("bins", "axis", "class_axis")
 def debiased_calibration_error(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Root mean squared gap between probability and observed frequency, less what chance adds.
 
@@ -176,10 +214,14 @@ def debiased_calibration_error(
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number, of equal width. A bin of one example is left out. Static.
+      bins: their number, of equal width. A bin of one example is left out. Static. Weights are
+        numbers of equal examples here: their size counts.
+      class_axis: of the classes, if `labels` are ids. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Error in [0, 1], a scalar; 0 if there are no examples, or chance explains all.
+      Error in [0, 1], of the shape without `axis`; 0 if there are no examples, or chance explains
+      all.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -193,15 +235,20 @@ def debiased_calibration_error(
     References:
       Kumar, Liang and Ma, Verified uncertainty calibration, NeurIPS 2019, arXiv:1909.10155.
     """
-    c, a, n = _summary(*_equal_width(*_forecasts(probabilities, labels), bins))
+    (c, a, n), _ = _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)
     n = jnp.where(n > 1.0, n, 0.0)
     chance = numbers.divide(a * (1.0 - a), n - 1.0)
-    return numbers.sqrt(numbers.divide(jnp.sum(n * ((a - c) ** 2 - chance)), jnp.sum(n)))
+    return numbers.sqrt(masses.mean((a - c) ** 2 - chance, n))
 
 
-@doors.compiled("bins")
+@doors.compiled("bins", "axis", "class_axis")
 def brier_decomposition(
-    probabilities: ArrayLike, labels: ArrayLike, *, bins: int = 15
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    *,
+    bins: int = 15,
+    class_axis: int = -1,
+    **options: Unpack[SetOptions],
 ) -> BrierDecomposition:
     r"""The Brier score as reliability, resolution and uncertainty.
 
@@ -214,9 +261,11 @@ def brier_decomposition(
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``, then of its confidence.
       labels: 0/1 of the same shape, or class ids ``[...]``.
       bins: their number, of equal width. Static.
+      class_axis: of the classes, if `labels` are ids. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      `BrierDecomposition` of scalars, all 0 if there are no examples.
+      `BrierDecomposition`, of the shape without `axis`; all 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -229,37 +278,50 @@ def brier_decomposition(
       1973; Stephenson, Coelho and Jolliffe, Two extra components in the Brier score decomposition,
       Weather and Forecasting 23, 2008.
     """
-    p, y, kept, number, bins = _equal_width(*_forecasts(probabilities, labels), bins)
-    c, a, n = _summary(p, y, kept, number, bins)
-    total = jnp.sum(n)
-    base = numbers.divide(jnp.sum(n * a), total)
-
-    def mean(x: jax.Array) -> jax.Array:
-        return numbers.divide(jnp.sum(n * x), total)
-
-    from_mean, happened = p - c[number], y - a[number]
-    apart = jnp.sum(jnp.where(kept, from_mean * (from_mean - 2.0 * happened), 0.0))
+    p, y, mass, edges = _forecasts(probabilities, labels, class_axis, **options)
+    (c, a, n), place = _summary(p, y, mass, edges, bins)
+    base = masses.mean(a, n)
+    from_mean, happened = p - _of_bin(c, place), y - _of_bin(a, place)
     return BrierDecomposition(
-        mean((c - a) ** 2), mean((a - base) ** 2), base * (1.0 - base), numbers.divide(apart, total)
+        masses.mean((c - a) ** 2, n),
+        masses.mean((a - base[..., None]) ** 2, n),
+        base * (1.0 - base),
+        masses.mean(from_mean * (from_mean - 2.0 * happened), mass),
     )
 
 
+def _of_bin(x: jax.Array, place: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(x, place, -1)
+
+
 def _forecasts(
-    probabilities: ArrayLike, labels: ArrayLike
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Flat probabilities of an event, whether it happened, and which of them count."""
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    class_axis: int,
+    *,
+    axis: Axis = None,
+    where: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, np.dtype]:
+    """Rows of probabilities, of what happened and what it counts; and the type that was given."""
     p, y = jnp.asarray(probabilities), jnp.asarray(labels)
     doors.require_float("probabilities", p, "They are numbers in [0, 1], not decisions.")
-    p = numbers.as_float(p)
     if y.shape == p.shape:
-        return p.ravel(), numbers.as_float(y).ravel(), jnp.ones(p.size, bool)
-    if y.shape != p.shape[:-1] or not jnp.issubdtype(y.dtype, jnp.integer):
-        raise ValueError(
-            f"labels must be 0/1 of the shape of probabilities, {p.shape}, or integer class ids of "
-            f"shape {p.shape[:-1]}, got {y.dtype} of shape {y.shape}."
-        )
-    right = jnp.argmax(p, -1).astype(y.dtype) == y
-    return jnp.max(p, -1).ravel(), numbers.as_float(right).ravel(), is_class(y, p.shape[-1]).ravel()
+        y = doors.shares(y, numbers.accumulator(p.dtype))
+    else:
+        place = doors.axis_of_classes(class_axis, p.shape, "probabilities")
+        ids = masses.class_ids(y, p.shape, place, "probabilities", BINARY)
+        axis = masses.example_axes(axis, place, p.shape)
+        where = masses.known(ids, p.shape[place], where)
+        p = jnp.where(jnp.expand_dims(where, place), p, 0.0)
+        best, p = jnp.argmax(p, place), jnp.max(p, place)
+        y = ((best.astype(ids.dtype) == ids) & ~jnp.isnan(p)).astype(p.dtype)
+    given: dict[str, ArrayLike] = {"probabilities": p, "labels": y}
+    p_rows, y_rows, mass = masses.rows(given, axis=axis, where=where, weights=weights)
+    return p_rows, y_rows, mass, p.dtype
+
+
+BINARY = ", or 0/1 of the shape of probabilities"
 
 
 def _require_bins(bins: int) -> None:
@@ -267,23 +329,20 @@ def _require_bins(bins: int) -> None:
         raise ValueError(f"bins must be at least 1, got {bins}.")
 
 
-def _equal_width(
-    p: jax.Array, y: jax.Array, kept: jax.Array, bins: int
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, int]:
-    """Add the number of the bin of each probability."""
-    _require_bins(bins)
-    edges = jnp.linspace(0.0, 1.0, bins + 1, dtype=p.dtype)[1:-1]
-    return p, y, kept, jnp.searchsorted(edges, p), bins
-
-
 def _summary(
-    p: jax.Array, y: jax.Array, kept: jax.Array, number: jax.Array, bins: int
-) -> Reliability:
-    terms = jnp.where(kept[:, None], jnp.stack([p, y, jnp.ones_like(p)], -1), 0.0)
-    confidence, happened, n = jax.ops.segment_sum(terms, number, bins).T
-    return Reliability(numbers.divide(confidence, n), numbers.divide(happened, n), n)
+    p: jax.Array, y: jax.Array, mass: jax.Array, dtype: np.dtype, bins: int
+) -> tuple[Reliability, jax.Array]:
+    """The bins of equal width, and the place of each probability among them."""
+    _require_bins(bins)
+    # Rounded as the probabilities were, so that k / bins is on its edge.
+    edges = jnp.asarray(np.arange(1, bins) / bins, dtype).astype(p.dtype)
+    place = jnp.searchsorted(edges, p)
+    relative = masses.relative(mass)
+    n, of_p, of_y = (order.totals(relative * x, place, bins) for x in (jnp.ones_like(p), p, y))
+    found = Reliability(_over(of_p, n), _over(of_y, n), order.totals(mass, place, bins))
+    return found, place
 
 
-def _absolute(bins: Reliability) -> jax.Array:
-    distance = jnp.abs(bins.accuracy - bins.confidence)
-    return numbers.divide(jnp.sum(bins.examples * distance), jnp.sum(bins.examples))
+def _over(total: jax.Array, n: jax.Array) -> jax.Array:
+    """A mean; bins without mass are 0, and no bin that has any is taken for one without."""
+    return jnp.where(n > 0, total / jnp.where(n > 0, n, 1.0), 0.0)

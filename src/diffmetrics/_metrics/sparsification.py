@@ -1,28 +1,28 @@
 r"""Whether the uncertain predictions are the wrong ones: what filtering by uncertainty gains.
 
 An `uncertainty` counts by its order, an `error` by its size: ``target - mean``, its square, or
-whether a class was wrong. Tied uncertainties are averaged over all orders.
+whether a class was wrong. Tied uncertainties are averaged over all orders. A NaN in either makes
+the result NaN, an input of size 0 raises `ValueError`, and without examples (all hidden) it is 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
-from diffmetrics._core.order import ranks, sort_by
+from diffmetrics._core import doors, masses, numbers, order
+from diffmetrics._core.doors import SetOptions
 
 
 class Sparsification(NamedTuple):
     """Error of what is kept as more and more is left out: what `sparsification_curve` makes.
 
     Attributes:
-      kept: share of the predictions that are kept, falling from 1 to 1 / n ``[n]``.
+      kept: share of the predictions that are kept, falling from 1 to 1 / n ``[..., n]``.
       error: their mean error, with the most uncertain left out first ``[..., n]``.
       oracle: the same with the largest errors left out first: no filter does better.
 
@@ -40,7 +40,7 @@ class Sparsification(NamedTuple):
 
 @doors.compiled("axis")
 def sparsification_curve(
-    uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None
+    uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
 ) -> Sparsification:
     r"""Mean error of the predictions that are kept as the most uncertain ones are left out.
 
@@ -55,10 +55,11 @@ def sparsification_curve(
     Args:
       uncertainty: ``[...]``, larger where less is known.
       error: of the same predictions ``[...]``; its size counts.
-      axis: axes that form one set.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      `Sparsification` (kept, error, oracle), with n places on a last axis.
+      `Sparsification` (kept, error, oracle), with n places on a last axis. The first of them repeat
+      where predictions are hidden.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -70,20 +71,55 @@ def sparsification_curve(
       Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018,
       arXiv:1802.07095.
     """
-    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
-    return _curve(u, jnp.abs(e))
+    filtered, best = _filters(uncertainty, error, **options)
+    kept = filtered.after
+    every = masses.are_plain(options)
+    errors = (numbers.divide(f.total, kept) if every else f.up_to(kept) for f in (filtered, best))
+    share = numbers.divide(kept, kept[..., -1:])
+    return Sparsification(*(jnp.flip(x, -1) for x in (share, *errors)))
 
 
-def _curve(u: jax.Array, e: jax.Array) -> Sparsification:
-    number = jnp.arange(1, e.shape[-1] + 1, dtype=e.dtype)
-    error, oracle = (
-        jnp.flip(jnp.cumsum(x, -1) / number, -1) for x in (sort_by(u, e)[0], jnp.sort(e, -1))
-    )
-    return Sparsification(jnp.flip(number) / e.shape[-1], error, oracle)
+class _Filter:
+    """Sizes of errors ``[..., n]`` in the order in which predictions are kept, and their masses."""
+
+    def __init__(self, error: jax.Array, mass: jax.Array) -> None:
+        self.error, self.mass = jnp.where(mass == 0, 0.0, error), mass
+        self.before, self.after = order.running(mass)
+        self.total = jnp.cumsum(self.error * mass, -1)
+
+    def up_to(self, kept: jax.Array) -> jax.Array:
+        """Mean error of the predictions up to each mass ``[..., K]``; the last may be in part."""
+        find = jnp.vectorize(jnp.searchsorted, signature="(n),(k)->(k)")
+        last = jnp.minimum(find(self.after, kept), kept.shape[-1] - 1)
+        total, after, error = (
+            jnp.take_along_axis(x, last, -1) for x in (self.total, self.after, self.error)
+        )
+        return numbers.divide(total - (after - kept) * error, kept)
+
+    def area(self) -> jax.Array:
+        """The mean of `up_to` over all masses.
+
+        In a strip the total of errors is a + e t, so its mean is a / t + e.
+        """
+        constant = order.later(self.total) - self.error * self.before
+        logarithm = jnp.log1p(numbers.divide(self.mass, self.before))
+        area = jnp.sum(self.error * self.mass + constant * logarithm, -1)
+        return numbers.divide(area, self.after[..., -1])
+
+
+def _filters(
+    uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
+) -> tuple[_Filter, _Filter]:
+    """By uncertainty, and by the errors themselves."""
+    u, e, mass = masses.rows({"uncertainty": uncertainty, "error": error}, **options)
+    e = jnp.abs(e) + masses.spoilt(u, e)[..., None]
+    mass, plain = masses.relative(mass), masses.are_plain(options)
+    known, _, of_known = masses.averaged(u, e, mass, plain)
+    return _Filter(known, of_known), _Filter(*masses.in_order(e, mass, plain))
 
 
 @doors.compiled("axis")
-def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.Array:
+def ause(uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Area between a sparsification curve and its oracle, relative to that of a random filter.
 
     Use it to say in one number whether the uncertain predictions are the wrong ones: 0 is an
@@ -91,13 +127,15 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
     Even the true deviation is far from 0, because errors are the deviation times chance: see
     `attainable`. Only the order counts; `regression_calibration_error` judges the size.
 
-    .. math:: \frac{\sum_k (\mathrm{error}_k - \mathrm{oracle}_k)}
-                   {\sum_k (\mathrm{error}_0 - \mathrm{oracle}_k)}
+    .. math:: \frac{\int_0^1 (\mathrm{error}(c) - \mathrm{oracle}(c))\, dc}
+                   {\int_0^1 (\mathrm{error}(1) - \mathrm{oracle}(c))\, dc}
+
+    for the mean error of a share c of the predictions, as in `risk_at_coverage`.
 
     Args:
       uncertainty: ``[...]``, larger where less is known.
       error: of the same predictions ``[...]``; its size counts. Among squares the largest decide.
-      axis: axes that form one set.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Relative area ≥ 0, of the shape without `axis`; 0 if all errors are equal.
@@ -109,20 +147,24 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, *, axis: Axis = None) -> jax.
       ...     print(dm.ause(u, error).round(3))
       0.0
       1.0
-      2.156
+      2.206
 
     References:
       Ilg et al., Uncertainty estimates and multi-hypotheses networks for optical flow, ECCV 2018,
       arXiv:1802.07095 (not divided by the area of a random filter).
     """
-    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
-    _, error, oracle = _curve(u, jnp.abs(e))
-    return numbers.divide(jnp.mean(error - oracle, -1), jnp.mean(error[..., :1] - oracle, -1))
+    filtered, best = _filters(uncertainty, error, **options)
+    every = numbers.divide(best.total[..., -1], best.after[..., -1])
+    return numbers.divide(filtered.area() - best.area(), every - best.area())
 
 
 @doors.compiled("axis")
 def risk_at_coverage(
-    uncertainty: ArrayLike, error: ArrayLike, *, coverage: ArrayLike, axis: Axis = None
+    uncertainty: ArrayLike,
+    error: ArrayLike,
+    *,
+    coverage: ArrayLike,
+    **options: Unpack[SetOptions],
 ) -> jax.Array:
     r"""Mean error of the given share of predictions that is most certain.
 
@@ -137,7 +179,7 @@ def risk_at_coverage(
       uncertainty: ``[...]``, larger where less is known.
       error: of the same predictions ``[...]``; its size counts.
       coverage: c, the share that is kept, in (0, 1]; at least one prediction. A scalar.
-      axis: axes that form one set.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Mean error, of the shape without `axis`.
@@ -152,16 +194,17 @@ def risk_at_coverage(
       Geifman and El-Yaniv, Selective classification for deep neural networks, NIPS 2017,
       arXiv:1705.08500.
     """
-    u, e = doors.rows(axis, uncertainty=uncertainty, error=error)
-    n = e.shape[-1]
-    kept = jnp.clip(doors.parameter("coverage", coverage, (), "a scalar") * n, 1.0, n)
+    filtered, _ = _filters(uncertainty, error, **options)
+    c = doors.parameter("coverage", coverage, filtered.mass, "a scalar", ())
+    every = filtered.after[..., -1:]
+    kept = jnp.clip(c * every, filtered.mass[..., :1], every)
     # The last one that is kept may count in part.
-    part = jnp.clip(kept - jnp.arange(n, dtype=e.dtype), 0.0, 1.0)
-    return jnp.sum(part * sort_by(u, jnp.abs(e))[0], -1) / kept
+    part = jnp.clip(kept - filtered.before, 0.0, filtered.mass)
+    return numbers.divide(jnp.sum(part * filtered.error, -1), kept[..., 0])
 
 
 @doors.compiled("axis")
-def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Array:
+def rank_correlation(a: ArrayLike, b: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Spearman's rank correlation; ties share their mean rank.
 
     Use it to compare an uncertainty with the size of errors, or with the true deviation if that is
@@ -171,7 +214,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Ar
     Args:
       a: ``[...]``.
       b: ``[...]``.
-      axis: axes that form one set.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
       Correlation in [-1, 1], of the shape without `axis`; 0 if either is constant.
@@ -186,11 +229,12 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, *, axis: Axis = None) -> jax.Ar
       Spearman, The proof and measurement of association between two things, American Journal of
       Psychology 15, 1904.
     """
-    x, y = doors.rows(axis, a=a, b=b)
-    n = x.shape[-1]
-    x, y = ((ranks(t) - 0.5 * (n - 1)) / n for t in (x, y))
-    lengths = numbers.sqrt(jnp.sum(x * x, -1)) * numbers.sqrt(jnp.sum(y * y, -1))
-    return numbers.divide(jnp.sum(x * y, -1), lengths)
+    x, y, mass = masses.rows({"a": a, "b": b}, **options)
+    bad, share, mass = masses.spoilt(x, y), masses.shares(mass), masses.relative(mass)
+    total = jnp.sum(mass, -1, keepdims=True)
+    x, y = (numbers.divide(order.ranks(t, mass), total) - 0.5 for t in (x, y))
+    lengths = numbers.sqrt(jnp.sum(share * x * x, -1)) * numbers.sqrt(jnp.sum(share * y * y, -1))
+    return numbers.divide(jnp.sum(share * x * y, -1), lengths) + bad
 
 
 @doors.compiled("metric", "draws")

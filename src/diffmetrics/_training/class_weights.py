@@ -68,7 +68,7 @@ def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999
       arXiv:1901.05555.
     """
     n = _class_counts(class_counts)
-    rate = -numbers.log(doors.parameter("beta", beta, n.shape, of="class_counts"))
+    rate = -numbers.log(doors.parameter("beta", beta, n, of="class_counts"))
     weight = numbers.divide(_over_saturation(rate * n), n)
     return _mean_one(weight, (n > 0).astype(n.dtype))
 
