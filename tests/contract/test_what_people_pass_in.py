@@ -54,7 +54,8 @@ def examples(row: Row) -> tuple[int, ...]:
     if row.family in PER_VALUE:
         return jax.tree.leaves(jax.eval_shape(lambda: row(*row.batch)))[0].shape
     place = {"threshold_counts": 1, "bootstrap_threshold": 2}.get(row.name, -1)
-    return row.batch[place].shape
+    over_classes = row.name == "estimate_class_priors"
+    return row.batch[place].shape[: -1 if over_classes else None]
 
 
 def mask_of(row: Row, kept: np.ndarray) -> np.ndarray:
@@ -69,7 +70,8 @@ def hide(x: Any, kept: np.ndarray, value: Any) -> Any:
     """`x` with `value` where it is not kept, if it has the examples on some of its axes."""
     for place in (None, -1, 0):
         full = kept if place is None else np.expand_dims(kept, place)
-        if np.ndim(x) == full.ndim and np.broadcast_shapes(np.shape(x), full.shape) == np.shape(x):
+        fits = (n in (1, m) for n, m in zip(full.shape, np.shape(x), strict=False))
+        if np.ndim(x) == full.ndim and all(fits):
             return np.where(full, x, np.asarray(value, np.asarray(x).dtype))
     return x
 
@@ -123,11 +125,11 @@ def test_what_is_hidden_reaches_neither_value_nor_gradient(row: Row):
 
 LOSSES = ("elements", "sets", "rankings", "pairs", "distributions", "members")
 # What is smaller where it is better; all others that are a number for NaN are larger.
-LESS = ("equal_error_rate", "min_detection_cost")
+LESS = ("equal_error_rate", "min_detection_cost", "conformal_quantile")
 # They only count or rank, and the numbers made of them are asked.
 STATISTICS = ("counts", "confusion", "one_vs_rest", "curve", "threshold_counts", "roc_curve",
               "precision_recall_curve", "detection_error_curve", "recall_at_precision",
-              "fit_threshold", "bootstrap_threshold", "attainable")  # fmt: skip
+              "fit_threshold", "bootstrap_threshold", "attainable", "reliability_bins")  # fmt: skip
 
 
 def number_of(row: Row, value: Any) -> np.ndarray:
@@ -227,7 +229,7 @@ def test_float32_stays_float32_in_64_bit_mode(row: Row):
 
 
 def on_devices(row: Row) -> bool:
-    return row.name not in ITERATORS and row.family not in WITHOUT_AXES
+    return row.name not in (*ITERATORS, "bayes_threshold") and row.family not in WITHOUT_AXES
 
 
 def spread(x: Any, mesh: Any, *axes: Any) -> Any:

@@ -36,7 +36,10 @@ def test_the_documented_line_reproduces_value_and_gradient(call, name):
             names["seen"] = jax.nn.one_hot(labels, logits.shape[-1]).any((1, 2))
         return eval(LINES[call, name], names)
 
-    value, gradient = jax.jit(jax.value_and_grad(ours))(jnp.asarray(example["logits"], jnp.float32))
+    logits = jnp.asarray(example["logits"], jnp.float32)
+    # The lines are as people write them, without regard for types and ranks.
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        value, gradient = jax.jit(jax.value_and_grad(ours))(logits)
     np.testing.assert_allclose(value, case["value"], rtol=1e-5)
     recorded = np.asarray(case["gradient"])
     # An element whose terms nearly cancel is held to the scale of the whole gradient.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import doors, numbers, order
 from diffmetrics._metrics.counts import Counts
 
 
@@ -52,7 +52,7 @@ def confusion(
             "cells has no index of 32 bits. counts_per_class takes any number of classes."
         )
     seen = _matched(predicted_ids, labels, num_classes, where, weights)
-    totals = _totals(seen.mass, seen.true * num_classes + seen.predicted, cells)
+    totals = order.totals(seen.mass, seen.true * num_classes + seen.predicted, cells)
     return totals.reshape(num_classes, num_classes)
 
 
@@ -96,8 +96,8 @@ def counts_per_class(
     seen = _matched(predicted_ids, labels, num_classes, where, weights)
     right = seen.predicted == seen.true
     found = jnp.where(right, seen.true, seen.predicted + num_classes)
-    tp, fp = jnp.split(_totals(seen.mass, found, 2 * num_classes), 2)
-    fn = _totals(jnp.where(right, 0, seen.mass), seen.true, num_classes)
+    tp, fp = jnp.split(order.totals(seen.mass, found, 2 * num_classes), 2)
+    fn = order.totals(jnp.where(right, 0, seen.mass), seen.true, num_classes)
     rest = jnp.sum(seen.mass, dtype=seen.mass.dtype) - tp - fp - fn
     return Counts(tp=tp, fp=fp, fn=fn, tn=jnp.maximum(rest, 0))  # a difference of rounded sums
 
@@ -137,26 +137,6 @@ def _matched(
         mass = jnp.where(counted, jnp.broadcast_to(numbers.as_float(factors), counted.shape), 0.0)
     predicted, true = (jnp.where(counted, x, 0).ravel() for x in (predicted, true))
     return _Matched(predicted, true, mass.ravel())
-
-
-def _totals(mass: jax.Array, place: jax.Array, number: int) -> jax.Array:
-    """The mass in each of `number` places, of a row of masses and their places."""
-    start = jnp.zeros_like(mass, shape=(number,))
-    if jnp.issubdtype(mass.dtype, jnp.integer):
-        return start.at[place].add(mass)
-    padding = (0, -mass.size % numbers.RUN)
-    rows = tuple(jnp.pad(x, padding).reshape(-1, numbers.RUN) for x in (mass, place))
-
-    def add(state: tuple[jax.Array, jax.Array], row: Any) -> Any:
-        # A scatter adds one after another, and so does a scan: each row is short, and of what
-        # rounding takes from the total the next row gives it back.
-        total, excess = state
-        masses, places = row
-        part = jnp.zeros_like(total).at[places].add(masses) - excess
-        after = total + part
-        return (after, (after - total) - part), None
-
-    return jax.lax.scan(add, (start, start), rows)[0][0]
 
 
 def one_vs_rest(matrix: ArrayLike) -> Counts:
