@@ -6,17 +6,25 @@ aleatoric, epistemic = dm.decompose_variance(means, scales)
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
+from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import gaussian, members, positive, require_members, shares
 
 
-@doors.compiled()
+@examples.per_element(vectors=0)
 def mixture_log_likelihood(
-    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+    means: ArrayLike,
+    scales: ArrayLike,
+    target: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Log-density of a mixture of normal distributions at each target; larger is better.
 
@@ -52,9 +60,14 @@ def mixture_log_likelihood(
     return jax.nn.logsumexp(log_share - gaussian(m, s, y, top), 0)
 
 
-@doors.compiled()
+@examples.per_element(vectors=0)
 def moment_matched_log_likelihood(
-    means: ArrayLike, scales: ArrayLike, target: ArrayLike, *, weights: ArrayLike | None = None
+    means: ArrayLike,
+    scales: ArrayLike,
+    target: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> jax.Array:
     r"""Log-density of the normal distribution with a mixture's mean and variance; larger is better.
 
@@ -93,9 +106,13 @@ def moment_matched_log_likelihood(
     return -gaussian(mean, unit * numbers.sqrt(total), y, top)
 
 
-@doors.compiled()
+@examples.per_element(vectors=0)
 def decompose_variance(
-    means: ArrayLike, scales: ArrayLike, *, weights: ArrayLike | None = None
+    means: ArrayLike,
+    scales: ArrayLike,
+    *,
+    weights: ArrayLike | None = None,
+    **_: Unpack[ElementOptions],
 ) -> tuple[jax.Array, jax.Array]:
     r"""A mixture's variance as the mean variance of its members plus the variance of their means.
 
@@ -133,9 +150,9 @@ def decompose_variance(
     require_members("means", m)
     doors.require_float("scales", s, "They are positive numbers in the units of the target.")
     doors.require_broadcast("scales", s, m.shape, "means")
-    w, m = shares(weights, m), numbers.as_float(m)
+    m, s = numbers.floats(m, s)
+    w, s = shares(weights, m), jnp.broadcast_to(s, m.shape)
     apart = numbers.held(m - jnp.sum(w * m, 0, keepdims=True))
-    s = jnp.broadcast_to(numbers.as_float(s), m.shape)
     aleatoric, epistemic = (jnp.sum(w * _square(x), 0) for x in (s, apart))
     return numbers.capped(aleatoric), numbers.capped(epistemic)
 
