@@ -173,7 +173,7 @@ def filled(row: Row, broken: np.ndarray) -> list[np.ndarray]:
 def lost(row: Row, broken: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The values whose predictions are broken; an identity without a partner has none."""
     every = (np.isnan(broken), np.isnan(broken).any(-1), np.isnan(broken).any(0))
-    found = next(x for x in every if x.shape == shape)
+    found = next(np.asarray(x) for x in every if x.shape == shape)
     return found & (row.batch[1] != 2) if "identities" in row.names else found
 
 

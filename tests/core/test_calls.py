@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-import diffmetrics as dm
+import diffmetrics
 from tests.rows import BINARY, CLASSES, ROWS, Row, over
 
+dm: Any = diffmetrics  # not all that is called here is well typed
 Z, Y = BINARY
 LOGITS, IDS = CLASSES
 CLASS_WEIGHTS = np.arange(1.0, 5.0, dtype=np.float32)

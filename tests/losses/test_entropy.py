@@ -153,7 +153,7 @@ def test_ldam_margins_fall_with_the_fourth_root():
 
 def test_ldam_keeps_the_order_of_huge_logits():
     z = np.array([[MAX, MAX / 2, 0.0]], np.float32)
-    options = {"class_counts": np.ones(3)}
+    options: Any = {"class_counts": np.ones(3)}
     assert dm.ldam_loss(z, np.array([0]), **options) == 0.0
     assert dm.ldam_loss(z, np.array([1]), **options) == MAX
 

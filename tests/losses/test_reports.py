@@ -22,12 +22,12 @@ def test_a_masked_class_costs_its_example_nothing():
     z, two = np.array([[3.0, 0.0, -np.inf]], np.float32), np.array([[3.0, 0.0]], np.float32)
     for name in ("softmax_cross_entropy", "softmax_focal_loss", "generalized_cross_entropy"):
         loss = getattr(dm, name)
-        chex.assert_trees_all_close(loss(z, [1]), loss(two, [1]), rtol=1e-6)
+        chex.assert_trees_all_close(loss(z, np.array([1])), loss(two, np.array([1])), rtol=1e-6)
 
 
 def test_focal_loss_of_a_soft_label_is_the_expected_loss():
     z = np.array([2.0], np.float32)
-    one, zero = (dm.sigmoid_focal_loss(z, [k]) for k in (1, 0))
+    one, zero = (dm.sigmoid_focal_loss(z, np.array([k])) for k in (1, 0))
     soft = dm.sigmoid_focal_loss(z, np.array([0.3], np.float32))
     np.testing.assert_allclose(soft, 0.3 * one + 0.7 * zero, rtol=1e-6)
     np.testing.assert_allclose(soft, 1.156, atol=1e-3)  # was 0.557

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, order
-from diffmetrics._core.doors import Axis
+from diffmetrics._core import calls, doors, numbers, order, set_doors
+from diffmetrics._core.calls import Axis
 from diffmetrics._core.predictions import prediction, standardized
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ def rows(
     mask, mass = of(where, weights, x, first)
     axes = doors.normalize_axis(axis, x.ndim)
     shown = (t if mask is None else jnp.where(mask, t, hidden) for t in (x, *others))
-    found = tuple(doors.sets_last(t, axes) for t in (*shown, mass))
+    found = tuple(set_doors.sets_last(t, axes) for t in (*shown, mass))
     if found[0].shape[-1] == 0:
         raise ValueError(f"{first} must not be empty, got shape {x.shape} and axis={axis}.")
     return found
@@ -47,7 +47,7 @@ def of(
     mask, w = doors.select(where, x.shape, of), doors.check_weights(weights, x.shape, of)
     mask = None if mask is None else jnp.broadcast_to(mask, x.shape)
     w = None if w is None else jnp.broadcast_to(w, x.shape)
-    return mask, doors.mass_of(mask, w, x.shape, x.dtype)
+    return mask, set_doors.mass_of(mask, w, x.shape, x.dtype)
 
 
 def predicted(
@@ -67,7 +67,7 @@ def predicted(
     return y - m, s, mass
 
 
-def are_plain(options: doors.SetOptions) -> bool:
+def are_plain(options: calls.SetOptions) -> bool:
     """Whether all masses are 1, so that they need not be carried along in a sort."""
     return options.get("where") is None and options.get("weights") is None
 

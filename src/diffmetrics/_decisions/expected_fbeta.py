@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
+from diffmetrics._core import calls, doors, numbers, set_doors
+from diffmetrics._core.calls import Axis
 
 # With r = beta² / (1 + beta²), k elements chosen and m that are positive, F-beta is
 # TP / ((1 - r) k + r m). One over the denominator is an integral of exponentials,
@@ -19,7 +19,7 @@ from diffmetrics._core.doors import Axis
 # product, which a fixed rule of some 50 nodes computes to the last digit of a float32.
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def expected_fbeta(
     probabilities: ArrayLike,
     chosen: ArrayLike,
@@ -70,7 +70,7 @@ def expected_fbeta(
     if where is not None:
         among &= jnp.broadcast_to(jnp.asarray(where), p.shape)
     axes = doors.normalize_axis(axis, p.ndim)
-    p, among = (doors.sets_last(x, axes) for x in (p, among))
+    p, among = (set_doors.sets_last(x, axes) for x in (p, among))
     number = jnp.sum(among, -1, dtype=p.dtype, keepdims=True)
 
     def found(hits: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ def expected_fbeta(
     return _expectation(p, _miss_share(beta, p), number, found)[..., 0]
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def maximize_expected_fbeta(
     probabilities: ArrayLike,
     *,
@@ -117,7 +117,7 @@ def maximize_expected_fbeta(
     """
     p = _probabilities(probabilities, where)
     axes = doors.normalize_axis(axis, p.ndim)
-    sets = doors.sets_last(p, axes)
+    sets = set_doors.sets_last(p, axes)
     falling = -jnp.sort(-sets, -1)
     rank = jnp.broadcast_to(
         jnp.arange(sets.shape[-1] + 1, dtype=p.dtype), (*sets.shape[:-1], sets.shape[-1] + 1)
@@ -135,7 +135,7 @@ def maximize_expected_fbeta(
         inplace=False,
     )
     value = jnp.take_along_axis(values, number, -1)[..., 0]
-    return doors.sets_back(chosen, p.shape, axes), value
+    return set_doors.sets_back(chosen, p.shape, axes), value
 
 
 def _probabilities(probabilities: ArrayLike, where: ArrayLike | None) -> jax.Array:

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers
-from diffmetrics._core.doors import Axis
+from diffmetrics._core import calls, doors, masses, numbers, set_doors
+from diffmetrics._core.calls import Axis
 
 
-@doors.compiled()
+@calls.compiled()
 def correct_prior(
     logits: ArrayLike, *, trained_prior: ArrayLike, true_prior: ArrayLike
 ) -> jax.Array:
@@ -59,7 +59,7 @@ def correct_prior(
     return z + _log_odds(true) - _log_odds(trained)
 
 
-@doors.compiled("class_axis")
+@calls.compiled("class_axis")
 def correct_class_priors(
     logits: ArrayLike,
     *,
@@ -104,7 +104,7 @@ def correct_class_priors(
     return z + (jnp.moveaxis(shift, -1, place) if shift.ndim else shift)
 
 
-@doors.compiled("axis", "steps")
+@calls.compiled("axis", "steps")
 def estimate_prior(
     logits: ArrayLike,
     *,
@@ -162,7 +162,7 @@ def estimate_prior(
     return _expectation_maximisation(posterior, trained, w, steps)
 
 
-@doors.compiled("axis", "steps", "class_axis")
+@calls.compiled("axis", "steps", "class_axis")
 def estimate_class_priors(
     logits: ArrayLike,
     *,
@@ -212,7 +212,7 @@ def estimate_class_priors(
     z = jnp.moveaxis(z, place, -1)
     mask, mass = masses.of(where, weights, z[..., 0], "the examples")
     z = z if mask is None else jnp.where(mask[..., None], z, 0.0)
-    z, w = doors.sets_last(z, axes), doors.sets_last(mass, axes)  # [..., C, n] and [..., n]
+    z, w = set_doors.sets_last(z, axes), set_doors.sets_last(mass, axes)  # [..., C, n] and [..., n]
     if w.shape[-1] == 0:
         raise ValueError(f"logits must not be empty, got shape {jnp.shape(logits)}.")
     given = doors.parameter("trained_priors", trained_priors, z[..., 0], of="the sets' classes")

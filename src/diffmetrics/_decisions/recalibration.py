@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers, order
-from diffmetrics._core.doors import Axis, SetOptions
+from diffmetrics._core import calls, doors, masses, numbers, order
+from diffmetrics._core.calls import Axis, SetOptions
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def fit_scale(
     mean: ArrayLike,
     scale: ArrayLike,
@@ -65,7 +65,7 @@ STEPS = 40
 COLDEST, HOTTEST = 1e-3, 1e3
 
 
-@doors.compiled("axis", "class_axis")
+@calls.compiled("axis", "class_axis")
 def fit_temperature(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -193,7 +193,7 @@ def _temperature(
     return jnp.squeeze(jnp.where(jnp.any(mass != 0, axes, keepdims=True), found, 1.0), axes)
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def conformal_quantile(
     scores: ArrayLike, *, coverage: ArrayLike, **options: Unpack[SetOptions]
 ) -> jax.Array:

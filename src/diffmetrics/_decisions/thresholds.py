@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, order
-from diffmetrics._core.doors import Axis
+from diffmetrics._core import calls, doors, numbers, order, set_doors
+from diffmetrics._core.calls import Axis
 from diffmetrics._metrics.counts import Counts
 from diffmetrics._metrics.curve_points import OperatingPoint
 from diffmetrics._metrics.curves import counts_of, curve
 
 
-@doors.compiled("score", "axis")
+@calls.compiled("score", "axis")
 def fit_threshold(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -109,7 +109,7 @@ def _step(x: jax.Array) -> jax.Array:
     return jnp.maximum(4.0 * info.eps * jnp.abs(x), info.tiny)
 
 
-@doors.compiled("score", "resamples")
+@calls.compiled("score", "resamples")
 def bootstrap_threshold(
     key: jax.Array,
     scores: ArrayLike,
@@ -177,7 +177,7 @@ def _falling(
     scores: ArrayLike, labels: ArrayLike, where: ArrayLike | None, weights: ArrayLike | None
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Checked scores, falling; the mass of positives and of negatives; and what is not left out."""
-    s, positive, negative = doors.scored(scores, labels, where=where, weights=weights)
+    s, positive, negative = set_doors.scored(scores, labels, where=where, weights=weights)
     shown = jnp.asarray(True if where is None else where)
     included = jnp.broadcast_to(shown, jnp.shape(scores))
     falling, *masses = jax.lax.sort((-s, positive, negative, included.ravel()), num_keys=1)
@@ -197,7 +197,7 @@ def _running(positive: jax.Array, negative: jax.Array) -> Counts:
     return Counts(tp=tp, fp=fp, fn=tp[-1] - tp, tn=fp[-1] - fp)
 
 
-@doors.compiled()
+@calls.compiled()
 def bayes_threshold(cost: ArrayLike) -> jax.Array:
     r"""The least probability at which "positive" is the cheaper decision.
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, order
+from diffmetrics._core import calls, doors, numbers, order
 from diffmetrics._metrics.counts import Counts
 
 
-@doors.compiled("num_classes")
+@calls.compiled("num_classes")
 def confusion(
     predicted_ids: ArrayLike,
     labels: ArrayLike,
@@ -56,7 +56,7 @@ def confusion(
     return totals.reshape(num_classes, num_classes)
 
 
-@doors.compiled("num_classes")
+@calls.compiled("num_classes")
 def counts_per_class(
     predicted_ids: ArrayLike,
     labels: ArrayLike,

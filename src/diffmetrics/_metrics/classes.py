@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, doors, masses, numbers
+from diffmetrics._core.calls import SetOptions
 
 
-@doors.compiled("axis", "class_axis")
+@calls.compiled("axis", "class_axis")
 def log_loss(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -79,7 +79,7 @@ def _shown(x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return x if mask is None else jnp.where(jnp.broadcast_to(mask, x.shape), x, 0.5)
 
 
-@doors.compiled("k", "axis", "class_axis")
+@calls.compiled("k", "axis", "class_axis")
 def top_k_accuracy(
     scores: ArrayLike,
     labels: ArrayLike,

@@ -17,8 +17,8 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Axis
+from diffmetrics._core import calls, doors, numbers, set_doors
+from diffmetrics._core.calls import Axis
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,7 +195,7 @@ def _require_inside(index: Any, shape: tuple[int, ...]) -> None:
         _ = np.broadcast_to(False, shape)[index]
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def counts(
     predictions: ArrayLike,
     labels: ArrayLike,
@@ -265,7 +265,7 @@ def count(
         kept = jnp.broadcast_to(where, p.shape)
         p, y, w = (jnp.where(kept, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
 
-    (tp, fp), (fn, tn) = doors.split(w * p, y), doors.split(w * (1 - p), y)
+    (tp, fp), (fn, tn) = set_doors.split(w * p, y), set_doors.split(w * (1 - p), y)
     return Counts(*numbers.sums((tp, fp, fn, tn), axis))
 
 
@@ -274,7 +274,7 @@ def count(
 
 def of_counts(function: Callable[P, R]) -> Callable[P, R]:
     """`function` compiled, that says what it takes if it is called as other libraries' scores."""
-    score = doors.compiled()(function)
+    score = calls.compiled()(function)
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

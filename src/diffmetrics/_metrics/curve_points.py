@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import calls, numbers
 from diffmetrics._metrics import scores
 from diffmetrics._metrics.counts import on_host
 from diffmetrics._metrics.curves import Curve, counts_of, detection_error_curve, precision_of, ratio
@@ -44,7 +44,7 @@ class OperatingPoint(NamedTuple):
         return on_host(self)
 
 
-@doors.compiled()
+@calls.compiled()
 def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
     r"""The largest recall at a precision of at least `precision`, and its threshold.
 
@@ -70,7 +70,7 @@ def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint
     return _best(curve, ratio(c.tp, c.fn), reached >= _like(reached, precision))
 
 
-@doors.compiled()
+@calls.compiled()
 def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     r"""The largest precision at a recall of at least `recall`, and its threshold.
 
@@ -96,7 +96,7 @@ def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
     return _best(curve, value, reached >= _like(reached, recall))
 
 
-@doors.compiled()
+@calls.compiled()
 def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
 
@@ -122,7 +122,7 @@ def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
     return _best(curve, value, alarms <= _like(alarms, fpr))
 
 
-@doors.compiled()
+@calls.compiled()
 def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
     r"""The largest F-beta over all thresholds, and its threshold.
 
@@ -165,7 +165,7 @@ def _at(x: jax.Array, place: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x, place[..., None], -1)[..., 0]
 
 
-@doors.compiled("normalized")
+@calls.compiled("normalized")
 def min_detection_cost(
     curve: Curve,
     *,
@@ -217,7 +217,7 @@ def min_detection_cost(
 EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
 
 
-@doors.compiled("method")
+@calls.compiled("method")
 def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
     r"""The rate at which false alarms and misses are equally frequent.
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, order
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, doors, numbers, order, set_doors
+from diffmetrics._core.calls import SetOptions
 from diffmetrics._metrics.counts import Counts
 
 
@@ -76,7 +76,7 @@ class Curve:
 # --- making a curve -------------------------------------------------------------------------------
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def curve(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -108,7 +108,7 @@ def curve(
     References:
       Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 27, 2006, algorithm 1.
     """
-    s, positive, negative = doors.scored(scores, labels, **options)
+    s, positive, negative = set_doors.scored(scores, labels, **options)
     falling, *masses = jax.lax.sort((-s, positive, negative), num_keys=1)
     last = jnp.concatenate(
         [falling[..., 1:] != falling[..., :-1], jnp.ones_like(falling[..., :1], bool)], -1
@@ -135,7 +135,7 @@ def _after(first: float, x: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.full_like(x, first, shape=(*x.shape[:-1], 1)), x], -1)
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def threshold_counts(
     scores: ArrayLike,
     labels: ArrayLike,
@@ -174,7 +174,7 @@ def threshold_counts(
       >>> print(dm.roc_auc(total))
       0.875
     """
-    s, positive, negative = doors.scored(scores, labels, **options)
+    s, positive, negative = set_doors.scored(scores, labels, **options)
     t = numbers.as_float(thresholds).astype(s.dtype)
     if t.ndim != 1:
         raise ValueError(f"thresholds must be a vector, got shape {t.shape}.")
@@ -191,7 +191,7 @@ def threshold_counts(
 # --- curves to draw -------------------------------------------------------------------------------
 
 
-@doors.compiled()
+@calls.compiled()
 def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""False and true positive rates to draw, from (0, 0) to (1, 1).
 
@@ -206,7 +206,7 @@ def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     return ratio(c.fp, c.tn), ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
 
 
-@doors.compiled()
+@calls.compiled()
 def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""Precision and recall to draw, from recall 0 to recall 1.
 
@@ -227,7 +227,7 @@ def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Arra
     return precision_of(c), ratio(c.tp, c.fn), jnp.asarray(curve.thresholds)
 
 
-@doors.compiled()
+@calls.compiled()
 def detection_error_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
     r"""False alarm and miss rates to draw, usually on axes of normal deviates (a DET plot).
 
@@ -273,7 +273,7 @@ def precision_of(c: Counts) -> jax.Array:
 # --- areas ----------------------------------------------------------------------------------------
 
 
-@doors.compiled()
+@calls.compiled()
 def roc_auc(curve: Curve) -> jax.Array:
     r"""Area under the ROC curve: how often a positive scores higher than a negative.
 
@@ -301,7 +301,7 @@ def roc_auc(curve: Curve) -> jax.Array:
     )
 
 
-@doors.compiled()
+@calls.compiled()
 def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     r"""Area under the ROC curve up to a false positive rate, standardised by McClish.
 
@@ -340,7 +340,7 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
     return 0.5 * (1.0 + (area - least) / (most - least))
 
 
-@doors.compiled()
+@calls.compiled()
 def average_precision(curve: Curve) -> jax.Array:
     r"""Mean over the positives of the precision at which each is found: area under the PR curve.
 

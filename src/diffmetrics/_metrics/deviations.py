@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers, order
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, doors, masses, numbers, order
+from diffmetrics._core.calls import SetOptions
 from diffmetrics._core.predictions import errors, positive, prediction
 
 
-@doors.compiled()
+@calls.compiled()
 def normal_interval(
     mean: ArrayLike, scale: ArrayLike, *, coverage: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
@@ -51,7 +51,7 @@ def normal_interval(
     return m - reach, m + reach
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def interval_coverage(
     lower: ArrayLike,
     upper: ArrayLike,
@@ -85,7 +85,7 @@ def interval_coverage(
     return masses.mean(inside, mass), masses.mean(high - low, mass)
 
 
-@doors.compiled()
+@calls.compiled()
 def probability_integral_transform(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike
 ) -> jax.Array:
@@ -118,7 +118,7 @@ def probability_integral_transform(
     return jax.scipy.special.ndtr(errors(mean, scale, target)[1])
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def regression_calibration_error(
     mean: ArrayLike,
     scale: ArrayLike,
@@ -175,7 +175,7 @@ def _from_uniform(u: jax.Array, before: jax.Array, after: jax.Array) -> jax.Arra
     return jnp.sum(area + jnp.abs(u - inside) * (after - before), -1)
 
 
-@doors.compiled("bins", "axis")
+@calls.compiled("bins", "axis")
 def normalized_calibration_error(
     mean: ArrayLike,
     scale: ArrayLike,
@@ -232,7 +232,7 @@ def normalized_calibration_error(
     return jnp.where(jnp.any(mass != 0, -1), found, 0.0)
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def sharpness(scale: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Root mean square of the predicted deviations, in the units of the target.
 

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers, order
-from diffmetrics._core.doors import Axis, SetOptions
+from diffmetrics._core import calls, doors, masses, numbers, order
+from diffmetrics._core.calls import Axis, SetOptions
 
 
 class Reliability(NamedTuple):
@@ -67,7 +67,7 @@ class BrierDecomposition(NamedTuple):
     within: jax.Array
 
 
-@doors.compiled("bins", "axis", "class_axis")
+@calls.compiled("bins", "axis", "class_axis")
 def reliability_bins(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -104,7 +104,7 @@ def reliability_bins(
     return _summary(*_forecasts(probabilities, labels, class_axis, **options), bins)[0]
 
 
-@doors.compiled("bins", "axis", "class_axis")
+@calls.compiled("bins", "axis", "class_axis")
 def expected_calibration_error(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -146,7 +146,7 @@ def expected_calibration_error(
     return masses.mean(distance, found.examples)
 
 
-@doors.compiled("bins", "axis", "class_axis")
+@calls.compiled("bins", "axis", "class_axis")
 def adaptive_calibration_error(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -194,7 +194,7 @@ def adaptive_calibration_error(
     return numbers.divide(jnp.sum(masses.over_bins(mass, bins, gap), 0), jnp.sum(mass, -1))
 
 
-@doors.compiled("bins", "axis", "class_axis")
+@calls.compiled("bins", "axis", "class_axis")
 def debiased_calibration_error(
     probabilities: ArrayLike,
     labels: ArrayLike,
@@ -241,7 +241,7 @@ def debiased_calibration_error(
     return numbers.sqrt(masses.mean((a - c) ** 2 - chance, n))
 
 
-@doors.compiled("bins", "axis", "class_axis")
+@calls.compiled("bins", "axis", "class_axis")
 def brier_decomposition(
     probabilities: ArrayLike,
     labels: ArrayLike,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import calls, numbers
 from diffmetrics._metrics.class_counts import require_square
 from diffmetrics._metrics.counts import Counts, of_counts
 
@@ -339,7 +339,7 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
     return _multiclass_mcc(_joint("multiclass_mcc", matrix))
 
 
-@doors.compiled()
+@calls.compiled()
 def _multiclass_mcc(joint: jax.Array) -> jax.Array:
     # Σ_k (p_kk - t_k s_k) is Σ_k (tp_k tn_k - fp_k fn_k). Sums over `rest` keep the digits that
     # 1 - (class k) loses if one class holds nearly everything.
@@ -390,7 +390,7 @@ def multiclass_kappa(
     return _weighted_kappa(joint, jnp.asarray(disagreement, joint.dtype))
 
 
-@doors.compiled()
+@calls.compiled()
 def _weighted_kappa(joint: jax.Array, disagreement: jax.Array) -> jax.Array:
     chance = joint.sum(-1)[..., :, None] * joint.sum(-2)[..., None, :]
     disagreement = jnp.broadcast_to(disagreement, joint.shape)

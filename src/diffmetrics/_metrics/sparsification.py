@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, numbers, order
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, doors, masses, numbers, order
+from diffmetrics._core.calls import SetOptions
 
 
 class Sparsification(NamedTuple):
@@ -38,7 +38,7 @@ class Sparsification(NamedTuple):
     oracle: jax.Array
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def sparsification_curve(
     uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
 ) -> Sparsification:
@@ -118,7 +118,7 @@ def _filters(
     return _Filter(known, of_known), _Filter(*masses.in_order(e, mass, plain))
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def ause(uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Area between a sparsification curve and its oracle, relative to that of a random filter.
 
@@ -158,7 +158,7 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
     return numbers.divide(filtered.area() - best.area(), every - best.area())
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def risk_at_coverage(
     uncertainty: ArrayLike,
     error: ArrayLike,
@@ -203,7 +203,7 @@ def risk_at_coverage(
     return numbers.divide(jnp.sum(part * filtered.error, -1), kept[..., 0])
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def rank_correlation(a: ArrayLike, b: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
     r"""Spearman's rank correlation; ties share their mean rank.
 
@@ -237,7 +237,7 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, **options: Unpack[SetOptions]) 
     return numbers.divide(jnp.sum(share * x * y, -1), lengths) + bad
 
 
-@doors.compiled("metric", "draws")
+@calls.compiled("metric", "draws")
 def attainable(
     key: jax.Array,
     scale: ArrayLike,

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import calls, doors, numbers
 
 
-@doors.compiled()
+@calls.compiled()
 def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
     r"""Class weights with which every class counts alike, however many examples it has.
 
@@ -41,7 +41,7 @@ def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
     return _mean_one(numbers.divide(1.0, n), n)
 
 
-@doors.compiled()
+@calls.compiled()
 def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
     r"""Class weights from the effective number of examples, which saturates as the number grows.
 

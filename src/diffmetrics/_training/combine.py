@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
+from diffmetrics._core import calls, doors, numbers
 
 Parts = dict[str, jax.Array]
 Loss = ArrayLike | Callable[[], ArrayLike]
@@ -124,7 +124,7 @@ def _require_names(
         raise ValueError(f"{name} must have the names of losses: {', '.join(missing + unknown)}.")
 
 
-@doors.compiled()
+@calls.compiled()
 def uncertainty_weights(
     state: Mapping[str, ArrayLike],
     parts: Mapping[str, ArrayLike],
@@ -185,7 +185,7 @@ def uncertainty_weights(
     return {name: 0.5 * jnp.exp(-x) for name, x in s.items()}, s
 
 
-@doors.compiled()
+@calls.compiled()
 def dynamic_average_weights(
     state: Mapping[str, ArrayLike], parts: Mapping[str, ArrayLike], *, temperature: ArrayLike = 2.0
 ) -> tuple[Parts, Parts]:

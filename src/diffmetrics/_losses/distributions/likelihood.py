@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import (
     HALF_LOG_2PI,
@@ -27,7 +27,7 @@ from diffmetrics._core.predictions import (
 )
 
 
-@doors.compiled()
+@calls.compiled()
 def scale_from_raw(
     raw: ArrayLike, *, min_scale: ArrayLike = 1e-3, init_scale: ArrayLike = 1.0
 ) -> jax.Array:

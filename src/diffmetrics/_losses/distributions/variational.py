@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core import calls, doors, examples, numbers, set_doors, slopes
 from diffmetrics._core.calls import ElementOptions
 from diffmetrics._core.predictions import positive
 
@@ -101,7 +101,7 @@ def _kl_in_prior(d: jax.Array, s: jax.Array, p: jax.Array, limit: jax.Array) -> 
 _kl = slopes.with_slope(_kl_value, _kl_in_mean, _kl_in_scale, _kl_in_prior)
 
 
-@doors.compiled()
+@calls.compiled()
 def elbo_loss(
     nll: ArrayLike,
     kl: Any,
@@ -151,7 +151,7 @@ def elbo_loss(
     )
     losses, *divergences = numbers.floats(losses, *jax.tree.leaves(kl))
     mask = doors.select(where, losses.shape, "nll")
-    weight = doors.mass_of(mask, None, losses.shape, losses.dtype)
+    weight = set_doors.mass_of(mask, None, losses.shape, losses.dtype)
     shown = losses if mask is None else jnp.where(mask, losses, 0.0)
     mean = jnp.sum(shown) / jnp.sum(weight)
     total = sum((jnp.sum(x) for x in divergences), jnp.zeros_like(mean))

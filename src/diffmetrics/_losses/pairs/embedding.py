@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions, ElementOptions
 from diffmetrics._core.softmax import cross_entropy, expected_over_ids, is_true
 
@@ -121,7 +121,7 @@ def triplet_loss(
     return slopes.hinge(_distance(a, p) - _distance(a, n) + margin, sharpness)
 
 
-@doors.compiled()
+@calls.compiled()
 def batch_hard_triplet_loss(
     embeddings: ArrayLike,
     identities: ArrayLike,

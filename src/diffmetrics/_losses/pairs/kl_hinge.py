@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, examples, numbers, slopes
+from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
 from diffmetrics._losses.pairs.softmax_pairs import held_at_zero, kl, log_softmax, pair
 
@@ -69,7 +69,7 @@ def kl_hinge_loss(
     return numbers.capped(both[0] + both[1])
 
 
-@doors.compiled("detach_target")
+@calls.compiled("detach_target")
 def pairwise_kl_hinge_loss(
     logits: ArrayLike,
     identities: ArrayLike,

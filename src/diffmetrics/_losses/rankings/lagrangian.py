@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, doors, numbers
+from diffmetrics._core.calls import SetOptions
 from diffmetrics._losses.rankings.masses import Sets, given, relative, sets_of
 from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, share_of
 
@@ -81,7 +81,7 @@ def dual_update(multipliers: Any, violation: Any, rate: ArrayLike) -> Any:
     return jax.tree.map(step, multipliers, violation)
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def precision_at_recall_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -130,7 +130,7 @@ def precision_at_recall_lagrangian(
     return _lagrangian(_RECALL, sets, multipliers, recall, prevalence, surrogate)
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def tpr_at_fpr_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -178,7 +178,7 @@ def tpr_at_fpr_lagrangian(
     return _lagrangian(_FPR, sets, multipliers, fpr, prevalence, surrogate)
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def recall_at_precision_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -227,7 +227,7 @@ def recall_at_precision_lagrangian(
     return _lagrangian(_PRECISION, sets, multipliers, precision, prevalence, surrogate)
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def pr_auc_lagrangian(
     logits: ArrayLike,
     labels: ArrayLike,

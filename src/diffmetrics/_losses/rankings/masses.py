@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import doors, numbers, set_doors
+from diffmetrics._core.calls import SetOptions
 
 Sets = tuple[jax.Array, jax.Array, jax.Array]
 """Logits, mass of positives and mass of negatives, as rows ``[..., n]``."""
 
 
 def sets_of(logits: ArrayLike, labels: ArrayLike, **options: Unpack[SetOptions]) -> Sets:
-    """`doors.two_classes`; an empty set is one element that counts for nothing."""
-    rows = doors.two_classes(logits, labels, **options)
+    """`set_doors.two_classes`; an empty set is one element that counts for nothing."""
+    rows = set_doors.two_classes(logits, labels, **options)
     if rows[0].shape[-1] > 0:
         return rows
     z, one, other = (jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, 1)]) for x in rows)

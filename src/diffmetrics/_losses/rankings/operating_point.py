@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.doors import SetOptions
+from diffmetrics._core import calls, numbers, slopes
+from diffmetrics._core.calls import SetOptions
 from diffmetrics._losses.rankings.masses import given, relative, sets_of, unless_nan
 
 Surrogate = Literal["logistic", "hinge"]
@@ -36,7 +36,7 @@ def cost(x: jax.Array, surrogate: Surrogate) -> jax.Array:
     raise ValueError(f'surrogate must be "logistic" or "hinge", got {surrogate!r}.')
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def precision_at_recall_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -79,7 +79,7 @@ def precision_at_recall_loss(
     return _overtaken(-z, positive, share, 1.0 - recall, surrogate)[..., 0]
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def fpr_at_tpr_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -123,7 +123,7 @@ def fpr_at_tpr_loss(
     return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)[..., 0]
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def tpr_at_fpr_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -167,7 +167,7 @@ def tpr_at_fpr_loss(
     return _overtaken(z, negative, share, fpr, surrogate)[..., 0]
 
 
-@doors.compiled("axis", "surrogate")
+@calls.compiled("axis", "surrogate")
 def recall_at_precision_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -215,7 +215,7 @@ def recall_at_precision_loss(
     return _overtaken(z, negative, share, allowed[..., None], surrogate)[..., 0]
 
 
-@doors.compiled("num_anchors", "axis", "surrogate")
+@calls.compiled("num_anchors", "axis", "surrogate")
 def pr_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,

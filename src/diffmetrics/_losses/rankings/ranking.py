@@ -21,15 +21,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.doors import Activation, Axis, SetOptions
+from diffmetrics._core import calls, numbers, set_doors, slopes
+from diffmetrics._core.calls import Axis, SetOptions
 from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._core.set_doors import Activation
 from diffmetrics._losses.rankings import masses
 from diffmetrics._losses.rankings.masses import given, sets_of, shares, unless_nan
 from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, pair_loss, weighted
 
 
-@doors.compiled("surrogate", "axis")
+@calls.compiled("surrogate", "axis")
 def roc_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -75,7 +76,7 @@ def roc_auc_loss(
     return unless_nan(pair_loss(surrogate)(z, one, other, gap, whole), z)
 
 
-@doors.compiled("surrogate", "axis")
+@calls.compiled("surrogate", "axis")
 def partial_roc_auc_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -129,7 +130,7 @@ def partial_roc_auc_loss(
 # --- average precision ----------------------------------------------------------------------------
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def average_precision_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -207,7 +208,7 @@ _smooth_ap = slopes.with_slopes(_smooth_ap_and_slope)
 # --- other losses of a ranking --------------------------------------------------------------------
 
 
-@doors.compiled("axis", "activation")
+@calls.compiled("axis", "activation")
 def aucm_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -247,7 +248,7 @@ def aucm_loss(
     References:
       Yuan et al., Large-scale robust deep AUC maximization, ICCV 2021, arXiv:2012.03173.
     """
-    p, *_ = doors.activate(logits, labels, where, weights, activation)
+    p, *_ = set_doors.activate(logits, labels, where, weights, activation)
     p, one, other = sets_of(p, labels, axis=axis, where=where, weights=weights)
     least = given("margin", margin, p)
     means = [jnp.sum(shares(mass) * p, -1, keepdims=True) for mass in (one, other)]
@@ -261,7 +262,7 @@ def aucm_loss(
     return unless_nan(value, p)
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def aum_loss(
     logits: ArrayLike,
     labels: ArrayLike,

@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, slopes
-from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._core import calls, doors, numbers, set_doors, slopes
+from diffmetrics._core.calls import Axis
+from diffmetrics._core.set_doors import Activation
 from diffmetrics._metrics.counts import Counts
 
 
-@doors.compiled("axis")
+@calls.compiled("axis")
 def lovasz_hinge_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -58,16 +59,16 @@ def lovasz_hinge_loss(
     References:
       Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
     """
-    z, y, mask, w = doors.admit(logits, labels, where, weights, ids=False)
+    z, y, mask, w = set_doors.admit(logits, labels, where, weights, ids=False)
     axes = doors.normalize_axis(axis, z.ndim)
-    doors.require_effect(w, z.shape, axes)
+    set_doors.require_effect(w, z.shape, axes)
     z, y, mass = _rows(z, y, mask, w, axes)
     # relu rather than maximum: at the kink its derivative is 0, not ½.
     errors = jax.nn.relu(1.0 - slopes.margins(z, y.astype(z.dtype)))
     return _extension(errors, y, mass, *_cells(prior, z.shape[:-1], z.dtype))
 
 
-@doors.compiled("axis", "activation", "class_axis")
+@calls.compiled("axis", "activation", "class_axis")
 def lovasz_softmax_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -107,9 +108,9 @@ def lovasz_softmax_loss(
     References:
       Berman et al., The Lovász-Softmax loss, CVPR 2018, arXiv:1705.08790.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
     axes = doors.class_axes(axis, p.shape, class_axis)
-    doors.require_effect(w, p.shape, axes)
+    set_doors.require_effect(w, p.shape, axes)
     rows = doors.classes_last(_rows(p, y, mask, w, axes), axes, class_axis, p.ndim)
     p, y, mass = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), rows)
     cells = _cells(prior, (*p.shape[1:-1], p.shape[0]), p.dtype)
@@ -131,9 +132,9 @@ def _rows(
     soft = jnp.issubdtype(y.dtype, jnp.floating)
     y = y.astype(x.dtype) if soft else doors.is_positive(y)
     if w is not None:
-        mask = doors.mass_of(mask, w, x.shape, x.dtype)
-    mass = None if mask is None else doors.sets_last(jnp.broadcast_to(mask, x.shape), axes)
-    return doors.sets_last(x, axes), doors.sets_last(y, axes), mass
+        mask = set_doors.mass_of(mask, w, x.shape, x.dtype)
+    mass = None if mask is None else set_doors.sets_last(jnp.broadcast_to(mask, x.shape), axes)
+    return set_doors.sets_last(x, axes), set_doors.sets_last(y, axes), mass
 
 
 def _cells(prior: Counts, shape: tuple[int, ...], dtype: Any) -> list[jax.Array]:
@@ -147,7 +148,7 @@ def _split(y: jax.Array, mass: _Mass) -> tuple[jax.Array, jax.Array]:
     """What is positive and what is negative, in integers where nothing is weighted."""
     floating = [x.dtype for x in (y, mass) if x is not None and x.dtype != jnp.bool_]
     dtype = floating[0] if floating else jnp.int32
-    return doors.split(jnp.ones(y.shape, dtype) if mass is None else mass.astype(dtype), y)
+    return set_doors.split(jnp.ones(y.shape, dtype) if mass is None else mass.astype(dtype), y)
 
 
 def _linear_between_kinks(

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers
-from diffmetrics._core.doors import Activation, Axis
+from diffmetrics._core import calls, doors, numbers, set_doors
+from diffmetrics._core.calls import Axis
+from diffmetrics._core.set_doors import Activation
 from diffmetrics._losses.sets.score_loss import Options, score_loss
 from diffmetrics._metrics import scores
 from diffmetrics._metrics.counts import Counts, count
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def fbeta_loss(
     logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
 ) -> jax.Array:
@@ -47,7 +48,7 @@ def fbeta_loss(
     return score_loss(scores.fbeta)(logits, labels, beta=beta, **options)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Dice coefficient.
 
@@ -77,7 +78,7 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
     return score_loss(scores.dice)(logits, labels, **options)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Jaccard index (intersection over union).
 
@@ -105,7 +106,7 @@ def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options
     return score_loss(scores.jaccard)(logits, labels, **options)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -150,7 +151,7 @@ def _focal_tversky(
     return 1.0 - numbers.power(1.0 - scores.tversky(counts, fp_weight, fn_weight), gamma)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def focal_tversky_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -191,7 +192,7 @@ def focal_tversky_loss(
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, gamma=gamma, **options)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
     r"""One minus the soft Matthews correlation, in [0, 2].
 
@@ -216,7 +217,7 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
     return score_loss(scores.mcc)(logits, labels, **options)
 
 
-@doors.explained("axis", "activation", "class_axis")
+@calls.explained("axis", "activation", "class_axis")
 def balanced_accuracy_loss(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
 ) -> jax.Array:
@@ -244,7 +245,7 @@ def balanced_accuracy_loss(
     return score_loss(scores.balanced_accuracy)(logits, labels, **options)
 
 
-@doors.compiled("axis", "activation", "class_axis")
+@calls.compiled("axis", "activation", "class_axis")
 def squared_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -285,17 +286,17 @@ def squared_dice_loss(
     References:
       Milletari et al., V-Net, 2016, arXiv:1606.04797, section 3.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
     y = doors.shares(y, p.dtype)
     axes = doors.normalize_axis(axis, p.ndim)
-    doors.require_effect(w, p.shape, axes)
+    set_doors.require_effect(w, p.shape, axes)
     # The overlap is Σ w·p·y and the error Σ w·(p - y)²: `count` takes both sums.
     overlap = count(p, y, axes, mask, w).tp
     error = count((p - y) ** 2, jnp.ones_like(p), axes, mask, w).tp
     return 1.0 - scores.dice(Counts(tp=overlap, fp=error) + prior)
 
 
-@doors.compiled("axis", "activation", "class_axis")
+@calls.compiled("axis", "activation", "class_axis")
 def generalized_dice_loss(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -338,7 +339,7 @@ def generalized_dice_loss(
     References:
       Sudre et al., 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
     """
-    p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+    p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
     axes = doors.class_axes(axis, p.shape, class_axis)
     c = doors.classes_last(count(p, y, axes, mask, w), axes, class_axis, p.ndim)
     # The volumes are labels, not predictions: a change of weights must not lower the loss.

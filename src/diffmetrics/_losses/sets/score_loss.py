@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import jax
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors
-from diffmetrics._core.doors import Activation, Axis, SetOptions
+from diffmetrics._core import calls, doors, set_doors
+from diffmetrics._core.calls import Axis, SetOptions
+from diffmetrics._core.set_doors import Activation
 from diffmetrics._metrics.counts import Counts, count
 
 
@@ -64,11 +65,11 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         class_axis: int = -1,
         **hyperparameters: Any,
     ) -> jax.Array:
-        p, y, mask, w = doors.activate(logits, labels, where, weights, activation, class_axis)
+        p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
         axes = doors.normalize_axis(axis, p.ndim)
-        doors.require_effect(w, p.shape, axes)
+        set_doors.require_effect(w, p.shape, axes)
         soft = count(p, y, axes, mask, w)
         return 1.0 - score(soft + prior, **hyperparameters)
 
     loss.__name__ = f"score_loss({getattr(score, '__name__', 'score')})"  # for its errors
-    return doors.compiled("axis", "activation", "class_axis")(loss)
+    return calls.compiled("axis", "activation", "class_axis")(loss)
