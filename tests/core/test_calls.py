@@ -106,7 +106,7 @@ def test_axes_may_be_lists_and_numbers_of_numpy():
 
 
 def test_an_error_of_ones_own_score_is_not_rewritten():
-    def broken(counts: dm.Counts) -> jax.Array:
+    def broken(counts: diffmetrics.Counts) -> jax.Array:
         raise TypeError("this score is not finished")
 
     with pytest.raises(TypeError, match="this score is not finished"):
