@@ -13,13 +13,31 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 
 # What a user may switch on, and nothing here may stumble over. The one place to do so.
-STRICT = {
+STRICT: dict[str, str | bool] = {
     "jax_numpy_rank_promotion": "raise",
     "jax_numpy_dtype_promotion": "strict",
     "jax_debug_nans": True,
 }
-for option, value in STRICT.items():
-    jax.config.update(option, value)
+
+# Pages, and the examples of the doctor and of the assertions, show code as other people write it.
+AS_PEOPLE_WRITE: dict[str, str | bool] = {
+    "jax_numpy_rank_promotion": "allow",
+    "jax_numpy_dtype_promotion": "standard",
+    "jax_debug_nans": False,
+}
+
+
+def is_of_people(path: Path) -> bool:
+    example = path.name == "testing.py" or "diagnose" in path.parts
+    return path.suffix == ".md" or (example and "src" in path.parts)
+
+
+def set_options(options: dict[str, str | bool]) -> None:
+    for option, value in options.items():
+        jax.config.update(option, value)
+
+
+set_options(STRICT)  # before the first array is made
 
 # LLVM's expensive passes are for programs that run for long. Ours are small and run once: level 1
 # is twice as fast, and 0 saves another quarter. At 0 XLA makes NaN of gradients of convolutions
@@ -56,6 +74,7 @@ class EveryFile:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         jax.config.update("jax_disable_most_optimizations", item.path.name not in NETWORKS)
+        set_options(AS_PEOPLE_WRITE if is_of_people(item.path) else STRICT)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
