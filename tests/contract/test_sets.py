@@ -169,14 +169,9 @@ DOORS = ("dice_loss", "lovasz_softmax_loss", "roc_auc_loss", "recall_at_precisio
 over_doors = over(lambda row: row.name in DOORS and row is the(row.name))
 
 
-@over(lambda r: r.engine and (r.family == "sets" or (r.name in DOORS and r is the(r.name))))
-def test_what_is_hidden_may_hold_anything(row: Row):
-    """Behind the door of rankings it has no mass, as in the loops."""
-    testing.assert_where_selects(first_of(row), *row.batch)
-
-
 @over_doors
-def test_the_public_assertions_of_weights_and_types_hold(row: Row):
+def test_the_public_assertions_hold(row: Row):
+    testing.assert_where_selects(first_of(row), *row.batch)
     testing.assert_weights_count(first_of(row), *row.batch)
     testing.assert_accumulates_in_float32(first_of(row), *row.batch)
 

@@ -15,7 +15,7 @@ from diffmetrics._core import order
 
 rng = np.random.default_rng(0)
 # Few places, many, and more than elements: each is added in another way.
-over_numbers = pytest.mark.parametrize("number", [1, 7, 300, 3_000, 30_000])
+over_numbers = pytest.mark.parametrize("number", [1, 300, 3_000])
 
 
 def in_64_bits(mass: np.ndarray, place: np.ndarray, number: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def in_64_bits(mass: np.ndarray, place: np.ndarray, number: int) -> np.ndarray:
 
 
 @over_numbers
-@pytest.mark.parametrize("shape", [(2_000,), (3, 700), (2, 2, 5)])
+@pytest.mark.parametrize("shape", [(3, 700), (2, 2, 5)])
 def test_totals_are_those_of_numpy(number: int, shape: tuple[int, ...]):
     place = rng.integers(-2, number + 2, shape)
     mass = rng.normal(size=shape).astype(np.float32)
@@ -60,7 +60,7 @@ def test_totals_have_the_derivatives_of_a_sum(number: int):
     np.testing.assert_allclose(moved, in_64_bits(mass, np.asarray(place), number), atol=2e-5)
 
 
-@over_numbers
+@pytest.mark.parametrize("number", [3_000])
 def test_totals_run_anywhere(number: int):
     """Under vmap, on shards, in strict modes and in 64 bits."""
     place = rng.integers(0, number, (8, 600)).astype(np.uint16)
