@@ -42,7 +42,11 @@ set_options(STRICT)  # before the first array is made
 # LLVM's expensive passes are for programs that run for long. Ours are small and run once: level 1
 # is twice as fast, and 0 saves another quarter. At 0 XLA makes NaN of gradients of convolutions
 # (jax 0.10.2, CPU, 2026-11-25), so files that train a network have 1. XLA fuses at any level.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+# In jax 0.10 the older of its two generators of code compiles in half the time; 0.12 has only the
+# newer, and is asked with it.
+FLAGS = ["--xla_backend_optimization_level=1", "--xla_cpu_parallel_codegen_split_count=1"]
+FLAGS += ["--xla_cpu_use_fusion_emitters=false"] if jax.__version_info__ < (0, 11) else []
+os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
 NETWORKS = {f"test_{name}.py" for name in ("ships", "unet", "text", "speakers")}
 
 # XLA keeps about 400 KB and four memory maps for each program that it compiled for a CPU. Linux has
