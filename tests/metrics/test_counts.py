@@ -348,3 +348,11 @@ def test_host_totals_are_exact_where_int32_ends():
 def test_large_integers_are_not_cut_to_32_bits():
     for large in (2**40 + 1, np.int64(2**40 + 1), np.array(2**40 + 1)):
         assert dm.Counts(tn=large).tn == 2**40 + 1
+
+
+def test_classes_of_ids_may_lie_on_any_axis():
+    draw = np.random.default_rng(0)
+    p, ids = draw.random((2, 5, 3, 4), np.float32), draw.integers(-1, 4, (2, 5, 3))
+    expected = dm.counts(p, ids, axis=(0, 1, 2))
+    first = np.moveaxis(p, -1, 1)
+    chex.assert_trees_all_close(dm.counts(first, ids, axis=(0, 2, 3), class_axis=1), expected)

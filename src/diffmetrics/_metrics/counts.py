@@ -195,7 +195,7 @@ def _require_inside(index: Any, shape: tuple[int, ...]) -> None:
         _ = np.broadcast_to(False, shape)[index]
 
 
-@calls.compiled("axis")
+@calls.compiled("axis", "class_axis")
 def counts(
     predictions: ArrayLike,
     labels: ArrayLike,
@@ -203,6 +203,7 @@ def counts(
     axis: Axis = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    class_axis: int = -1,
 ) -> Counts:
     r"""Count true and false positives and negatives, hard or soft.
 
@@ -221,6 +222,7 @@ def counts(
       axis: axes that are counted together; ``(1, 2)`` of ``[B, H, W]`` counts each image.
       where: boolean, broadcasts to `predictions`.
       weights: broadcast to `predictions`.
+      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
 
     Returns:
       `Counts` of the shape of `predictions` without `axis`. Boolean predictions with labels that
@@ -242,7 +244,7 @@ def counts(
             f"{p.shape}. For class ids use diffmetrics.confusion; for 0/1 pass astype(bool)."
         )
     mask = doors.select(where, p.shape, "predictions")
-    y = doors.match_labels(y, p.shape, "predictions")
+    y = doors.match_labels(y, p.shape, "predictions", class_axis=class_axis)
     return count(
         p, y, doors.normalize_axis(axis, p.ndim), mask, doors.check_weights(weights, p.shape)
     )
