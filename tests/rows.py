@@ -211,7 +211,7 @@ ELEMENTS = [
     ]),
     *elements(hinge, CLASSES, [
         ("crammer_singer_loss", {}, {}),
-        ("crammer_singer_loss", {"cost": PAIR_COSTS}, {}),
+        ("crammer_singer_loss", {"cost": PAIR_COSTS}, {"arrays": 0.1}),
         ("weston_watkins_loss", {}, {}),
         ("weston_watkins_loss", {"cost": PAIR_COSTS}, {}),
     ]),

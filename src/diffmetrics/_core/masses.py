@@ -98,19 +98,21 @@ def in_deviations(error: jax.Array, scale: jax.Array) -> jax.Array:
 # --- means ----------------------------------------------------------------------------------------
 
 
+def largest(mass: jax.Array) -> jax.Array:
+    """The largest mass of each row, or 1 if all are 0: a constant, because it cancels."""
+    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True))
+    return jnp.where(top > 0, top, jnp.ones_like(top))
+
+
 def relative(mass: jax.Array) -> jax.Array:
     """Masses relative to the largest of their row, which are not small however small all are."""
-    return mass / _or_one(jnp.max(mass, -1, keepdims=True))
+    return mass / largest(mass)
 
 
 def shares(mass: jax.Array) -> jax.Array:
     """What part of its row each mass is; 0 in a row without any."""
     mass = relative(mass)
-    return mass / _or_one(jnp.sum(mass, -1, keepdims=True))
-
-
-def _or_one(x: jax.Array) -> jax.Array:
-    return jnp.where(x == 0, 1, x)
+    return numbers.divide(mass, jnp.sum(mass, -1, keepdims=True))
 
 
 def mean(x: jax.Array, mass: jax.Array, empty: float = 0.0) -> jax.Array:

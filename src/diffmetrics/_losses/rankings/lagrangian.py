@@ -12,8 +12,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers
 from diffmetrics._core.calls import SetOptions
-from diffmetrics._losses.rankings.masses import Sets, given, relative, sets_of
 from diffmetrics._losses.rankings.operating_point import AT_ZERO, Surrogate, cost, share_of
+from diffmetrics._losses.rankings.two_classes import Sets, given, relative, sets_of
 
 
 @jax.tree_util.register_dataclass

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, numbers, slopes
 from diffmetrics._core.calls import SetOptions
-from diffmetrics._losses.rankings.masses import given, relative, sets_of, unless_nan
+from diffmetrics._losses.rankings.two_classes import given, relative, sets_of, unless_nan
 
 Surrogate = Literal["logistic", "hinge"]
 

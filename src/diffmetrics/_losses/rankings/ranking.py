@@ -23,11 +23,12 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, numbers, set_doors, slopes
 from diffmetrics._core.calls import Axis, SetOptions
+from diffmetrics._core.masses import shares
 from diffmetrics._core.order import Order, earlier, from_here, later
 from diffmetrics._core.set_doors import Activation
-from diffmetrics._losses.rankings import masses
-from diffmetrics._losses.rankings.masses import given, sets_of, shares, unless_nan
+from diffmetrics._losses.rankings import two_classes
 from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, pair_loss, weighted
+from diffmetrics._losses.rankings.two_classes import given, sets_of, unless_nan
 
 
 @calls.compiled("surrogate", "axis")
@@ -172,7 +173,7 @@ def average_precision_loss(
     References:
       Brown et al., Smooth-AP, 2020, arXiv:2007.12163.
     """
-    z, one, other = masses.relative(*sets_of(logits, labels, **options))
+    z, one, other = two_classes.relative(*sets_of(logits, labels, **options))
     return unless_nan(_smooth_ap(z, one, other, given("temperature", temperature, z)[..., None]), z)
 
 
@@ -257,7 +258,7 @@ def aucm_loss(
         for mass, mean in zip((one, other), means, strict=True)
     ]
     missing = jax.nn.relu(least + (means[1] - means[0])[..., 0])
-    present = masses.both_present(one, other)[..., 0]
+    present = two_classes.both_present(one, other)[..., 0]
     value = jnp.where(present, spreads[0] + spreads[1] + jnp.square(missing), 0.0)
     return unless_nan(value, p)
 
@@ -292,7 +293,7 @@ def aum_loss(
     References:
       Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, arXiv:2107.01285.
     """
-    z, one, other = masses.relative(*sets_of(logits, labels, **options))
+    z, one, other = two_classes.relative(*sets_of(logits, labels, **options))
     return unless_nan(_aum(z, one, other), z)
 
 

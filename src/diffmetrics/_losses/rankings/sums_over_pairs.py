@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from diffmetrics._core import numbers, slopes
 from diffmetrics._core.order import Order, earlier, from_here, later
-from diffmetrics._losses.rankings import masses
+from diffmetrics._losses.rankings import two_classes
 
 Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
 
@@ -31,8 +31,8 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
     formula, needs_order, shifted = _FORMULAS[surrogate]
 
     def both(z: Any, one: Any, other: Any, margin: Any, shares: Any) -> tuple[jax.Array, jax.Array]:
-        present = masses.both_present(one, other)
-        one, other = masses.shares(one), masses.shares(other)
+        present = two_classes.both_present(one, other)
+        one, other = shares(one), shares(other)
         if not (needs_order or partial):
             value, slope = formula(z, one, other, margin)
         else:

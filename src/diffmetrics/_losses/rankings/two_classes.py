@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, numbers, set_doors
+from diffmetrics._core import doors, masses, set_doors
 from diffmetrics._core.calls import SetOptions
 
 Sets = tuple[jax.Array, jax.Array, jax.Array]
@@ -29,20 +29,8 @@ def sets_of(logits: ArrayLike, labels: ArrayLike, **options: Unpack[SetOptions])
 
 def relative(z: jax.Array, one: jax.Array, other: jax.Array) -> Sets:
     """The same sets with masses in units of the largest: sums of less than 1e-18 count as 0."""
-    unit = _largest(one + other)
+    unit = masses.largest(one + other)
     return z, one / unit, other / unit
-
-
-def shares(mass: jax.Array) -> jax.Array:
-    """Each element's share of the mass of its set; 0 if there is none."""
-    mass = mass / _largest(mass)
-    return numbers.divide(mass, jnp.sum(mass, -1, keepdims=True))
-
-
-def _largest(mass: jax.Array) -> jax.Array:
-    """Or 1 if all are 0. It is a constant to derivatives, because it cancels."""
-    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True))
-    return jnp.where(top > 0.0, top, 1.0)
 
 
 def both_present(one: jax.Array, other: jax.Array) -> jax.Array:
