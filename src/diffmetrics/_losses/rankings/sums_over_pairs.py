@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from diffmetrics._core import numbers, slopes
+from diffmetrics._core.masses import shares
 from diffmetrics._core.order import Order, earlier, from_here, later
 from diffmetrics._losses.rankings import two_classes
 
@@ -25,12 +26,12 @@ _Formula = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Arra
 
 
 def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
-    """The loss ``f(z, one, other, margin, shares)`` over the given shares of both classes."""
+    """The loss ``f(z, one, other, margin, parts)`` over the given parts of both classes."""
     if surrogate not in _FORMULAS:
         raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
     formula, needs_order, shifted = _FORMULAS[surrogate]
 
-    def both(z: Any, one: Any, other: Any, margin: Any, shares: Any) -> tuple[jax.Array, jax.Array]:
+    def both(z: Any, one: Any, other: Any, margin: Any, parts: Any) -> tuple[jax.Array, jax.Array]:
         present = two_classes.both_present(one, other)
         one, other = shares(one), shares(other)
         if not (needs_order or partial):
@@ -40,8 +41,8 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
             order = Order(numbers.held(moved))
             one, other = order.put(one), order.put(other)
             if partial:
-                one = _lowest(order.sorted, one, shares[0])
-                other = _highest(order.sorted, other, shares[1])
+                one = _lowest(order.sorted, one, parts[0])
+                other = _highest(order.sorted, other, parts[1])
             place = order.sorted if needs_order else order.put(z)
             value, slope = formula(place, one, other, margin)
             slope = order.back(slope)
