@@ -278,6 +278,13 @@ def of_each_class(name: str, value: ArrayLike, z: jax.Array, axis: int) -> jax.A
     return parameter(name, value, z, "the classes", (z.shape[axis],))
 
 
+def one_for_each_class(name: str, value: ArrayLike, z: jax.Array, axis: int) -> jax.Array:
+    """A hyper-parameter ``[C]`` as floats. Raises `ValueError` for any other shape."""
+    x = jnp.asarray(value)
+    require_shape(name, x, (z.shape[axis],), "the classes")
+    return x.astype(numbers.accumulator(z.dtype))
+
+
 def without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """`shape` without one of its axes."""
     return tuple(n for a, n in enumerate(shape) if a != axis % len(shape))

@@ -109,18 +109,11 @@ def weighted_softmax_cross_entropy(
       Elkan, The foundations of cost-sensitive learning, IJCAI 2001.
     """
     z, y, axis = doors.classes(logits, labels, **options)
-    weights = _per_class("class_weights", class_weights, z, axis)
+    weights = doors.one_for_each_class("class_weights", class_weights, z, axis)
     if jnp.issubdtype(y.dtype, jnp.floating):
         y, weights = numbers.floats(y, weights)
         return cross_entropy(z, of_classes(weights, z.ndim, axis) * y, axis)
     return _scaled(cross_entropy(z, y, axis), at_label(weights, y, axis))
-
-
-def _per_class(name: str, value: ArrayLike, z: jax.Array, axis: int) -> jax.Array:
-    """A hyper-parameter ``[C]`` as floats. Raises `ValueError` for any other shape."""
-    x = jnp.asarray(value)
-    doors.require_shape(name, x, (z.shape[axis],), "the classes")
-    return x.astype(numbers.accumulator(z.dtype))
 
 
 def _product(loss: jax.Array, weight: jax.Array) -> jax.Array:
@@ -325,7 +318,7 @@ def logit_adjusted_softmax_loss(
       Menon et al., Long-tail learning via logit adjustment, 2020, arXiv:2007.07314, eq. 10.
     """
     z, y, axis = doors.classes(logits, labels, **options)
-    prior = _per_class("prevalence", prevalence, z, axis)
+    prior = doors.one_for_each_class("prevalence", prevalence, z, axis)
     tau = doors.parameter("tau", tau, doors.example(z, axis), "the examples")
     tau = jnp.expand_dims(tau, axis) if tau.ndim else tau
     offset = tau * of_classes(numbers.log(prior), z.ndim, axis)
@@ -376,7 +369,7 @@ def ldam_loss(
       Cao et al., Label-distribution-aware margin loss, 2019, arXiv:1906.07413, eq. 13.
     """
     z, y, axis = doors.classes(logits, labels, **options)
-    counts = _per_class("class_counts", class_counts, z, axis)
+    counts = doors.one_for_each_class("class_counts", class_counts, z, axis)
     largest, scale = (
         doors.parameter(name, value, z, shape=())
         for name, value in (("max_margin", max_margin), ("scale", scale))
