@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -81,3 +83,32 @@ def test_a_weighted_loss_of_the_largest_narrow_logit_is_finite():
 
     labels = jnp.arange(3) % 2
     chex.assert_tree_all_finite(jax.jit(jax.vmap(every))(z, labels))
+
+
+def test_few_true_negatives_are_no_difference_of_many_others():
+    labels = np.ones(2_000_000, int)
+    labels[:100] = 0
+    predicted = np.where(np.arange(labels.size) < 50, 1, labels)
+    weights = np.full(labels.size, 1.7, np.float32)
+    for number in (2, 2_000):  # by a matrix, and without one
+        counts = dm.counts_per_class(predicted, labels, number, weights=weights)
+        np.testing.assert_allclose(counts[1].tn, 85.0, rtol=1e-5)  # was 3
+
+
+def test_scores_do_not_depend_on_how_small_all_weights_are():
+    z, y = np.array([1.0, -1.0, 2.0], np.float32), np.array([1, 0, 0])
+    for name in ("dice_loss", "mcc_loss", "squared_dice_loss", "generalized_dice_loss"):
+        loss = getattr(dm, name)
+
+        def both(z: Any, w: np.ndarray, loss: Any = loss) -> Any:
+            return jax.value_and_grad(lambda z: loss(z[:, None], y[:, None], weights=w).sum())(z)
+
+        one, tiny = (both(z, np.full((3, 1), x, np.float32)) for x in (1.0, 1e-20))
+        chex.assert_trees_all_close(tiny, one, rtol=1e-5)
+    np.testing.assert_allclose(dm.fbeta(dm.Counts(tp=6e-20, fp=4e-20, fn=1e-20)), 12 / 17)
+
+
+def test_a_forecast_that_is_nan_resolves_nothing():
+    with jax.debug_nans(False):
+        found = dm.brier_decomposition(np.array([0.5, np.nan], np.float32), np.array([1, 0]))
+        assert np.all(np.isnan(found))

@@ -197,6 +197,8 @@ _ADVICE: Mapping[str, str] = {
     "sample_weight": "pass weights= to what reduces, and multiply the others",
     "class_weight": "see weighted_softmax_cross_entropy, or weight the losses of the classes: "
     "(w * loss).sum() / w.sum()",
+    "class_weights": "see weighted_softmax_cross_entropy, or weight the losses of the classes: "
+    "(w * loss).sum() / w.sum()",
     "weight": "weights= of what reduces multiply its elements; for classes see "
     "weighted_softmax_cross_entropy",
     "pos_weight": "see weighted_sigmoid_cross_entropy(positive_weight=...)",
@@ -223,6 +225,8 @@ def _complaint(
     name, parameters = function.__name__, inspect.signature(function).parameters
     named = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     first = [n for n in named if parameters[n].kind is not inspect.Parameter.KEYWORD_ONLY]
+    if named[0] == "curve" and len(args) > 1:
+        return f"{name} takes a Curve: {name}(curve(scores, labels))"
     if len(args) > len(first):
         later = [n for n in named if n not in first and n not in kwargs]
         hint = f"; write {later[0]}=" if later else ""
@@ -242,7 +246,9 @@ def _complaint(
     if twice:
         return f"{name} got {twice[0]} twice, by position and by name."
     for key, value in given:
-        said = _is_no_name(value) if key in static else _is_no_number(value)
+        whole = key in parameters and parameters[key].annotation == "int"
+        of_static = _is_no_integer if whole else _is_no_name
+        said = of_static(value) if key in static else _is_no_number(value)
         if said and parameters.get(key) is not None and value is not parameters[key].default:
             return f"{key} must be {said}."
     return None
@@ -262,6 +268,11 @@ def _is_no_name(value: Any) -> str | None:
     except TypeError:
         return f"static (a number, a name, a tuple or a function), got {type(value).__name__}"
     return None
+
+
+def _is_no_integer(value: Any) -> str | None:
+    """What is wrong with a number of bins, of classes, of steps."""
+    return None if hasattr(value, "__index__") else f"an integer, got {value!r}"
 
 
 def _is_no_number(value: Any) -> str | None:

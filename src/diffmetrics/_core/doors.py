@@ -125,7 +125,10 @@ def _axis(name: str, axis: Any, ndim: int) -> int:
     try:
         place = operator.index(axis)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, or a tuple of them, got {axis!r}.") from None
+        place = None
+    if place is None or isinstance(axis, bool):
+        several = " or a tuple of them" if name == "axis" else ""
+        raise TypeError(f"{name} must be an integer{several}, got {axis!r}.")
     if not -ndim <= place < ndim:
         raise ValueError(f"{name} must lie in [-{ndim}, {ndim}) for {ndim} dimensions, got {axis}.")
     return place % ndim
@@ -263,6 +266,13 @@ def classes(
                 f"labels of shape {y.shape} are class ids and must be integers, got {y.dtype}."
             )
         return z, as_ids(y), axis
+    if y.ndim == z.ndim - 1 and jnp.issubdtype(y.dtype, jnp.integer):
+        others = [a for a in range(z.ndim) if without(z.shape, a) == y.shape]
+        hint = f" Did you mean class_axis={others[0]}?" if others else ""
+        raise ValueError(
+            f"labels are class ids of shape {y.shape}, and logits of shape {z.shape} have examples "
+            f"of shape {without(z.shape, axis)}.{hint}"
+        )
     require_shape("labels", y, z.shape, "logits")
     floating = jnp.issubdtype(y.dtype, jnp.floating)
     return z, shares(y, numbers.accumulator(y.dtype if floating else z.dtype)), axis

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers, order, set_doors
 from diffmetrics._core.calls import Axis
-from diffmetrics._metrics.counts import Counts
+from diffmetrics._metrics.counts import Counts, require_score
 from diffmetrics._metrics.curve_points import OperatingPoint
 from diffmetrics._metrics.curves import counts_of, curve
 
@@ -73,6 +73,7 @@ def fit_threshold(
       Lipton et al., Optimal thresholding of classifiers to maximize F1 measure, ECML 2014,
       arXiv:1402.1892. For calibrated probabilities the best threshold is half of the best F1.
     """
+    require_score(score)
     c = curve(scores, labels, axis=axis, where=where, weights=weights)
     return _best(
         counts_of(c), jnp.asarray(c.thresholds), lambda cells: score(cells, **hyperparameters)

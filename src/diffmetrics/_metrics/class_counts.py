@@ -45,15 +45,14 @@ def confusion(
       >>> dm.confusion(jnp.array([0, 2, 1, 1]), jnp.array([0, 1, 1, 255]), 3).tolist()
       [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
     """
-    cells = num_classes**2
+    cells = _require_number(num_classes) ** 2
     if cells > jnp.iinfo(jnp.int32).max:
         raise ValueError(
             f"num_classes of confusion is at most 46340, got {num_classes}: a matrix of {cells:,} "
             "cells has no index of 32 bits. counts_per_class takes any number of classes."
         )
     seen = _matched(predicted_ids, labels, num_classes, where, weights)
-    totals = order.totals(seen.mass, seen.true * num_classes + seen.predicted, cells)
-    return totals.reshape(num_classes, num_classes)
+    return _matrix(seen, num_classes)
 
 
 @calls.compiled("num_classes")
@@ -93,13 +92,32 @@ def counts_per_class(
       >>> print(c.tp[:3], c.fp[:3], c.fn[:3], c.tn[:3])
       [1 1 0] [0 0 1] [0 1 0] [2 1 2]
     """
-    seen = _matched(predicted_ids, labels, num_classes, where, weights)
+    seen = _matched(predicted_ids, labels, _require_number(num_classes), where, weights)
+    if weights is not None and num_classes <= SMALL:
+        return one_vs_rest(_matrix(seen, num_classes))
     right = seen.predicted == seen.true
     found = jnp.where(right, seen.true, seen.predicted + num_classes)
     tp, fp = jnp.split(order.totals(seen.mass, found, 2 * num_classes), 2)
     fn = order.totals(jnp.where(right, 0, seen.mass), seen.true, num_classes)
-    rest = jnp.sum(seen.mass, dtype=seen.mass.dtype) - tp - fp - fn
-    return Counts(tp=tp, fp=fp, fn=fn, tn=jnp.maximum(rest, 0))  # a difference of rounded sums
+    if jnp.issubdtype(seen.mass.dtype, jnp.integer):
+        return Counts(tp=tp, fp=fp, fn=fn, tn=jnp.sum(seen.mass, dtype=jnp.int32) - tp - fp - fn)
+    # What is right elsewhere, and what is mistaken among others: no difference of large sums.
+    tn = _of_others(tp) + jnp.maximum(_of_others(fn) - fp, 0)
+    return Counts(tp=tp, fp=fp, fn=fn, tn=tn)
+
+
+def _of_others(x: jax.Array) -> jax.Array:
+    """The sum of all entries of the last axis but each, without a subtraction."""
+    return order.later(jnp.cumsum(x, -1)) + order.earlier(order.from_here(x))
+
+
+# So many classes have a matrix of a few megabytes, of which each cell is known to its last digits.
+SMALL = 1000
+
+
+def _matrix(seen: _Matched, number: int) -> jax.Array:
+    cells = seen.true * number + seen.predicted
+    return order.totals(seen.mass, cells, number**2).reshape(number, number)
 
 
 class _Matched(NamedTuple):
@@ -158,20 +176,32 @@ def one_vs_rest(matrix: ArrayLike) -> Counts:
     """
     m = _exact(matrix)
     require_square(m)
-    tp = m.diagonal(0, -2, -1)
-    fp, fn = m.sum(-2, dtype=m.dtype) - tp, m.sum(-1, dtype=m.dtype) - tp
-    total = m.sum((-2, -1), dtype=m.dtype)[..., None]
-    return Counts(tp=tp, fp=fp, fn=fn, tn=total - tp - fp - fn)
+    others = np.broadcast_to(1 - np.eye(m.shape[-1], dtype=m.dtype), m.shape)
+    mistaken = m * others
+    tp, fp, fn = m.diagonal(0, -2, -1), *(mistaken.sum(a, dtype=m.dtype) for a in (-2, -1))
+    if isinstance(m, np.ndarray) or jnp.issubdtype(m.dtype, jnp.integer):
+        rest = m.sum((-2, -1), dtype=m.dtype)[..., None] - tp - fp - fn
+    else:  # without a difference of large sums
+        rest = jnp.sum(_of_others(m) * others, -2)
+    return Counts(tp=tp, fp=fp, fn=fn, tn=rest)
 
 
 def _exact(matrix: ArrayLike) -> Any:
     """A matrix in a type that holds its sums: 64 bits on the host, 32 bits or more elsewhere."""
+    if isinstance(matrix, Counts):
+        raise TypeError("a confusion matrix is expected, got Counts: see diffmetrics.confusion.")
     if isinstance(matrix, np.ndarray):
         return matrix.astype(np.float64)
     m = jnp.asarray(matrix)
     if jnp.issubdtype(m.dtype, jnp.floating):
         return numbers.as_float(m)
     return m.astype(jnp.int32) if m.dtype.itemsize < 4 else m
+
+
+def _require_number(num_classes: int) -> int:
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}.")
+    return num_classes
 
 
 def require_square(matrix: Any) -> None:

@@ -84,7 +84,7 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         if not isinstance(other, Counts):
             raise TypeError(
-                f"Counts add up with Counts, got {type(other).__name__}. "
+                f"Counts add up with Counts, got {kind_of(other)}. "
                 "A smoothing of one pseudo-count is Counts(tp=1.0)."
             )
         return jax.tree.map(_add, self, other)
@@ -284,7 +284,7 @@ def of_counts(function: Callable[P, R]) -> Callable[P, R]:
         if (args or kwargs) and not isinstance(given, Counts):
             name = function.__name__
             raise TypeError(
-                f"{name} takes Counts, got {_kind_of(given)}. Count first: "
+                f"{name} takes Counts, got {kind_of(given)}. Count first: "
                 f"{name}(counts(predictions, labels)), of class ids "
                 f"{name}(counts_per_class(ids, labels, num_classes)), of a confusion matrix "
                 f"{name}(one_vs_rest(matrix))."
@@ -294,6 +294,15 @@ def of_counts(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def _kind_of(x: Any) -> str:
+def require_score(score: Any) -> None:
+    """Raise `TypeError` for what is no function of counts, such as a name."""
+    if not callable(score):
+        raise TypeError(
+            f"score must be a function of Counts, such as diffmetrics.fbeta, got {score!r}."
+        )
+
+
+def kind_of(x: Any) -> str:
+    """What an argument is, for an error; not what traces it."""
     array = hasattr(x, "shape") and hasattr(x, "dtype")
     return f"{x.dtype} of shape {x.shape}" if array else type(x).__name__

@@ -22,7 +22,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers, order, set_doors
 from diffmetrics._core.calls import SetOptions
-from diffmetrics._metrics.counts import Counts
+from diffmetrics._metrics.counts import Counts, kind_of
 
 
 @jax.tree_util.register_dataclass
@@ -248,7 +248,7 @@ def detection_error_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array
 def counts_of(curve: Curve) -> Counts:
     if not isinstance(curve, Curve):
         raise TypeError(
-            f"expected a Curve, got {type(curve).__name__}: call it on curve(scores, labels), or "
+            f"expected a Curve, got {kind_of(curve)}: call it on curve(scores, labels), or "
             "on threshold_counts(scores, labels, thresholds)."
         )
     cells = jax.tree.leaves(jax.tree.map(jnp.asarray, curve.counts))

@@ -282,11 +282,12 @@ def brier_decomposition(
     (c, a, n), place = _summary(p, y, mass, edges, bins)
     base = masses.mean(a, n)
     from_mean, happened = p - _of_bin(c, place), y - _of_bin(a, place)
+    bad = masses.spoilt(p)
     return BrierDecomposition(
-        masses.mean((c - a) ** 2, n),
-        masses.mean((a - base[..., None]) ** 2, n),
-        base * (1.0 - base),
-        masses.mean(from_mean * (from_mean - 2.0 * happened), mass),
+        bad + masses.mean((c - a) ** 2, n),
+        bad + masses.mean((a - base[..., None]) ** 2, n),
+        bad + base * (1.0 - base),
+        bad + masses.mean(from_mean * (from_mean - 2.0 * happened), mass),
     )
 
 

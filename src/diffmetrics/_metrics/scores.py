@@ -7,6 +7,7 @@ empty ratio is 0 with zero gradient (scikit-learn's `zero_division=0`).
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import jax
@@ -22,9 +23,13 @@ from diffmetrics._metrics.counts import Counts, of_counts
 def _cells(c: Counts, *prices: ArrayLike) -> list[jax.Array]:
     """The cells and what they cost in floating point, in one type and shape.
 
-    int32 cells could overflow in the first sum.
+    int32 cells could overflow in the first sum. Counts that are all tiny, since weights are, come
+    in units of the largest: a score is a ratio, and 1e-18 would count as 0.
     """
-    return jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices))
+    cells = jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices))
+    top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, cells[:4]))
+    unit = jnp.where((top > 0.0) & (top < 1e-9), top, 1.0)
+    return [cell / unit for cell in cells[:4]] + cells[4:]
 
 
 def _shares(c: Counts) -> list[jax.Array]:

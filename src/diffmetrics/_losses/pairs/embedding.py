@@ -171,6 +171,8 @@ def batch_hard_triplet_loss(
     ids = doors.identities(identities, x.shape[:1], "embeddings[:, 0]")
     margin = doors.parameter("margin", margin, x[:, 0], "identities")
     sharpness = doors.optional("sharpness", sharpness, x[:, 0], "identities")
+    if x.size == 0:
+        raise ValueError(f"embeddings must hold one or more examples, got {x.shape}.")
     where = doors.select(where, ids.shape, "identities")
     taking_part = jnp.broadcast_to(True if where is None else where, ids.shape)
     x = numbers.as_float(jnp.where(taking_part[:, None], x, 0.0))

@@ -224,7 +224,7 @@ def decayed(
         """``[..., n]`` as ``[length, ..., number]``: the place in a block first, for the scan."""
         padding = [(0, 0)] * (x.ndim - 1) + [(0, -n % length)]
         padded = jnp.pad(x, padding, constant_values=fill)
-        return jnp.moveaxis(padded.reshape(*x.shape[:-1], -1, length), -1, 0)
+        return jnp.moveaxis(padded.reshape(*x.shape[:-1], -(-n // length), length), -1, 0)
 
     decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
     powers = range(len(polynomials[0]))
@@ -258,7 +258,7 @@ def decayed(
         added = jnp.stack([c[k] * carried[k] for c in polynomials])
         rest = (rest + added[None]) * reaches
     found = jnp.moveaxis(sums + rest, 0, -1)
-    return found.reshape(*found.shape[:-2], -1)[..., :n]
+    return found.reshape(*found.shape[:-2], -(-n // length) * length)[..., :n]
 
 
 def _polynomial(coefficients: tuple[float, ...], powers: jax.Array) -> jax.Array:

@@ -347,6 +347,7 @@ def generalized_dice_loss(
     # Only ratios of weights matter. Relative to the largest class none underflows. If all classes
     # are empty they are alike, so that a prior can teach emptiness.
     largest = jnp.max(volume, -1, keepdims=True)
-    importance = jnp.where(largest > 0, numbers.divide(largest, volume) ** 2, 1.0)
+    relative = volume / jnp.where(largest > 0, largest, 1.0)
+    importance = jnp.where(largest > 0, numbers.divide(1.0, relative) ** 2, 1.0)
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
     return 1.0 - scores.dice(pooled)

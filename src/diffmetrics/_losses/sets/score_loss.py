@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import calls, doors, set_doors
 from diffmetrics._core.calls import Axis, SetOptions
 from diffmetrics._core.set_doors import Activation
-from diffmetrics._metrics.counts import Counts, count
+from diffmetrics._metrics.counts import Counts, count, require_score
 
 
 class Options(SetOptions, total=False):
@@ -52,6 +52,7 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       F1: Pastor-Pellicer et al., IWANN 2013. Jaccard: Rahman and Wang, ISVC 2016. Any score of a
       confusion matrix: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
+    require_score(score)
 
     def loss(
         logits: ArrayLike,
