@@ -188,3 +188,14 @@ def finite(x: jax.Array) -> jax.Array:
 @finite.defjvp
 def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return finite(*primals), tangents[0]
+
+
+@jax.custom_jvp
+def below_inf(x: jax.Array) -> jax.Array:
+    """`x` with +inf as the largest number, and slope 1 everywhere: for what -inf does no harm."""
+    return jnp.minimum(x, float(jnp.finfo(x.dtype).max))
+
+
+@below_inf.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return below_inf(*primals), tangents[0]

@@ -57,11 +57,16 @@ def _take(x: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
 
 
 def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Logits in the accumulator type, their maximum, and the sum of exponentials relative to it."""
-    wide = numbers.finite(numbers.as_float(z))
+    """Logits in the accumulator type, their maximum, and the sum of exponentials relative to it.
+
+    The maximum is finite. A logit of -inf adds nothing to the sum; if all are, they are equal.
+    """
+    wide = numbers.below_inf(numbers.as_float(z))
     # The softmax does not depend on where it is centred, so neither do its derivatives.
     top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, axis)))
-    return wide, top, slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
+    top = jnp.maximum(top, -float(jnp.finfo(top.dtype).max))
+    total = slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
+    return wide, top, jnp.where(total == 0.0, float(z.shape[axis]), total)
 
 
 def _cross_entropy(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
@@ -99,7 +104,7 @@ def _slope(axis: int, z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Arr
     if jnp.issubdtype(y.dtype, jnp.integer):
         # One select per example: one per logit would take two thirds as long as all the rest.
         over = jnp.where(is_class(y, z.shape[axis]), over, 0.0)
-    below = numbers.finite(numbers.as_float(z)) - jnp.expand_dims(top, axis)
+    below = numbers.below_inf(numbers.as_float(z)) - jnp.expand_dims(top, axis)
     p = jnp.exp(below) * jnp.expand_dims(over, axis)
     if jnp.issubdtype(y.dtype, jnp.floating):
         return p * jnp.sum(y, axis, keepdims=True) - y
