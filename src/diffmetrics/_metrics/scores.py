@@ -26,7 +26,7 @@ def _cells(c: Counts, *prices: ArrayLike) -> list[jax.Array]:
     int32 cells could overflow in the first sum. Counts that are all tiny, since weights are, come
     in units of the largest: a score is a ratio, and 1e-18 would count as 0.
     """
-    cells = jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices))
+    cells = list(jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices)))
     top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, cells[:4]))
     unit = jnp.where((top > 0.0) & (top < 1e-9), top, 1.0)
     return [cell / unit for cell in cells[:4]] + cells[4:]
