@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import calls, doors, numbers, order, set_doors
 from diffmetrics._core.calls import Axis
 from diffmetrics._core.predictions import prediction, standardized
+from diffmetrics._core.softmax import is_class
 
 # --- rows -----------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ def class_ids(
 ) -> jax.Array:
     """Class ids for predictions of `shape` with classes at `place`, in 32 bits or more. Raises."""
     y = jnp.asarray(labels)
-    expected = (*shape[:place], *shape[place + 1 :])
+    expected = doors.without(shape, place)
     if y.shape != expected:
         raise ValueError(
             f"labels must be integer class ids of shape {expected} for {of} {shape}{or_else}, got "
@@ -178,12 +179,6 @@ def class_ids(
 
 def known(ids: jax.Array, classes: int, where: ArrayLike | None) -> jax.Array:
     """Which ids name a class and are not hidden."""
-    found = (ids >= 0) & (ids < classes)
+    found = is_class(ids, classes)
     mask = doors.select(where, ids.shape, "labels")
     return found if mask is None else found & jnp.broadcast_to(mask, ids.shape)
-
-
-def at_class(x: jax.Array, ids: jax.Array, place: int) -> jax.Array:
-    """The entry of `x`, with classes at `place`, for the id of each example, held in range."""
-    held = jnp.expand_dims(jnp.clip(ids, 0, x.shape[place] - 1), place)
-    return jnp.squeeze(jnp.take_along_axis(x, held, place), place)

@@ -39,7 +39,7 @@ def at_label(x: jax.Array, y: jax.Array, axis: int) -> jax.Array:
     """
     if jnp.issubdtype(y.dtype, jnp.floating):
         return jnp.sum(of_classes(x, y.ndim, axis) * y, axis)
-    found = x.at[y].get(mode="clip") if x.ndim == 1 else _take(x, y, axis)
+    found = x.at[y].get(mode="clip") if x.ndim == 1 else take(x, y, axis)
     number = x.shape[0] if x.ndim == 1 else x.shape[axis]
     return jnp.where(is_class(y, number), found, 0.0)
 
@@ -51,7 +51,8 @@ def of_classes(x: jax.Array, ndim: int, axis: int) -> jax.Array:
     return x.reshape((1,) * (ndim + axis) + x.shape + (1,) * (-1 - axis))
 
 
-def _take(x: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
+def take(x: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
+    """The entry of `x` of the class of each example, that of the nearest class for a void id."""
     taken = jnp.take_along_axis(x, jnp.expand_dims(ids, axis), axis, mode="clip")
     return jnp.squeeze(taken, axis)
 
@@ -72,7 +73,7 @@ def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Ar
 def _cross_entropy(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
     wide, top, total = softmax_parts(z, axis)
     if jnp.issubdtype(y.dtype, jnp.integer):
-        true = numbers.finite(numbers.as_float(_take(z, y, axis)))
+        true = numbers.finite(numbers.as_float(take(z, y, axis)))
         loss = numbers.capped(numbers.capped(top - true) + jnp.log(total))
         return jnp.where(is_class(y, z.shape[axis]), loss, 0.0)
     below = numbers.capped(jnp.expand_dims(top, axis) - wide)

@@ -97,7 +97,7 @@ def correct_class_priors(
     """
     z = _logits(logits)
     place = doors.axis_of_classes(class_axis, z.shape)
-    shape = (*z.shape[:place], *z.shape[place + 1 :], z.shape[place])
+    shape = (*doors.without(z.shape, place), z.shape[place])
     given = {"trained_priors": trained_priors, "true_priors": true_priors}
     trained, true = (doors.parameter(name, x, z, "logits", shape) for name, x in given.items())
     shift = numbers.log(true) - numbers.log(trained)

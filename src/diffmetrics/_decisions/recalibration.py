@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, masses, numbers, order
 from diffmetrics._core.calls import Axis, SetOptions
+from diffmetrics._core.softmax import take
 
 
 @calls.compiled("axis")
@@ -155,7 +156,7 @@ def _class_slope(
     kept = masses.known(ids, z.shape[place], where)
     below = jnp.where(jnp.expand_dims(kept, place), z, 0.0)
     below -= jnp.max(below, place, keepdims=True)
-    true = masses.at_class(below, ids, place)
+    true = take(below, ids, place)
     _, mass = masses.of(kept, weights, true, "labels")
 
     def slope(inverse: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers, order
+from diffmetrics._core.softmax import is_class
 from diffmetrics._metrics.counts import Counts
 
 
@@ -147,7 +148,7 @@ def _matched(
     # longer fits, of unsigned ids, becomes negative, and names no class either way.
     wide = any(ids.dtype.itemsize == 8 for ids in (predicted, true))
     predicted, true = (ids.astype(jnp.int64 if wide else jnp.int32) for ids in (predicted, true))
-    counted = (predicted >= 0) & (predicted < num_classes) & (true >= 0) & (true < num_classes)
+    counted = is_class(predicted, num_classes) & is_class(true, num_classes)
     if mask is not None:
         counted &= jnp.broadcast_to(mask, counted.shape)
     mass = counted.astype(jnp.int32)

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, masses, numbers
 from diffmetrics._core.calls import SetOptions
+from diffmetrics._core.softmax import take
 
 
 @calls.compiled("axis", "class_axis")
@@ -61,7 +62,7 @@ def log_loss(
         return _mean(_binary(*(_shown(x, mask) for x in (p, y))), **options)
     ids, place = _ids(labels, p.shape, class_axis, "probabilities", ", or 0/1 of the same shape")
     known = masses.known(ids, p.shape[place], options.get("where"))
-    loss = -jnp.log(_held(_shown(masses.at_class(p, ids, place), known)))
+    loss = -jnp.log(_held(_shown(take(p, ids, place), known)))
     return _mean(loss, **_of_examples(options, place, p.shape, known))
 
 
@@ -117,7 +118,7 @@ def top_k_accuracy(
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}.")
     known = masses.known(ids, z.shape[place], options.get("where"))
-    labelled = jnp.expand_dims(masses.at_class(z, ids, place), place)
+    labelled = jnp.expand_dims(take(z, ids, place), place)
     earlier = jax.lax.broadcasted_iota(ids.dtype, z.shape, place) <= jnp.expand_dims(ids, place)
     below = (z < labelled) | ((z == labelled) & earlier)  # itself among them, unless it is NaN
     above = z.shape[place] - jnp.sum(below, place, dtype=jnp.int32)
