@@ -83,7 +83,7 @@ def parameter(
 
 def _of_rank(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """`x`, which broadcasts to `shape`, with as many axes; a number stays one."""
-    return x.reshape((1,) * (len(shape) - x.ndim) + x.shape) if x.ndim else x
+    return numbers.with_rank(x, len(shape)) if x.ndim else x
 
 
 def optional(

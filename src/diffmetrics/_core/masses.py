@@ -123,10 +123,8 @@ def mean(x: jax.Array, mass: jax.Array, empty: float = 0.0) -> jax.Array:
 
 
 def root_mean_square(x: jax.Array, mass: jax.Array) -> jax.Array:
-    """Over rows, in units of the largest, because squares may overflow."""
-    unit = jnp.maximum(jnp.max(jnp.abs(x), -1, keepdims=True), jnp.finfo(x.dtype).tiny)
-    unit = jax.lax.stop_gradient(unit)
-    return unit[..., 0] * numbers.sqrt(mean((x / unit) ** 2, mass))
+    """Over rows, by mass."""
+    return numbers.root_mean_square(x, lambda squares: mean(squares, mass))
 
 
 def over_bins(mass: jax.Array, bins: int, of: Callable[[jax.Array], jax.Array]) -> jax.Array:

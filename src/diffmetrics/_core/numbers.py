@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,6 +55,11 @@ def _is_wide(x: ArrayLike) -> bool:
 
 def _decides(x: jax.Array) -> bool:
     return bool(jnp.issubdtype(x.dtype, jnp.floating)) and not x.weak_type
+
+
+def with_rank(x: jax.Array, rank: int) -> jax.Array:
+    """`x` with so many axes, the new ones first: where ranks must not be promoted."""
+    return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
 # The most terms that a float32 sum may add one after another before its error shows.
@@ -121,6 +127,12 @@ def divide(numerator: ArrayLike, denominator: ArrayLike) -> jax.Array:
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))
 
 
+def quotient(numerator: jax.Array, denominator: jax.Array, empty: ArrayLike) -> jax.Array:
+    """`divide`, with `empty` where the denominator is not above 0, however small it is."""
+    some = denominator > 0
+    return jnp.where(some, numerator / jnp.where(some, denominator, 1), empty)
+
+
 def sqrt(x: ArrayLike) -> jax.Array:
     """Square root of x ≥ 0, with slope 0 at 0: an infinite one would spoil a batch's gradient."""
     x = as_float(x)
@@ -128,11 +140,11 @@ def sqrt(x: ArrayLike) -> jax.Array:
     return jnp.where(empty, 0.0, jnp.sqrt(jnp.where(empty, 1.0, x)))
 
 
-def root_mean_square(x: jax.Array) -> jax.Array:
-    """Over the last axis, in units of the largest, because squares may overflow."""
-    unit = jnp.maximum(jnp.max(jnp.abs(x), -1), jnp.finfo(x.dtype).tiny)
+def root_mean_square(x: jax.Array, mean: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """Over the last axis, by a `mean` over it, in units of the largest: squares may overflow."""
+    unit = jnp.maximum(jnp.max(jnp.abs(x), -1, keepdims=True), jnp.finfo(x.dtype).tiny)
     unit = jax.lax.stop_gradient(unit)
-    return unit * sqrt(jnp.mean((x / unit[..., None]) ** 2, -1))
+    return unit[..., 0] * sqrt(mean((x / unit) ** 2))
 
 
 def power(x: ArrayLike, exponent: ArrayLike) -> jax.Array:
@@ -175,7 +187,13 @@ def held(x: jax.Array, limit: ArrayLike | None = None) -> jax.Array:
     return jnp.clip(x, -top, top)
 
 
-@jax.custom_jvp
+def _with_slope_one(f: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    function = jax.custom_jvp(f)
+    function.defjvp(lambda primals, tangents: (function(*primals), tangents[0]))
+    return function
+
+
+@_with_slope_one
 def finite(x: jax.Array) -> jax.Array:
     """`x` with infinities as the largest numbers, and slope 1 everywhere.
 
@@ -185,17 +203,7 @@ def finite(x: jax.Array) -> jax.Array:
     return jnp.maximum(-jnp.maximum(-x, -top), -top)
 
 
-@finite.defjvp
-def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    return finite(*primals), tangents[0]
-
-
-@jax.custom_jvp
+@_with_slope_one
 def below_inf(x: jax.Array) -> jax.Array:
-    """`x` with +inf as the largest number, and slope 1 everywhere: for what -inf does no harm."""
-    return jnp.minimum(x, float(jnp.finfo(x.dtype).max))
-
-
-@below_inf.defjvp
-def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    return below_inf(*primals), tangents[0]
+    """`capped`, with slope 1 everywhere: for logits, of which -inf does no harm."""
+    return capped(x)

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffmetrics._core import numbers
+
 
 def sort_by(
     keys: jax.Array, values: jax.Array, mass: jax.Array
@@ -34,13 +36,19 @@ def average_ties(keys: jax.Array, values: jax.Array, mass: jax.Array | None = No
     sums = (totals(x, place, keys.shape[-1]) for x in (m.astype(values.dtype) * values, m))
     total, number = (jnp.take_along_axis(x, place, -1).astype(values.dtype) for x in sums)
     # A run without mass counts for nothing, but its values must not become NaN.
-    return jnp.where(number > 0, total / jnp.where(number > 0, number, 1), values)
+    return numbers.quotient(total, number, values)
 
 
 def is_new(keys: jax.Array) -> jax.Array:
     """Which of sorted `keys` differ from the one before."""
     first = jnp.ones_like(keys[..., :1], bool)
     return jnp.concatenate([first, keys[..., 1:] != keys[..., :-1]], -1)
+
+
+def is_last(keys: jax.Array) -> jax.Array:
+    """Which of sorted `keys` differ from the one after."""
+    last = jnp.ones_like(keys[..., :1], bool)
+    return jnp.concatenate([keys[..., 1:] != keys[..., :-1], last], -1)
 
 
 def running(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -54,10 +62,9 @@ def ranks(x: jax.Array, mass: jax.Array) -> jax.Array:
     """The mass that lies below each number of a row; ties share the middle of theirs."""
     order = Order(x)
     before, after = running(order.put(mass))
-    new, axis = is_new(order.sorted), x.ndim - 1
-    ends = jnp.concatenate([new[..., 1:], jnp.ones_like(new[..., :1])], -1)
+    new, last, axis = is_new(order.sorted), is_last(order.sorted), x.ndim - 1
     low = jax.lax.cummax(jnp.where(new, before, 0), axis=axis)
-    high = jax.lax.cummin(jnp.where(ends, after, after[..., -1:]), axis=axis, reverse=True)
+    high = jax.lax.cummin(jnp.where(last, after, after[..., -1:]), axis=axis, reverse=True)
     return order.back(0.5 * (low + high))
 
 

@@ -144,27 +144,26 @@ def _with_slope(
         return call
 
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
-        out, level = function(*primals), level_ranks(*primals)
+        out, level = function(*primals), _level(*primals)
         found = ((f, t) for f, t in zip(slopes, moved, strict=True) if t is not None)
         return out, [_times(apart(wide(f), *level), t) for f, t in found]
 
     def of_level(*arguments: jax.Array) -> jax.Array:
-        return wide(value)(*level_ranks(*arguments))
+        return wide(value)(*_level(*arguments))
 
     function = with_rule(of_level, rule, len(slopes))
     return function
 
 
 def _times(slope: jax.Array, step: jax.Array) -> jax.Array:
-    step = step.reshape((1,) * (slope.ndim - step.ndim) + step.shape) if step.ndim else step
-    return slope * step.astype(slope.dtype)
+    return slope * numbers.with_rank(step, slope.ndim).astype(slope.dtype)
 
 
-def level_ranks(*arrays: ArrayLike) -> tuple[jax.Array, ...]:
+def _level(*arrays: ArrayLike) -> list[jax.Array]:
     """The arrays with as many axes as the deepest of them has."""
     found = [jnp.asarray(x) for x in arrays]
     rank = max(x.ndim for x in found)
-    return tuple(x.reshape((1,) * (rank - x.ndim) + x.shape) for x in found)
+    return [numbers.with_rank(x, rank) for x in found]
 
 
 def with_slopes(both: Callable[..., tuple[jax.Array, jax.Array]]) -> Callable[..., jax.Array]:

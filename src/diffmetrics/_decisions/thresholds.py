@@ -156,9 +156,7 @@ def bootstrap_threshold(
     fitted = fit_threshold(scores, labels, score=score, **options, **hyperparameters)
     s, positive, negative, included = _falling(scores, labels, where, weights)
     # No threshold separates ties: only the last of them is followed by less.
-    one = jnp.ones(1, bool)
-    last = jnp.concatenate([s[1:] < s[:-1], one])[: s.size]
-    possible = jnp.concatenate([one, last])
+    possible = jnp.concatenate([jnp.ones(1, bool), order.is_last(s)])
     thresholds = jnp.concatenate([jnp.full_like(s, jnp.inf, shape=1), s])
     rows = jnp.argsort(~included, stable=True)
 

@@ -110,9 +110,7 @@ def curve(
     """
     s, positive, negative = set_doors.scored(scores, labels, **options)
     falling, *masses = jax.lax.sort((-s, positive, negative), num_keys=1)
-    last = jnp.concatenate(
-        [falling[..., 1:] != falling[..., :-1], jnp.ones_like(falling[..., :1], bool)], -1
-    )
+    last = order.is_last(falling)
     tp, fp = (_shared_by_ties(jnp.cumsum(mass, -1, dtype=mass.dtype), last) for mass in masses)
     return Curve(_between_ends(tp, fp), _after(jnp.inf, -falling))
 
@@ -266,8 +264,7 @@ def ratio(part: ArrayLike, rest: ArrayLike) -> jax.Array:
 
 def precision_of(c: Counts) -> jax.Array:
     tp, fp = numbers.floats(c.tp, c.fp)
-    predicted = tp + fp
-    return jnp.where(predicted > 0.0, tp / jnp.where(predicted > 0.0, predicted, 1.0), 1.0)
+    return numbers.quotient(tp, tp + fp, 1.0)
 
 
 # --- areas ----------------------------------------------------------------------------------------

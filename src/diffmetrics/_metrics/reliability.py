@@ -340,10 +340,6 @@ def _summary(
     place = jnp.searchsorted(edges, p)
     relative = masses.relative(mass)
     n, of_p, of_y = (order.totals(relative * x, place, bins) for x in (jnp.ones_like(p), p, y))
-    found = Reliability(_over(of_p, n), _over(of_y, n), order.totals(mass, place, bins))
-    return found, place
-
-
-def _over(total: jax.Array, n: jax.Array) -> jax.Array:
-    """A mean; bins without mass are 0, and no bin that has any is taken for one without."""
-    return jnp.where(n > 0, total / jnp.where(n > 0, n, 1.0), 0.0)
+    # Bins without mass are 0, and no bin that has any is taken for one without.
+    confidence, accuracy = (numbers.quotient(total, n, 0.0) for total in (of_p, of_y))
+    return Reliability(confidence, accuracy, order.totals(mass, place, bins)), place

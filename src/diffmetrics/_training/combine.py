@@ -314,7 +314,7 @@ def _scalar(name: str, loss: Callable[[T], jax.Array]) -> Callable[[T], jax.Arra
 def _length(gradient: object) -> jax.Array:
     flat = [x.ravel() for x in numbers.floats(*jax.tree.leaves(gradient))]
     joined = jnp.concatenate(flat)
-    return jax.lax.stop_gradient(numbers.root_mean_square(joined) * joined.size**0.5)
+    return jax.lax.stop_gradient(numbers.root_mean_square(joined, jnp.mean) * joined.size**0.5)
 
 
 def _scalars(parts: Mapping[str, ArrayLike], state: Mapping[str, ArrayLike]) -> tuple[Parts, Parts]:
