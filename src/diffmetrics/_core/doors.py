@@ -219,6 +219,12 @@ def shares(y: jax.Array, dtype: Any) -> jax.Array:
     return (jnp.clip(y, 0, 1) if jnp.issubdtype(y.dtype, jnp.integer) else y).astype(dtype)
 
 
+def wide_shares(y: jax.Array, z: jax.Array) -> jax.Array:
+    """`shares` in the accumulator of floating labels, else in that of the logits `z`."""
+    deciding = y if jnp.issubdtype(y.dtype, jnp.floating) else z
+    return shares(y, numbers.accumulator(deciding.dtype))
+
+
 def match_labels(
     labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True, class_axis: int = -1
 ) -> jax.Array:
@@ -274,8 +280,7 @@ def classes(
             f"of shape {without(z.shape, axis)}.{hint}"
         )
     require_shape("labels", y, z.shape, "logits")
-    floating = jnp.issubdtype(y.dtype, jnp.floating)
-    return z, shares(y, numbers.accumulator(y.dtype if floating else z.dtype)), axis
+    return z, wide_shares(y, z), axis
 
 
 def example(z: jax.Array, axis: int) -> jax.Array:

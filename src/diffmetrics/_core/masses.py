@@ -101,7 +101,7 @@ def in_deviations(error: jax.Array, scale: jax.Array) -> jax.Array:
 
 def largest(mass: jax.Array) -> jax.Array:
     """The largest mass of each row, or 1 if all are 0: a constant, because it cancels."""
-    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True))
+    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True, initial=0))
     return jnp.where(top > 0, top, jnp.ones_like(top))
 
 

@@ -37,8 +37,7 @@ def require_effect(w: jax.Array | None, shape: tuple[int, ...], axes: tuple[int,
     """Raise `ValueError` if weights are constant over all that a ratio counts together, `axes`."""
     if w is None or w.size < 2:
         return
-    full = (1,) * (len(shape) - w.ndim) + w.shape
-    if all(full[a] == 1 for a in axes) and any(shape[a] > 1 for a in axes):
+    if all(w.shape[a] == 1 for a in axes) and any(shape[a] > 1 for a in axes):
         raise ValueError(
             f"weights are constant over what is counted together, axes {axes} "
             f"of {shape}, so they cancel and cannot matter. To weight the sets, such as classes, "

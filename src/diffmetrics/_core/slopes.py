@@ -82,8 +82,7 @@ def of_logit(
 
     def prepared(given: Any) -> tuple[jax.Array, ...]:
         z, y, *rest = given
-        y = doors.shares(y, numbers.accumulator(_float_of(y, z)))
-        z, *rest = numbers.floats(z, y, *rest)
+        z, *rest = numbers.floats(z, doors.wide_shares(y, z), *rest)
         return numbers.finite(z), *rest
 
     return _with_slope(value, (slope,), prepared)
@@ -126,10 +125,6 @@ def of_margin(
         return (soft if jnp.issubdtype(y.dtype, jnp.floating) else hard)(z, y, *rest)
 
     return loss
-
-
-def _float_of(y: jax.Array, z: jax.Array) -> Any:
-    return y.dtype if jnp.issubdtype(y.dtype, jnp.floating) else z.dtype
 
 
 def _with_slope(

@@ -100,8 +100,6 @@ def counts_per_class(
     found = jnp.where(right, seen.true, seen.predicted + num_classes)
     tp, fp = jnp.split(order.totals(seen.mass, found, 2 * num_classes), 2)
     fn = order.totals(jnp.where(right, 0, seen.mass), seen.true, num_classes)
-    if jnp.issubdtype(seen.mass.dtype, jnp.integer):
-        return Counts(tp=tp, fp=fp, fn=fn, tn=jnp.sum(seen.mass, dtype=jnp.int32) - tp - fp - fn)
     # What is right elsewhere, and what is mistaken among others: no difference of large sums.
     tn = _of_others(tp) + jnp.maximum(_of_others(fn) - fp, 0)
     return Counts(tp=tp, fp=fp, fn=fn, tn=tn)
@@ -109,7 +107,7 @@ def counts_per_class(
 
 def _of_others(x: jax.Array) -> jax.Array:
     """The sum of all entries of the last axis but each, without a subtraction."""
-    return order.later(jnp.cumsum(x, -1)) + order.earlier(order.from_here(x))
+    return order.later(jnp.cumsum(x, -1, dtype=x.dtype)) + order.earlier(order.from_here(x))
 
 
 # So many classes have a matrix of a few megabytes, of which each cell is known to its last digits.
@@ -180,10 +178,10 @@ def one_vs_rest(matrix: ArrayLike) -> Counts:
     others = np.broadcast_to(1 - np.eye(m.shape[-1], dtype=m.dtype), m.shape)
     mistaken = m * others
     tp, fp, fn = m.diagonal(0, -2, -1), *(mistaken.sum(a, dtype=m.dtype) for a in (-2, -1))
-    if isinstance(m, np.ndarray) or jnp.issubdtype(m.dtype, jnp.integer):
-        rest = m.sum((-2, -1), dtype=m.dtype)[..., None] - tp - fp - fn
+    if isinstance(m, np.ndarray):  # of 64 bits
+        rest = m.sum((-2, -1))[..., None] - tp - fp - fn
     else:  # without a difference of large sums
-        rest = jnp.sum(_of_others(m) * others, -2)
+        rest = jnp.sum(_of_others(m) * others, -2, dtype=m.dtype)
     return Counts(tp=tp, fp=fp, fn=fn, tn=rest)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import calls, doors, numbers, set_doors, slopes
+from diffmetrics._core import calls, doors, masses, numbers, set_doors, slopes
 from diffmetrics._core.calls import Axis
 from diffmetrics._core.set_doors import Activation
 from diffmetrics._metrics.counts import Counts
@@ -255,6 +255,5 @@ def _in_units(mass: jax.Array, prior: Sequence[jax.Array]) -> tuple[jax.Array, S
     """Weights, and pseudo-counts beside them, in units of a set's largest: it may be tiny."""
     if mass.dtype == jnp.bool_:
         return mass, prior
-    top = jax.lax.stop_gradient(jnp.max(mass, -1, keepdims=True, initial=0.0))
-    unit = jnp.where(top > 0.0, top, 1.0)
+    unit = masses.largest(mass)
     return mass / unit, [numbers.capped(cell / unit) for cell in prior]

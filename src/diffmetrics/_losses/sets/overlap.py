@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import calls, doors, numbers, set_doors
+from diffmetrics._core import calls, doors, masses, numbers, set_doors
 from diffmetrics._core.calls import Axis
 from diffmetrics._core.set_doors import Activation
 from diffmetrics._losses.sets.score_loss import Options, score_loss
@@ -346,8 +346,8 @@ def generalized_dice_loss(
     volume = jax.lax.stop_gradient(numbers.as_float(c.tp) + numbers.as_float(c.fn))
     # Only ratios of weights matter. Relative to the largest class none underflows. If all classes
     # are empty they are alike, so that a prior can teach emptiness.
-    largest = jnp.max(volume, -1, keepdims=True)
-    relative = volume / jnp.where(largest > 0, largest, 1.0)
-    importance = jnp.where(largest > 0, numbers.divide(1.0, relative) ** 2, 1.0)
+    relative = masses.relative(volume)
+    some = jnp.max(relative, -1, keepdims=True) > 0
+    importance = jnp.where(some, numbers.divide(1.0, relative) ** 2, 1.0)
     pooled = jax.tree.map(lambda cell: jnp.sum(importance * cell, -1), c + prior)
     return 1.0 - scores.dice(pooled)
