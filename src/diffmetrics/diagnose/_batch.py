@@ -7,7 +7,6 @@ import functools
 from collections.abc import Collection
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics._metrics.curve_points import best_fbeta
@@ -106,8 +105,7 @@ BOTH = (DECISIONS, CLASSES)
 @probe("inputs", BOTH, rank=3)
 def inputs(batch: Batch) -> list[Finding]:
     """Whether labels are 0/1 or probabilities, and logits are not."""
-    floating = bool(jnp.issubdtype(batch.labels.dtype, jnp.floating))
-    found = (unlike_probabilities(batch.labels, floating), like_probabilities(batch.logits))
+    found = (unlike_probabilities(batch.labels), like_probabilities(batch.logits))
     return [finding for finding in found if finding is not None]
 
 

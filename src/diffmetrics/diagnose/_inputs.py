@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._report import Finding, defect, note
@@ -12,14 +13,14 @@ ROUNDING = 1e-3
 FEW = 32
 
 
-def unlike_probabilities(labels: np.ndarray, floating: bool) -> Finding | None:
+def unlike_probabilities(labels: np.ndarray) -> Finding | None:
     """Floating labels are probabilities: what else they seem to be, or None.
 
     Integers are decisions, positive above 0, and may be 0 and 255, or -1 and +1.
     """
     y = labels.astype(np.float64).ravel()
     fine = (y >= -ROUNDING) & (y <= 1 + ROUNDING)
-    if not floating or fine.all():
+    if fine.all() or not jnp.issubdtype(labels.dtype, jnp.floating):
         return None
     evidence = f"{(~fine).mean():.2%} of {y.size} labels, which lie in [{y.min():g}, {y.max():g}]"
     values = set(np.unique(y))

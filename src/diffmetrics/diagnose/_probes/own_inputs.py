@@ -124,8 +124,8 @@ def _odd(asked: _Asked) -> Finding | None:
     y = np.asarray(asked.y)
     if not asked.decides or y.dtype == bool:
         return None
-    floating = bool(jnp.issubdtype(y.dtype, jnp.floating))
-    return unlike_probabilities(y, floating) if floating else misread(y)
+    floating = jnp.issubdtype(y.dtype, jnp.floating)
+    return unlike_probabilities(y) if floating else misread(y)
 
 
 def _logits(asked: _Asked) -> Finding | None:
