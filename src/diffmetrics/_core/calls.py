@@ -51,7 +51,8 @@ def compiled(*static: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        jitted: Any = jax.jit(_on_any_mesh(spelled_out(function)), static_argnames=static)
+        checked = _of_known_keywords(_on_any_mesh(spelled_out(function)))
+        jitted: Any = jax.jit(checked, static_argnames=static)
         return _explained(function, jitted, static)
 
     return decorate
@@ -81,6 +82,21 @@ def _explained(
             if said is None:
                 raise
             raise TypeError(said) from None
+
+    return call
+
+
+def _of_known_keywords(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What Python does for a function that takes no others: ``**options`` would pass any on."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):  # they are of a score
+        return function
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for unknown in kwargs.keys() - parameters.keys():
+            raise TypeError(f"{function.__name__} got an unexpected keyword argument '{unknown}'")
+        return function(*args, **kwargs)
 
     return call
 
@@ -125,7 +141,6 @@ def _on_any_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        _require_known(function, kwargs)
         leaves, tree = jax.tree.flatten((args, kwargs))
         places = [i for i, x in enumerate(leaves) if isinstance(x, jax.Array)]
         arrays = [leaves[i] for i in places]
@@ -147,14 +162,6 @@ def _on_any_mesh(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _require_known(function: Callable[..., Any], kwargs: Mapping[str, Any]) -> None:
-    """What Python does for a function that does not pass its keywords on. Raises `TypeError`."""
-    parameters = inspect.signature(function).parameters
-    if all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-        for unknown in kwargs.keys() - parameters.keys():
-            raise TypeError(f"{function.__name__} got an unexpected keyword argument '{unknown}'")
-
-
 def _is_explicit(mesh: Any) -> bool:
     return not mesh.empty and bool(mesh.explicit_axes)
 
@@ -171,18 +178,16 @@ def _spread(out: Any, arrays: list[jax.Array]) -> PartitionSpec:
 # --- errors of a call -----------------------------------------------------------------------------
 
 # What users of other libraries write, and what does it here.
-_ADVICE: Mapping[str, str] = {
+_WRITTEN_ELSEWHERE: Mapping[str, str] = {
     "axis": "it returns one value for each element or example: call .mean(axis) on the result",
     "weights": "it returns one value for each element or example: (w * loss).sum() / w.sum()",
-    "reduction": "nothing is averaged here: call .mean() or .sum() on the result",
-    "size_average": "nothing is averaged here: call .mean() or .sum() on the result",
+    "reduction size_average": "nothing is averaged here: call .mean() or .sum() on the result",
     "average": "axis= says what is counted together: for macro keep the axis of classes and take "
     ".mean() of the result, for micro leave axis=None",
     "multioutput": "axis= says what is counted together; take .mean() of the result",
     "from_logits": "losses take logits, and those of sets take activation=; for probabilities "
     "define `identity = lambda p: p` once and pass activation=identity",
-    "apply_softmax": "pass activation=jax.nn.softmax to a loss of sets",
-    "softmax": "pass activation=jax.nn.softmax to a loss of sets",
+    "apply_softmax softmax": "pass activation=jax.nn.softmax to a loss of sets",
     "sigmoid": "activation=jax.nn.sigmoid is the default of losses of sets",
     "apply_nonlin": "pass activation= to a loss of sets",
     "to_onehot_y": "class ids are taken as they are, without a one-hot array",
@@ -195,23 +200,19 @@ _ADVICE: Mapping[str, str] = {
     "ignore_index": "ids outside [0, C) are void; else pass where=labels != index",
     "mask": "pass where=, which is boolean and selects",
     "sample_weight": "pass weights= to what reduces, and multiply the others",
-    "class_weight": "see weighted_softmax_cross_entropy, or weight the losses of the classes: "
-    "(w * loss).sum() / w.sum()",
-    "class_weights": "see weighted_softmax_cross_entropy, or weight the losses of the classes: "
-    "(w * loss).sum() / w.sum()",
+    "class_weight class_weights": "see weighted_softmax_cross_entropy, or weight the losses of the "
+    "classes: (w * loss).sum() / w.sum()",
     "weight": "weights= of what reduces multiply its elements; for classes see "
     "weighted_softmax_cross_entropy",
     "pos_weight": "see weighted_sigmoid_cross_entropy(positive_weight=...)",
     "num_classes": "the number of classes is the length of their axis",
-    "task": "what the labels are is seen from their shape and type",
-    "multiclass": "what the labels are is seen from their shape and type",
+    "task multiclass": "what the labels are is seen from their shape and type",
     "dim": "pass axis=",
     "threshold": "compare first: counts(logits > 0, labels)",
-    "y_true": "predictions come first and labels second, both by position",
-    "y_pred": "predictions come first and labels second, both by position",
-    "targets": "predictions come first and labels second, both by position",
-    "predictions": "predictions come first and labels second, both by position",
+    "y_true y_pred targets predictions": "predictions come first and labels second, both by "
+    "position",
 }
+_ADVICE = {name: said for names, said in _WRITTEN_ELSEWHERE.items() for name in names.split()}
 
 
 def _complaint(
