@@ -194,6 +194,10 @@ from diffmetrics._metrics.deviations import (
     regression_calibration_error as regression_calibration_error,
     sharpness as sharpness,
 )
+from diffmetrics._metrics.matrix_scores import (
+    multiclass_kappa as multiclass_kappa,
+    multiclass_mcc as multiclass_mcc,
+)
 from diffmetrics._metrics.mixtures import (
     decompose_variance as decompose_variance,
     mixture_log_likelihood as mixture_log_likelihood,
@@ -219,8 +223,6 @@ from diffmetrics._metrics.scores import (
     informedness as informedness,
     jaccard as jaccard,
     mcc as mcc,
-    multiclass_kappa as multiclass_kappa,
-    multiclass_mcc as multiclass_mcc,
     negative_predictive_value as negative_predictive_value,
     precision as precision,
     prevalence as prevalence,
