@@ -180,7 +180,7 @@ def apart(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Arra
 
     XLA's CPU backend writes to memory whatever two of its fusions share, even a broadcast zero. For
     a hinge and its gradient that is three arrays of the size of the logits and 2.5 times the time.
-    The barrier keeps the inputs apart, and the additional axis the constants. On an accelerator they
+    The barrier keeps the inputs apart, and the additional axis the constants. On accelerators they
     would forbid the one fusion that reads everything once: 1.67 times the least bytes for 1.00.
     """
 
