@@ -228,17 +228,32 @@ def wide_shares(y: jax.Array, z: jax.Array) -> jax.Array:
 def match_labels(
     labels: jax.Array, shape: tuple[int, ...], of: str, *, ids: bool = True, class_axis: int = -1
 ) -> jax.Array:
-    """Labels in the full `shape` of `of`; with `ids`, class ids become a comparison that fuses.
+    """Labels in the full `shape` of `of`; with `ids`, class ids have one entry on their axis.
 
     At least two classes are required, so that labels (B,) against (B, 1) stay an error.
     """
     if ids and shape and jnp.issubdtype(labels.dtype, jnp.integer):
         place = axis_of_classes(class_axis, shape, of)
         if labels.shape == without(shape, place) and shape[place] > 1:
-            wide = jnp.expand_dims(as_ids(labels), place)
-            return wide == jax.lax.broadcasted_iota(wide.dtype, shape, place)
+            return jnp.expand_dims(as_ids(labels), place)
     require_shape("labels", labels, shape, of)
     return labels
+
+
+def are_ids(y: jax.Array, shape: tuple[int, ...]) -> bool:
+    """Whether labels that `match_labels` returned are class ids."""
+    return y.shape != shape
+
+
+def classes_of(ids: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """The class of each entry of `shape`, to compare with `ids`."""
+    (place,) = (a for a in range(ids.ndim) if ids.shape[a] != shape[a])
+    return jax.lax.broadcasted_iota(ids.dtype, shape, place)
+
+
+def one_hot(y: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Labels of `match_labels` in the full `shape`: ids as a comparison, which fuses."""
+    return y == classes_of(y, shape) if are_ids(y, shape) else y
 
 
 def as_ids(y: jax.Array) -> jax.Array:

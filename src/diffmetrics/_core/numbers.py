@@ -62,6 +62,9 @@ def with_rank(x: jax.Array, rank: int) -> jax.Array:
     return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
+# About so many numbers stay in the cache of a CPU.
+IN_CACHE = 2**20
+
 # The most terms that a float32 sum may add one after another before its error shows.
 RUN = 1024
 
@@ -70,10 +73,19 @@ def sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array
     """The sums of several arrays of one shape and type over `axis`, in one pass that makes none.
 
     XLA's CPU backend writes out whatever enters a lone `jnp.sum`: four sums of four products cost
-    four arrays. It fuses a reduction of several operands with what makes them.
+    four arrays. It fuses a reduction of several operands with what makes them. Those for an H100
+    and a TPU do the opposite.
     """
     if not axis:
         return terms
+    return jax.lax.platform_dependent(
+        terms,
+        cpu=lambda terms: _on_cpu(terms, axis),
+        default=lambda terms: tuple(jnp.sum(t, axis, dtype=t.dtype) for t in terms),
+    )
+
+
+def _on_cpu(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
     if jnp.issubdtype(terms[0].dtype, jnp.integer):
         return _fused_sums(terms, axis)  # exact, and without derivatives
     return _float_sums(terms, axis)

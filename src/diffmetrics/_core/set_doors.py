@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers
 from diffmetrics._core.calls import Axis
+from diffmetrics._core.softmax import softmax
 
 Activation = Callable[[jax.Array], jax.Array]
 
@@ -61,8 +62,23 @@ def split(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     if jnp.issubdtype(y.dtype, jnp.floating):
         share = y.astype(mass.dtype)
         return mass * share, mass * (1 - share)
-    positive, nothing = doors.is_positive(y), jnp.zeros_like(mass)
+    nothing = jnp.zeros_like(mass)
+    if doors.are_ids(y, mass.shape):
+        classes = doors.classes_of(y, mass.shape)
+        return jnp.where(y == classes, mass, nothing), jnp.where(y != classes, mass, nothing)
+    positive = doors.is_positive(y)
     return jnp.where(positive, mass, nothing), jnp.where(positive, nothing, mass)
+
+
+def split_again(mass: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`split`, which a derivative writes in another way.
+
+    XLA's GPU backend writes a comparison with class ids to memory if two of its kernels need it.
+    """
+    if not doors.are_ids(y, mass.shape):
+        return split(mass, y)
+    negative, nothing = jnp.abs(y - doors.classes_of(y, mass.shape)) > 0, jnp.zeros_like(mass)
+    return jnp.where(negative, nothing, mass), jnp.where(negative, mass, nothing)
 
 
 def labelled_rows(
@@ -110,19 +126,22 @@ def admit(
     *,
     ids: bool,
     class_axis: int = -1,
+    held: bool = True,
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     """Checked logits, labels, mask and weights: the door of every set loss.
 
-    An infinite logit counts as the largest number, which can be subtracted.
+    If they are `held`, an infinite logit counts as the largest number, which can be subtracted.
     """
     z, y = jnp.asarray(logits), jnp.asarray(labels)
     doors.require_float("logits", z, "Losses take raw scores; probabilities need activation=.")
     y = doors.match_labels(y, z.shape, "logits", ids=ids, class_axis=class_axis)
     mask = doors.select(where, z.shape, "logits")
-    z = numbers.finite(z.astype(numbers.accumulator(z.dtype)))
+    z = z.astype(numbers.accumulator(z.dtype))
+    z = numbers.finite(z) if held else z
     if mask is not None:
         # Only NaN is replaced in logits: a masked class still takes part in the softmax.
-        z, y = jnp.where(mask | ~jnp.isnan(z), z, 0.0), jnp.where(mask, y, jnp.zeros_like(y))
+        z = jnp.where(mask | ~jnp.isnan(z), z, 0.0)
+        y = y if doors.are_ids(y, z.shape) else jnp.where(mask, y, jnp.zeros_like(y))
     return z, y, mask, doors.check_weights(weights, z.shape, "logits")
 
 
@@ -142,8 +161,10 @@ def activate(
         )
     # Class ids mean something only where the classes compete, which a sigmoid's do not.
     ids = activation is not jax.nn.sigmoid
-    z, y, mask, w = admit(logits, labels, where, weights, ids=ids, class_axis=class_axis)
-    p = activation(z) if not ids else _activated(activation, z, class_axis)
+    # The softmax holds its logits itself; held twice, an H100 would write them to memory.
+    held = activation is not jax.nn.softmax
+    z, y, mask, w = admit(logits, labels, where, weights, ids=ids, class_axis=class_axis, held=held)
+    p = _activated(activation, z, class_axis)
     if p.shape != z.shape:
         raise ValueError(f"activation must keep the shape of logits {z.shape}, it made {p.shape}.")
     return p, y, mask, w
@@ -151,7 +172,12 @@ def activate(
 
 def _activated(activation: Activation, z: jax.Array, class_axis: int) -> jax.Array:
     """`activation` over the axis of the classes, mapped over what lies behind it."""
-    behind = z.shape[doors.axis_of_classes(class_axis, z.shape) + 1 :]
+    if activation is jax.nn.sigmoid:
+        return activation(z)
+    place = doors.axis_of_classes(class_axis, z.shape)
+    if activation is jax.nn.softmax:
+        return softmax(z, place - z.ndim)
+    behind = z.shape[place + 1 :]
     if not behind:
         return activation(z)
     flat = z.reshape(*z.shape[: z.ndim - len(behind)], math.prod(behind))

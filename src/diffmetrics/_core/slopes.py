@@ -22,38 +22,38 @@ from diffmetrics._core import doors, numbers
 # --- closed-form derivatives ----------------------------------------------------------------------
 
 
-Rule = Callable[[Any, Any], tuple[jax.Array, list[jax.Array]]]
+Rule = Callable[[Any, Any], tuple[Any, list[Any]]]
 
 
-def with_rule(value: Callable[..., jax.Array], rule: Rule, known: int) -> Callable[..., jax.Array]:
-    """`value`, with derivatives in its first `known` arguments by `rule`.
+def with_rule(value: Callable[..., Any], rule: Rule, known: int) -> Callable[..., Any]:
+    """`value`, one array or several, with derivatives in its first `known` arguments by `rule`.
 
     `rule(arguments, moved)` gets their tangents, None for a constant, and returns the value and the
     terms of its tangent. In all other arguments autodiff of `value` applies.
     """
 
     @jax.custom_jvp
-    def function(*arguments: jax.Array) -> jax.Array:
+    def function(*arguments: jax.Array) -> Any:
         return value(*arguments)
 
-    def jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    def jvp(primals: Any, tangents: Any) -> tuple[Any, Any]:
         moved = [None if isinstance(t, SymbolicZero) else t for t in tangents]
         out, terms = rule(primals, moved[:known])
         others = [i for i, t in enumerate(moved) if i >= known and t is not None]
         if others:
             terms.append(_derivative_in(value, others, primals, moved))
-        return out, sum(terms, jnp.zeros_like(out))
+        return out, jax.tree.map(lambda x, *terms: sum(terms, jnp.zeros_like(x)), out, *terms)
 
     function.defjvp(jvp, symbolic_zeros=True)
     return function
 
 
 def _derivative_in(
-    value: Callable[..., jax.Array], places: list[int], primals: Any, tangents: Any
-) -> jax.Array:
+    value: Callable[..., Any], places: list[int], primals: Any, tangents: Any
+) -> Any:
     """The tangent from the arguments in `places` alone, by autodiff."""
 
-    def of(*some: jax.Array) -> jax.Array:
+    def of(*some: jax.Array) -> Any:
         filled: dict[int, Any] = dict(zip(places, some, strict=True))
         return value(*(filled.get(i, x) for i, x in enumerate(primals)))
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike, DTypeLike
 
-from diffmetrics._core import calls, doors, numbers, set_doors
+from diffmetrics._core import calls, doors, numbers, set_doors, slopes
 from diffmetrics._core.calls import Axis
 
 P = ParamSpec("P")
@@ -265,10 +265,32 @@ def count(
     w = jnp.ones((), dtype) if weights is None else jnp.broadcast_to(weights, p.shape).astype(dtype)
     if where is not None:  # select before multiplying: NaN times zero is NaN
         kept = jnp.broadcast_to(where, p.shape)
-        p, y, w = (jnp.where(kept, x, jnp.zeros((), x.dtype)) for x in (p, y, w))
+        p, w = (jnp.where(kept, x, jnp.zeros((), x.dtype)) for x in (p, w))
+        y = y if doors.are_ids(y, p.shape) else jnp.where(kept, y, jnp.zeros((), y.dtype))
 
-    (tp, fp), (fn, tn) = set_doors.split(w * p, y), set_doors.split(w * (1 - p), y)
-    return Counts(*numbers.sums((tp, fp, fn, tn), axis))
+    return Counts(*_cells_over(axis)(p, y, w))
+
+
+@functools.cache
+def _cells_over(axis: tuple[int, ...]) -> Callable[..., tuple[jax.Array, ...]]:
+    """The four sums of predictions, labels and weights.
+
+    What a change of the predictions adds to the true positives, the false negatives lose, and so
+    for the labels 0: two sums are the tangents of all four.
+    """
+
+    def cells(p: jax.Array, y: jax.Array, w: jax.Array) -> tuple[jax.Array, ...]:
+        (tp, fp), (fn, tn) = set_doors.split(w * p, y), set_doors.split(w * (1 - p), y)
+        return numbers.sums((tp, fp, fn, tn), axis)
+
+    def rule(primals: Any, moved: Any) -> tuple[tuple[jax.Array, ...], list[Any]]:
+        (_, y, w), (dp,) = primals, moved
+        if dp is None:
+            return cells(*primals), []
+        tp, fp = (jnp.sum(t, axis) for t in set_doors.split_again(w * dp, y))
+        return cells(*primals), [(tp, fp, -tp, -fp)]
+
+    return slopes.with_rule(cells, rule, 1)
 
 
 # --- functions of counts --------------------------------------------------------------------------

@@ -17,21 +17,27 @@ from diffmetrics._core import numbers
 from diffmetrics._metrics.counts import Counts, of_counts
 
 
-def _cells(c: Counts, *prices: ArrayLike) -> list[jax.Array]:
+def _cells(c: Counts, *prices: ArrayLike) -> tuple[jax.Array, ...]:
     """The cells and what they cost in floating point, in one type and shape.
 
-    int32 cells could overflow in the first sum. Counts that are all tiny, since weights are, come
-    in units of the largest: a score is a ratio, and 1e-18 would count as 0.
+    int32 cells could overflow in the first sum.
     """
-    cells = list(jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices)))
-    top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, cells[:4]))
+    return tuple(jnp.broadcast_arrays(*numbers.floats(c.tp, c.fp, c.fn, c.tn, *prices)))
+
+
+def _in_units(*cells: jax.Array) -> list[jax.Array]:
+    """Counts that are all tiny, since weights are, in units of the largest.
+
+    A score is a ratio, and 1e-18 would count as 0.
+    """
+    top = jax.lax.stop_gradient(functools.reduce(jnp.maximum, cells))
     unit = jnp.where((top > 0.0) & (top < 1e-9), top, 1.0)
-    return [cell / unit for cell in cells[:4]] + cells[4:]
+    return [cell / unit for cell in cells]
 
 
 def _shares(c: Counts) -> list[jax.Array]:
     """The cells as shares of their total, whose products cannot overflow: counts of 1e10 can."""
-    tp, fp, fn, tn = _cells(c)
+    tp, fp, fn, tn = _in_units(*_cells(c))
     total = tp + fp + fn + tn
     return [numbers.divide(cell, total) for cell in (tp, fp, fn, tn)]
 
@@ -59,6 +65,8 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
       Tversky, Features of similarity, Psychological Review 84, 1977.
     """
     tp, fp, fn, _, per_alarm, per_miss = _cells(counts, fp_weight, fn_weight)
+    # Without the true negatives, which need not be summed then.
+    tp, fp, fn = _in_units(tp, fp, fn)
     return numbers.divide(tp, tp + per_alarm * fp + per_miss * fn)
 
 
@@ -183,7 +191,7 @@ def accuracy(counts: Counts) -> jax.Array:
       >>> print(dm.accuracy(dm.Counts(tp=1, fn=1, tn=998)))
       0.999
     """
-    tp, fp, fn, tn = _cells(counts)
+    tp, fp, fn, tn = _in_units(*_cells(counts))
     return numbers.divide(tp + tn, tp + fp + fn + tn)
 
 
@@ -247,7 +255,7 @@ def fowlkes_mallows(counts: Counts) -> jax.Array:
     References:
       Fowlkes and Mallows, A method for comparing two hierarchical clusterings, JASA 78, 1983.
     """
-    tp, fp, fn, _ = _cells(counts)
+    tp, fp, fn, _ = _in_units(*_cells(counts))
     # The cosine of the two sets: unlike √(precision · recall) its gradient is finite at TP = 0.
     return numbers.divide(tp, numbers.sqrt(tp + fp) * numbers.sqrt(tp + fn))
 
@@ -303,5 +311,5 @@ def prevalence(counts: Counts) -> jax.Array:
       >>> print(dm.prevalence(dm.Counts(tp=1, fn=1, tn=998)))
       0.002
     """
-    tp, fp, fn, tn = _cells(counts)
+    tp, fp, fn, tn = _in_units(*_cells(counts))
     return numbers.divide(tp + fn, tp + fp + fn + tn)

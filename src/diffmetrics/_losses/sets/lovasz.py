@@ -129,6 +129,7 @@ def _rows(
     x: jax.Array, y: jax.Array, mask: jax.Array | None, w: jax.Array | None, axes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array, _Mass]:
     """Sets as rows ``[..., n]``: `x`, its labels, boolean or in its type, and what they count."""
+    y = doors.one_hot(y, x.shape)
     soft = jnp.issubdtype(y.dtype, jnp.floating)
     y = y.astype(x.dtype) if soft else doors.is_positive(y)
     if w is not None:

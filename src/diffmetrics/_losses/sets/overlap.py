@@ -287,7 +287,7 @@ def squared_dice_loss(
       Milletari et al., V-Net, 2016, arXiv:1606.04797, section 3.
     """
     p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
-    y = doors.shares(y, p.dtype)
+    y = doors.shares(doors.one_hot(y, p.shape), p.dtype)
     axes = doors.normalize_axis(axis, p.ndim)
     set_doors.require_effect(w, p.shape, axes)
     # The overlap is Σ w·p·y and the error Σ w·(p - y)²: `count` takes both sums.
