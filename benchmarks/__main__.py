@@ -31,6 +31,7 @@ from benchmarks import (
     peers as peers_,
     plan,
     plan_report,
+    plan_steps,
     report,
     scaling,
     targets,
@@ -187,6 +188,8 @@ class Plan:
     """Names with commas between."""
     peers: str = "all"
     """all, none, or names with commas between: jnp, optax, keras, rax."""
+    steps: bool = False
+    """The training steps of three experiments, instead of the losses."""
     out: Path | None = None
     """Folder for JSON and chart; default: benchmarks/results for a full run, else
     runs/benchmarks."""
@@ -194,7 +197,10 @@ class Plan:
     """Go on with this very run, which was stopped: rows that are there are not compiled again."""
 
     def __call__(self) -> None:
-        wanted = plan.by_name(choose(work.FULL, plan.dtypes(self.dtypes), self.filter))
+        dtypes = plan.dtypes(self.dtypes)
+        if self.steps:
+            return self.of_steps(dtypes)
+        wanted = plan.by_name(choose(work.FULL, dtypes, self.filter))
         peers = peers_.load(plan.in_jax(self.peers))
         device = targets.use(self.target)
         partial = (self.filter, self.dtypes, self.peers) != ("", Plan.dtypes, "all")
@@ -219,6 +225,17 @@ class Plan:
                 plan_report.draw(content(), where.with_suffix(".png"))
                 plan_report.print_rows(CONSOLE, list(found.values()), peers.absent)
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
+
+    def of_steps(self, dtypes: list[str]) -> None:
+        device, found = targets.use(self.target), list[plan_steps.Step]()
+        environment = plan_report.environment(self.target, device)
+        path = (self.out or RECORDED) / f"plan-{self.target}-steps.json"
+        with CONSOLE.status("") as status:
+            for step in plan_steps.compile_steps(dtypes, device, status.update):
+                found.append(step)
+                records.write_json(path, plan_steps.record(environment, plain(self), found))
+        plan_steps.print_steps(CONSOLE, found)
+        CONSOLE.print(path, highlight=False)
 
 
 def use(name: str | None) -> Any:

@@ -26,6 +26,8 @@ class Program:
     """Between memory and chip."""
     kernels: int
     temp_bytes: int
+    memory_bytes: int
+    """With what it takes and gives, which may lie in the same place."""
     compile_s: float
     """Of processor time, which a busy machine hardly changes."""
     endless: int = 0
@@ -170,10 +172,10 @@ def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
     memory, text = made.memory_analysis(), made.as_text()
     assert memory is not None  # XLA has both for every target here
     assert text is not None
-    moved = traffic.count(text)
-    return Program(
-        moved.bytes, moved.kernels, memory.temp_size_in_bytes, seconds, endless=moved.endless
-    )
+    moved, temporary = traffic.count(text), memory.temp_size_in_bytes
+    around = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    whole = temporary + around - memory.alias_size_in_bytes
+    return Program(moved.bytes, moved.kernels, temporary, whole, seconds, endless=moved.endless)
 
 
 def _processor_seconds() -> float:

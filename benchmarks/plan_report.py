@@ -8,11 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import report, targets
 from benchmarks.plan import Program, Row
+from experiments.plots import BLUE, STYLE, save
 
 
 def environment(target: str, device: Any) -> dict[str, Any]:
@@ -112,4 +117,50 @@ def _row(kept: Mapping[str, Any]) -> Row:
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
-    pass
+    """The bytes over the least, ours and each peer's.
+
+    A row of panels for each workload, a column for each type.
+    """
+    panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in content["rows"]:
+        panels.setdefault(row["workload"], {}).setdefault(row["dtype"], []).append(row)
+    dtypes = list(dict.fromkeys(row["dtype"] for row in content["rows"]))
+    heights = [0.16 * max(map(len, of.values())) + 0.5 for of in panels.values()]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.5 * len(dtypes), sum(heights) + 0.8), layout="constrained")
+        axes = figure.subplots(
+            len(panels), len(dtypes), squeeze=False, sharex="row",
+            gridspec_kw={"height_ratios": heights},
+        )  # fmt: skip
+        seen: dict[str, Any] = {}
+        for line, (workload, of) in zip(axes, panels.items(), strict=True):
+            for panel, dtype in zip(line, dtypes, strict=True):
+                seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
+            report._scale(line[0])
+        device = content["environment"]["device"]
+        figure.supxlabel(f"bytes between memory and chip over the least, {device}", fontsize=9)
+        shown = [name for name in ("ours", *report.COLORS) if name in seen]
+        handles = [seen[name] for name in shown]
+        figure.legend(handles, shown, loc="outside upper center", ncols=len(shown))
+        save(figure, path)
+
+
+def _panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Draw one workload in one type; what its legend needs."""
+    places, ours = np.arange(len(rows)), [row["ratio"] for row in rows]
+    panel.axvline(1.0, color="#333333", linewidth=0.9, zorder=0)
+    lanes = dict(zip(report.COLORS, np.linspace(-0.3, 0.3, 4), strict=False))  # those in JAX
+    panel.hlines(places, 1.0, ours, color=BLUE, linewidth=1.2, alpha=0.5)
+    seen: dict[str, Any] = {"ours": panel.scatter(ours, places, s=26, color=BLUE)}
+    for peer, color in report.COLORS.items():
+        found = [(i, row) for i, row in enumerate(rows) if peer in row["peers"]]
+        if found:
+            x = [row["peers"][peer]["bytes"] / row["least"] for _, row in found]
+            marks = {"s": 13, "color": color, "edgecolors": "white", "linewidths": 0.4}
+            y = [i + lanes[peer] for i, _ in found]  # many lie at the same place
+            seen[peer] = panel.scatter(x, y, zorder=3, **marks)
+    panel.tick_params(axis="x", labelbottom=True, labelsize=7)
+    panel.set_yticks(places, [row["loss"] for row in rows], fontsize=7)
+    panel.set_ylim(len(rows) - 0.4, -0.6)
+    panel.set_title(title, loc="left")
+    return seen
