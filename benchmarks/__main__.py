@@ -203,8 +203,7 @@ class Plan:
         wanted = plan.by_name(choose(work.FULL, dtypes, self.filter))
         peers = peers_.load(plan.in_jax(self.peers))
         device = targets.use(self.target)
-        partial = (self.filter, self.dtypes, self.peers) != ("", Plan.dtypes, "all")
-        where = (self.out or (SCRATCH if partial else RECORDED)) / f"plan-{self.target}"
+        where = self.folder() / f"plan-{self.target}"
         environment, options = plan_report.environment(self.target, device), plain(self)
         path, found = where.with_suffix(".json"), dict[str, plan.Row]()
         if self.resume and path.exists():
@@ -226,10 +225,14 @@ class Plan:
                 plan_report.print_rows(CONSOLE, list(found.values()), peers.absent)
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
 
+    def folder(self) -> Path:
+        partial = (self.filter, self.dtypes, self.peers) != ("", Plan.dtypes, "all")
+        return self.out or (SCRATCH if partial else RECORDED)
+
     def of_steps(self, dtypes: list[str]) -> None:
         device, found = targets.use(self.target), list[plan_steps.Step]()
         environment = plan_report.environment(self.target, device)
-        path = (self.out or RECORDED) / f"plan-{self.target}-steps.json"
+        path = self.folder() / f"plan-{self.target}-steps.json"
         with CONSOLE.status("") as status:
             for step in plan_steps.compile_steps(dtypes, device, status.update):
                 found.append(step)
