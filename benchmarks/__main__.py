@@ -183,7 +183,7 @@ class Plan:
     """An NVIDIA H100, a TPU v5e or v6e, or this processor. None of the others is needed, only
     their compilers: pip install -e '.[accelerators]'."""
     filter: str = ""
-    """Regular expression that is searched in loss/workload/type."""
+    """Regular expression that is searched in loss/workload/type, or in step/type."""
     dtypes: str = ",".join(work.DTYPES)
     """Names with commas between."""
     peers: str = "all"
@@ -201,8 +201,8 @@ class Plan:
         if self.steps:
             return self.of_steps(dtypes)
         wanted = plan.by_name(choose(work.FULL, dtypes, self.filter))
+        device = targets.use(self.target)  # before a peer looks for others
         peers = peers_.load(plan.in_jax(self.peers))
-        device = targets.use(self.target)
         where = self.folder() / f"plan-{self.target}"
         environment, options = plan_report.environment(self.target, device), plain(self)
         path, found = where.with_suffix(".json"), dict[str, plan.Row]()
@@ -230,11 +230,12 @@ class Plan:
         return self.out or (SCRATCH if partial else RECORDED)
 
     def of_steps(self, dtypes: list[str]) -> None:
+        wanted = plan_steps.choose(dtypes, self.filter)
         device, found = targets.use(self.target), list[plan_steps.Step]()
         environment = plan_report.environment(self.target, device)
         path = self.folder() / f"plan-{self.target}-steps.json"
         with CONSOLE.status("") as status:
-            for step in plan_steps.compile_steps(dtypes, device, status.update):
+            for step in plan_steps.compiled(wanted, device, status.update):
                 found.append(step)
                 records.write_json(path, plan_steps.record(environment, plain(self), found))
         plan_steps.print_steps(CONSOLE, found)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from benchmarks import plan, report, steps, targets
 from benchmarks.plan import Program
+from benchmarks.run import expression
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,14 +27,27 @@ class Step:
     """Why there is none: what the compiler says."""
 
 
-def compile_steps(
-    dtypes: Iterable[str], device: Any, told: Callable[[str], None] = lambda _: None
+def choose(dtypes: Iterable[str], pattern: str = "") -> list[tuple[str, str]]:
+    """Names and types of the steps whose ``name/type`` holds the regular expression.
+
+    Raises:
+      ValueError: if it is none, or nothing matches; what exists is listed.
+    """
+    every = [(name, dtype) for dtype in dtypes for name in steps.STEPS]
+    found = [each for each in every if expression(pattern).search("/".join(each))]
+    if not found:
+        exist = ", ".join(map("/".join, every))
+        raise ValueError(f"--filter {pattern!r} matches no step; there are {exist}")
+    return found
+
+
+def compiled(
+    wanted: Iterable[tuple[str, str]], device: Any, told: Callable[[str], None] = lambda _: None
 ) -> Iterator[Step]:
-    """Compile the step of every experiment in every type, one after the other, for `device`."""
-    for dtype in dtypes:
-        for name, make in steps.STEPS.items():
-            told(f"training step: {name}, {dtype}")
-            yield _step(name, dtype, make(dtype), device)
+    """Compile one step after the other for `device`."""
+    for name, dtype in wanted:
+        told(f"training step: {name}, {dtype}")
+        yield _step(name, dtype, steps.STEPS[name](dtype), device)
 
 
 def _step(name: str, dtype: str, training: steps.Training, device: Any) -> Step:

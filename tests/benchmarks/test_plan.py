@@ -274,7 +274,8 @@ def test_a_step_is_compiled_or_refused(monkeypatch: pytest.MonkeyPatch):
 
     known = {"add": functools.partial(offered, add), "refuse": functools.partial(offered, refuse)}
     monkeypatch.setattr(steps, "STEPS", known)
-    made, refused = plan_steps.compile_steps(["float32"], jax.devices("cpu")[0])
+    wanted = plan_steps.choose(["float32", "bfloat16"], "32")
+    made, refused = plan_steps.compiled(wanted, jax.devices("cpu")[0])
     assert made.program is not None
     assert made.program.bytes >= 3 * 4000
     assert made.program.memory_bytes >= 3 * 4000
@@ -285,6 +286,8 @@ def test_a_step_is_compiled_or_refused(monkeypatch: pytest.MonkeyPatch):
     plan_steps.print_steps(console, [made, refused])
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert "refused: refuse, float32" in printed
+    with pytest.raises(ValueError, match="matches no step; there are add/float32, refuse/float32"):
+        plan_steps.choose(["float32"], "divide")
 
 
 def test_only_peers_in_jax_are_compiled():
