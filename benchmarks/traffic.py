@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 ON_CHIP = re.compile(r"S\([1-9]")
@@ -72,7 +72,7 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
-        return list(dict.fromkeys(NAME.findall(self.arguments)))
+        return NAME.findall(self.arguments)
 
     @property
     def called(self) -> list[str]:
@@ -202,8 +202,8 @@ def _arrived(x: Instruction, inside: Computation) -> Iterator[int]:
 
 def _moved(x: Instruction, operands: Sequence[Instruction]) -> Iterator[int]:
     """What an operation reads and writes."""
-    first, others = operands[:1], operands[1:]
-    yield from (y.outside for y in others)
+    first, others = operands[:1], [y for y in operands[1:] if y is not operands[0]]
+    yield from (y.outside for y in {y.name: y for y in others}.values())
     if x.code in UPDATES:
         yield operands[UPDATES[x.code]].all if x.outside else 0
         return
@@ -213,17 +213,17 @@ def _moved(x: Instruction, operands: Sequence[Instruction]) -> Iterator[int]:
 
 def _fused(x: Instruction, operands: Sequence[Instruction], inside: Computation) -> Iterator[int]:
     """What a fusion reads and writes: of its operands what the operations inside ask for."""
-    updates, asked = _updates(inside), _asked(inside)
+    updates = _updates(inside)
+    asked = _asked(inside, updates)
     numbers = {y.arguments: y for y in inside.values() if y.code == "parameter"}
     for number, operand in enumerate(operands):
         parameter = numbers[str(number)]
-        if operand.outside and parameter.name not in updates:
-            share = min(asked.get(parameter.name, 0) / max(parameter.elements, 1), 1.0)
-            yield round(share * operand.outside)
-    yield min(x.outside, x.all - sum(whole - part for whole, part in updates.values()))
+        share = asked.get(parameter.name, 0) / max(parameter.elements, 1)
+        yield round(min(share, 1.0) * operand.outside)
+    yield min(x.outside, x.all - sum(updates.values()))
 
 
-def _asked(inside: Computation) -> dict[str, int]:
+def _asked(inside: Computation, updates: Mapping[str, int]) -> dict[str, int]:
     """How many elements of each line of a fusion are computed: those that a later line takes."""
     asked: dict[str, int] = {}
     for y in reversed(inside.values()):
@@ -231,21 +231,20 @@ def _asked(inside: Computation) -> dict[str, int]:
         for place, name in enumerate(y.operands):
             whole = inside[name].elements
             lazy = (y.code not in WHOLE and y.elements == whole) or (y.code in SLICES and not place)
-            asked[name] = asked.get(name, 0) + (own if lazy else whole)
+            untouched = y.name in updates and not place
+            asked[name] = asked.get(name, 0) + (0 if untouched else own if lazy else whole)
     return asked
 
 
-def _updates(inside: Computation) -> dict[str, tuple[int, int]]:
-    """Which parameters a fusion changes where they lie: bytes of each, and of what is changed."""
+def _updates(inside: Computation) -> dict[str, int]:
+    """Bytes that a fusion leaves as they are in each of its parameters that it only updates."""
     [root] = [x for x in inside.values() if x.root]
     results = [inside[name] for name in root.operands] if root.code == "tuple" else [root]
-    changed = [x for x in (_origin(y, inside) for y in results) if x.code in UPDATES]
     return {
-        _origin(inside[x.operands[0]], inside).name: (
-            x.all, inside[x.operands[UPDATES[x.code]]].all
-        )
-        for x in changed
-    }  # fmt: skip
+        x.name: x.all - inside[x.operands[UPDATES[x.code]]].all
+        for x in (_origin(y, inside) for y in results)
+        if x.code in UPDATES and _origin(inside[x.operands[0]], inside).code == "parameter"
+    }
 
 
 def _origin(x: Instruction, inside: Computation) -> Instruction:

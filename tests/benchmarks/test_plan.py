@@ -109,6 +109,26 @@ def test_of_a_slice_only_the_slice_is_read_and_of_an_update_only_the_update_writ
     assert traffic.count(programs.ROWS_ON_GPU) == Traffic(4096 * turn, 2 * 4096)
 
 
+def test_an_update_of_what_a_fusion_makes_itself_writes_all_of_it():
+    made = programs.ROWS_ON_GPU.replace(
+        "dynamic-update-slice(%param_0,", "dynamic-update-slice(%z,"
+    )
+    zeros = "  %z = f32[4096,512]{1,0} broadcast(%constant_0_2), dimensions={}\n  ROOT %dynamic_up"
+    made = made.replace("  ROOT %dynamic_up", zeros)
+    row, number = 512 * 4, 4
+    assert traffic.count(made) == Traffic(4096 * (2 * (row + number) + row + ARRAY), 2 * 4096)
+
+
+def test_what_is_read_twice_in_one_operation_counts_once():
+    text = """
+ENTRY %main (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  ROOT %y = f32[10]{0} multiply(%x, %x)
+}
+"""
+    assert traffic.count(text) == Traffic(80, 1)
+
+
 def test_only_the_dearest_branch_counts():
     branches = """
 %cheap (a: f32[10]) -> f32[10] {
