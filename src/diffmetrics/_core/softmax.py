@@ -7,6 +7,7 @@ first is a convention of many, and a transposed copy costs as much as all the re
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -63,40 +64,111 @@ def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Ar
     The maximum is finite. A logit of -inf adds nothing to the sum; if all are, they are equal.
     """
     wide = numbers.below_inf(numbers.as_float(z))
+    top, total = jax.lax.platform_dependent(
+        wide,
+        cpu=functools.partial(_in_two_readings, axis=axis),
+        default=lambda wide: _in_one_reading((wide,), wide.ndim + axis),
+    )
+    return wide, top, _or_all(total, z.shape[axis])
+
+
+def _or_all(total: jax.Array, number: int) -> jax.Array:
+    """The sum of exponentials; if all logits are -inf, each counts as the largest."""
+    return jnp.where(total == 0.0, float(number), total)
+
+
+def _in_two_readings(wide: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
     # The softmax does not depend on where it is centred, so neither do its derivatives.
     top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, axis)))
     top = jnp.maximum(top, -float(jnp.finfo(top.dtype).max))
-    total = slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
-    return wide, top, jnp.where(total == 0.0, float(z.shape[axis]), total)
+    return top, slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
 
 
-def _cross_entropy(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _in_one_reading(operands: tuple[jax.Array, ...], axis: int) -> tuple[jax.Array, ...]:
+    """The maximum of the first operand, its sum of exponentials, and the sums of the others.
+
+    An accelerator waits for its memory: there, two more exponentials for each logit cost less than
+    a second reading of all. An H100 moves 1.7 times the least bytes for 2.2 (21 classes), and 1.5
+    for 2.5 (1,000).
+    """
+    wide, *others = operands
+    zero = jnp.zeros((), wide.dtype)
+    starts = (jnp.full_like(zero, -float(jnp.finfo(wide.dtype).max)), *[zero] * len(operands))
+    return jax.lax.reduce((wide, jnp.ones_like(wide), *others), starts, _merged, (axis,))
+
+
+def _merged(one: Any, other: Any) -> Any:
+    """A maximum, a sum relative to it, and plain sums, of two parts of a row."""
+    (top, total, *sums), (other_top, other_total, *other_sums) = one, other
+    higher = jnp.maximum(top, other_top)
+    total = total * jnp.exp(top - higher) + other_total * jnp.exp(other_top - higher)
+    return higher, total, *map(operator.add, sums, other_sums)
+
+
+@_in_one_reading.defjvp
+def _(axis: int, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    ((wide, *_),), ((moved, *others),) = primals, tangents
+    out = _in_one_reading(*primals, axis)
+    slope = jnp.exp(wide - jnp.expand_dims(out[0], axis))
+    of_total = jnp.sum(slope * moved, axis)
+    return out, (jnp.zeros_like(out[0]), of_total, *(jnp.sum(t, axis) for t in others))
+
+
+def _parts_of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The maximum, the sum of exponentials relative to it, and the logit of the class `y`."""
+
+    def on_cpu(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        wide = numbers.below_inf(numbers.as_float(z))
+        return *_in_two_readings(wide, axis), numbers.as_float(take(z, y, axis))
+
+    def elsewhere(z: jax.Array) -> tuple[jax.Array, ...]:
+        wide = numbers.below_inf(numbers.as_float(z))
+        own = jnp.where(is_true(y, z.shape, axis), wide, 0.0)
+        return _in_one_reading((wide, own), z.ndim + axis)
+
+    top, total, true = jax.lax.platform_dependent(z, cpu=on_cpu, default=elsewhere)
+    return top, _or_all(total, z.shape[axis]), numbers.finite(true)
+
+
+def _of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The cross-entropy of ids, and the two parts of which the slope is made."""
+    top, total, true = _parts_of_ids(z, y, axis)
+    loss = numbers.capped(numbers.capped(top - true) + jnp.log(total))
+    return jnp.where(is_class(y, z.shape[axis]), loss, 0.0), (top, total)
+
+
+def _of_shares(
+    z: jax.Array, y: jax.Array, axis: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """`_of_ids`, for labels of the shape of the logits."""
     wide, top, total = softmax_parts(z, axis)
-    if jnp.issubdtype(y.dtype, jnp.integer):
-        true = numbers.finite(numbers.as_float(take(z, y, axis)))
-        loss = numbers.capped(numbers.capped(top - true) + jnp.log(total))
-        return jnp.where(is_class(y, z.shape[axis]), loss, 0.0)
     below = numbers.capped(jnp.expand_dims(top, axis) - wide)
-    return numbers.capped(jnp.sum(y * below, axis) + jnp.log(total) * jnp.sum(y, axis))
+    loss = jnp.sum(y * below, axis) + jnp.log(total) * jnp.sum(y, axis)
+    return numbers.capped(loss), (top, total)
 
 
 @functools.cache
 def _cross_entropy_over(axis: int) -> Callable[..., jax.Array]:
     """The cross-entropy of logits and labels, with its slope."""
 
+    def with_parts(z: jax.Array, y: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return (_of_shares if jnp.issubdtype(y.dtype, jnp.floating) else _of_ids)(z, y, axis)
+
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
         (z, y), (dz, dy) = primals, moved
-        wide, top, total = softmax_parts(z, axis)
+        value, (top, total) = with_parts(z, y)
         terms: list[jax.Array] = []
         if dz is not None:
             slope = slopes.apart(functools.partial(_slope, axis), z, y, top, total)
             terms.append(jnp.sum(slope * numbers.as_float(dz), axis))
         if dy is not None and jnp.issubdtype(y.dtype, jnp.floating):
+            wide = numbers.below_inf(numbers.as_float(z))
             below = numbers.capped(jnp.expand_dims(top, axis) - wide)
             terms.append(jnp.sum(dy * (below + jnp.expand_dims(jnp.log(total), axis)), axis))
-        return _cross_entropy(z, y, axis), terms
+        return value, terms
 
-    return slopes.with_rule(lambda z, y: _cross_entropy(z, y, axis), rule, 2)
+    return slopes.with_rule(lambda z, y: with_parts(z, y)[0], rule, 2)
 
 
 def _slope(axis: int, z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:

@@ -160,7 +160,7 @@ def _beta_value(e: jax.Array, s: jax.Array, _limit: jax.Array, beta: jax.Array) 
 
 
 def _beta_in_error(e: jax.Array, s: jax.Array, limit: jax.Array, beta: jax.Array) -> jax.Array:
-    w = _factor(s, beta) / positive(s)
+    w = _factor(s, beta) * (1.0 / positive(s))  # a quotient would be shared with the value
     return numbers.held(numbers.held(numbers.held(e) * w) * w, limit)
 
 

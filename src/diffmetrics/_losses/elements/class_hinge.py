@@ -194,8 +194,8 @@ def _with_constant_slope(
         def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
             (z, ids, cost), (dz, _, dcost) = primals, moved
             fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
-            of = functools.partial(_slope, axis)
-            slope = slopes.apart(of, *fixed, *parts(axis, *fixed)[1:])
+            of = functools.partial(_slope, axis, fixed[2])
+            slope = slopes.apart(of, *fixed[:2], *parts(axis, *fixed)[1:])
             steps = [] if dz is None else [numbers.as_float(dz)]
             steps += [] if dcost is None else [_pair_costs(z, ids, dcost, axis)]
             return function(*primals), [jnp.sum(slope * step, axis) for step in steps]
@@ -208,16 +208,16 @@ def _with_constant_slope(
 
 def _slope(
     axis: int,
+    cost: jax.Array,
     z: jax.Array,
     ids: jax.Array,
-    cost: jax.Array,
     top: jax.Array,
     share: jax.Array,
     own: jax.Array,
 ) -> jax.Array:
-    """The slope in each logit, from `parts`; `slopes.apart` put an axis before every argument."""
+    """The slope in each logit, from `parts`."""
     top, share, own = (jnp.expand_dims(x, axis) for x in (top, share, own))
-    reach = numbers.as_float(z) + _pair_costs(z, ids, cost[0], axis)
+    reach = numbers.as_float(z) + _pair_costs(z, ids, cost, axis)
     wrong = jnp.where(reach >= top, share, 0.0)
     return jnp.where(is_true(ids, z.shape, axis), -own, wrong)
 

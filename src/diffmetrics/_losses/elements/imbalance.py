@@ -178,16 +178,16 @@ def asymmetric_loss(
     )
 
 
-def _shifted(z: jax.Array, loss_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _shifted(p: jax.Array, loss_zero: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
     """A negative's shifted probability p_m, and -log(1 - p_m), which is at least p_m.
 
     exp(-80) is about the smallest probability whose logarithm can be taken. Beyond it the loss
     keeps growing without a shift, and is -log(shift) with one. Nothing of the size of z goes
     through a `where` in front of a sum (see `slopes`).
     """
-    excess = jnp.maximum(jax.nn.sigmoid(z) - shift, 0.0)
+    excess = jnp.maximum(p - shift, 0.0)
     has_end = shift > 0.0
-    end = jnp.where(has_end, -jnp.log(jnp.where(has_end, shift, 1.0)), jnp.finfo(z.dtype).max)
+    end = jnp.where(has_end, -jnp.log(jnp.where(has_end, shift, 1.0)), jnp.finfo(p.dtype).max)
     loss = -jnp.log(jnp.exp(-jnp.minimum(loss_zero, 80.0)) + shift) + jnp.maximum(
         loss_zero - 80.0, 0.0
     )
@@ -198,7 +198,7 @@ def _asymmetric(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
     loss_zero, loss_one = slopes.softpluses(z)
-    excess, loss = _shifted(z, loss_zero, shift)
+    excess, loss = _shifted(jax.nn.sigmoid(z), loss_zero, shift)
     if_negative = jnp.exp(negative * numbers.log(excess)) * loss
     return y * jnp.exp(-positive * loss_zero) * loss_one + (1.0 - y) * if_negative
 
@@ -207,8 +207,8 @@ def _asymmetric_slope(
     z: jax.Array, y: jax.Array, positive: jax.Array, negative: jax.Array, shift: jax.Array
 ) -> jax.Array:
     loss_zero, loss_one = slopes.softpluses(z, True)
-    p, q = jnp.exp(-loss_one), jnp.exp(-loss_zero)
-    excess, loss = _shifted(z, loss_zero, shift)
+    p, q = slopes.sigmoids(z)
+    excess, loss = _shifted(p, loss_zero, shift)
     if_positive = -jnp.exp(-positive * loss_zero) * (positive * p * loss_one + q)
     # exp(loss - loss_zero) is (1 - p) / (1 - p_m), finite where both are 0.
     change = p * jnp.exp(loss - loss_zero) + negative * p * q * (
