@@ -8,6 +8,7 @@
     python -m benchmarks --forward                values without gradients
     python -m benchmarks scaling                  time and memory from 10³ to 10⁷ logits
     python -m benchmarks microbatch               gradients of a batch in parts: exact, or a mean
+    python -m benchmarks plan --target v5e        what a GPU or a TPU would move; none is needed
 
 A row is first shown to be equal to its peer, value and gradient, and then timed. The yardstick of a
 row is the time of reading its arrays twice and writing one, measured between its runs.
@@ -25,7 +26,17 @@ import jax
 import tyro
 from rich.console import Console
 
-from benchmarks import microbatch, peers as peers_, report, scaling, work
+from benchmarks import (
+    microbatch,
+    peers as peers_,
+    plan,
+    plan_report,
+    plan_steps,
+    report,
+    scaling,
+    targets,
+    work,
+)
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run
@@ -164,6 +175,73 @@ class Microbatch:
                 CONSOLE.print(f"{where}.json and .png", highlight=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What XLA's compiler for an accelerator makes of every loss, read off its program."""
+
+    target: Literal["h100", "v5e", "v6e", "cpu"] = "h100"
+    """An NVIDIA H100, a TPU v5e or v6e, or this processor. None of the others is needed, only
+    their compilers: pip install -e '.[accelerators]'."""
+    filter: str = ""
+    """Regular expression that is searched in loss/workload/type, or in step/type."""
+    dtypes: str = ",".join(work.DTYPES)
+    """Names with commas between."""
+    peers: str = "all"
+    """all, none, or names with commas between: jnp, optax, keras, rax."""
+    steps: bool = False
+    """The training steps of three experiments, instead of the losses."""
+    out: Path | None = None
+    """Folder for JSON and chart; default: benchmarks/results for a full run, else
+    runs/benchmarks."""
+    resume: bool = False
+    """Go on with this very run, which was stopped: rows that are there are not compiled again."""
+
+    def __call__(self) -> None:
+        dtypes = plan.dtypes(self.dtypes)
+        if self.steps:
+            return self.of_steps(dtypes)
+        wanted = plan.by_name(choose(work.FULL, dtypes, self.filter))
+        device = targets.use(self.target)  # before a peer looks for others
+        peers = peers_.load(plan.in_jax(self.peers))
+        where = self.folder() / f"plan-{self.target}"
+        environment, options = plan_report.environment(self.target, device), plain(self)
+        path, found = where.with_suffix(".json"), dict[str, plan.Row]()
+        if self.resume and path.exists():
+            found = plan_report.read(path, environment, options)
+        left = [each for name, each in wanted.items() if name not in found]
+
+        def content() -> dict[str, Any]:
+            ordered = [found[name] for name in wanted if name in found]
+            return plan_report.record(environment, options, ordered, whole=len(wanted))
+
+        try:
+            with CONSOLE.status("") as status:
+                for row in plan.rows(left, peers, device, status.update):
+                    found[row.name] = row
+                    records.write_json(path, content())
+        finally:
+            if found:
+                plan_report.draw(content(), where.with_suffix(".png"))
+                plan_report.print_rows(CONSOLE, list(found.values()), peers.absent)
+                CONSOLE.print(f"{where}.json and .png", highlight=False)
+
+    def folder(self) -> Path:
+        partial = (self.filter, self.dtypes, self.peers) != ("", Plan.dtypes, "all")
+        return self.out or (SCRATCH if partial else RECORDED)
+
+    def of_steps(self, dtypes: list[str]) -> None:
+        wanted = plan_steps.choose(dtypes, self.filter)
+        device, found = targets.use(self.target), list[plan_steps.Step]()
+        environment = plan_report.environment(self.target, device)
+        path = self.folder() / f"plan-{self.target}-steps.json"
+        with CONSOLE.status("") as status:
+            for step in plan_steps.compiled(wanted, device, status.update):
+                found.append(step)
+                records.write_json(path, plan_steps.record(environment, plain(self), found))
+        plan_steps.print_steps(CONSOLE, found)
+        CONSOLE.print(path, highlight=False)
+
+
 def use(name: str | None) -> Any:
     """Make the named kind of device the default, and return it.
 
@@ -203,7 +281,7 @@ def plain(command: Any) -> dict[str, Any]:
     return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
 
 
-OTHERS: dict[str, type[Any]] = {"scaling": Scaling, "microbatch": Microbatch}
+OTHERS: dict[str, type[Any]] = {"scaling": Scaling, "microbatch": Microbatch, "plan": Plan}
 
 
 def main(arguments: list[str]) -> int:

@@ -38,6 +38,9 @@ class Loss:
     """A set loss of each class, softmax over the last axis."""
     needs: str = "pass"
     """What the yardstick has besides the passes over the data: "sort" or all "pairs"."""
+    readings: int = 1
+    """How often an accelerator must read the arrays for value and gradient: twice where the slope
+    of one element needs a sum, or an order, of all."""
     ahead: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """How many times faster than which peers it must be, in float32."""
     forward_only: bool = False
@@ -124,11 +127,11 @@ def _table() -> list[Loss]:
     ]
     embeddings = [
         Loss("kl_hinge_loss", "related", {"margin": KL_MARGIN}),
-        Loss("pairwise_kl_hinge_loss", "batch", {"margin": KL_MARGIN}, needs="pairs"),
+        Loss("pairwise_kl_hinge_loss", "batch", {"margin": KL_MARGIN}, needs="pairs", readings=2),
         Loss("contrastive_loss", "pair", {"margin": MARGIN}),
         Loss("triplet_loss", "triplet", {"margin": MARGIN}),
         Loss("triplet_loss", "triplet", {"margin": 0.0, "sharpness": 1.0}),
-        Loss("batch_hard_triplet_loss", "batch", needs="pairs"),
+        Loss("batch_hard_triplet_loss", "batch", needs="pairs", readings=2),
         Loss("angular_margin_loss", "cosines"),
     ]
     sets = [
@@ -182,7 +185,8 @@ def _table() -> list[Loss]:
         Loss("dice of counts", "binary", forward_only=True, function=_hard_dice),
     ]
     of_elements = [*binary, *softmax, *divergences, *embeddings, *predicted]
-    return [*of_elements, *sets, *of_classes, *ranking, *special]
+    of_sets = [*sets, *of_classes, *ranking, *special]
+    return [*of_elements, *(dataclasses.replace(x, readings=2) for x in of_sets)]
 
 
 LOSSES = _table()
