@@ -177,8 +177,8 @@ def predict(name: str, made: Training, *, quick: bool) -> jax.Array:
             network = nnx.merge(model.graph, nnx.State(state["params"]))
             return nnx.jit(lambda net, x: net(pipeline.normalize(x)))(network, batch["image"])
         if name == "text":
-            tables = np.zeros((1, *state["frozen"]["static"].shape[1:]), np.float32)
-            model, _ = of_text.initialize(SIZES[name](quick), tables.shape[1:], range(1), tables)
+            _, words, size = state["frozen"]["static"].shape
+            model, _ = of_text.initialize(SIZES[name](quick), (words, size), range(1))
             return model.forward(state["params"], state["frozen"], batch["ids"])[0]
         loss, scale = steps.SPEAKERS_LOSS, state["scale"]
         model, _ = of_speakers.initialize(SIZES[name](quick), loss, 0, scale)
