@@ -93,7 +93,7 @@ def run(
     told: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Check]:
     """Check rows, as many at once as there are cores, of which compiling takes most."""
-    with ThreadPoolExecutor(min(cores(), 8)) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         found = [pool.submit(check, row, dtypes) for row in rows]
         try:
             for row, each in zip(rows, found, strict=True):
@@ -115,10 +115,9 @@ def check(row: Row, dtypes: Sequence[str]) -> list[Check]:
 
 
 def _judged(case: Case, judge: Judge, dtype: str) -> Check:
-    device, host = jax.devices()[0], jax.devices("cpu")[0]
-    found = _on(device, case, dtype)
-    there = None if device.platform == "cpu" else _on(host, case, dtype)
-    values, gradients = found
+    device = jax.devices()[0]
+    values, gradients = _on(device, case, dtype)
+    there = None if device.platform == "cpu" else _on(jax.devices("cpu")[0], case, dtype)
     faults, (of_value, of_gradient, of_extreme) = [], TOLERANCE[dtype]
     if not all(np.isfinite(x).all() for x in (values, *gradients)):
         faults.append("not finite at an extreme")

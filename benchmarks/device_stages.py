@@ -17,6 +17,7 @@ from benchmarks import (
     device_checks,
     device_report,
     device_steps,
+    device_warm,
     measure,
     peers,
     report,
@@ -96,6 +97,8 @@ class Run:
     console: Console
     findings: Findings
     write: Callable[[], None]
+    warm: bool
+    """Whether programs are compiled beforehand."""
 
     @property
     def patience(self) -> Patience:
@@ -119,7 +122,7 @@ def steps(run: Run, *names: str) -> None:
     block, patience = (1, Patience(0.5, 2, 3)) if run.quick else (10, Patience(2.0, 3, 9))
     found = []
     try:
-        for experiment in ("ships", "text", "speakers"):
+        for experiment in ("text", "speakers", "ships"):  # what compiles longest comes last
             row = device_steps.compare(
                 experiment,
                 "bfloat16",
@@ -151,9 +154,11 @@ def losses(
         for group in run_.choose(workloads, dtypes)
         for portion in portions([x for x in group.losses if wanted(x, group.workload)])
     ]
-    for number, group in enumerate(groups):
+    if run.warm:
+        device_warm.warm(groups, found, run.clock)
+    for group in groups:
         try:
-            table(run, group, found, f"{number + 1} of {len(groups)}")
+            table(run, group, found)
         except Exception as error:  # of memory, say: the next table may fit
             run.findings.missing.append(f"{group.name}: {first_line(error)}")
 
@@ -162,7 +167,7 @@ def portions(losses: Sequence[Loss]) -> list[tuple[Loss, ...]]:
     return [tuple(losses[i : i + PORTION]) for i in range(0, len(losses), PORTION)]
 
 
-def table(run: Run, group: Group, found: peers.Peers, place: str) -> None:
+def table(run: Run, group: Group, found: peers.Peers) -> None:
     """Measure one group, print it, keep it."""
     launch = launch_ms(run.patience)
     for floor, rows in run_.run([group], found, run.patience, told=run.clock):
@@ -171,6 +176,7 @@ def table(run: Run, group: Group, found: peers.Peers, place: str) -> None:
         run.findings.tables[key] = (floor, judged)
         run.findings.launches[key] = launch
         report.print_group(run.console, floor, judged)
+        run.console.print(f"a program starts in {launch:.2g} ms, once in x floor", style="dim")
         run.write()
 
 
@@ -218,7 +224,7 @@ def stages(run: Run) -> dict[str, tuple[float, Callable[[], None]]]:
 
     return {
         "checks": (0.35, lambda: checks(run)),
-        "steps": (0.2, lambda: steps(run, "torch")),
+        "steps": (0.3, lambda: steps(run, "torch")),
         "chosen": (0.4, of(large, ["float32"], EVERYONE, is_chosen)),
         "narrow": (0.2, of(large, ["bfloat16"], EAGER, is_chosen)),
         "compiled": (0.25, lambda: steps(run, "torch.compile")),
@@ -241,7 +247,9 @@ def run(options: argparse.Namespace, begun: float, absent: Sequence[str]) -> int
     findings.missing += [f"{name} is not installed" for name in absent]
     if "matplotlib" in absent:
         findings.missing.append("charts: pip install matplotlib")
-    complete = True
+    complete, programs = True, device_warm.keep_programs()
+    if programs is not None:
+        findings.missing.append("times of compiling: many programs were compiled at once")
 
     def write(*, complete: bool = False) -> None:
         content = findings.content(complete=complete)
@@ -249,7 +257,7 @@ def run(options: argparse.Namespace, begun: float, absent: Sequence[str]) -> int
 
     with console.status("") as status:
         clock = Clock(begun, 60.0 * (1.0 - RESERVE) * options.minutes, status.update)
-        this = Run(options.quick, clock, console, findings, write)
+        this = Run(options.quick, clock, console, findings, write, warm=programs is not None)
         for name, (share, stage) in stages(this).items():
             if name in asked:
                 complete &= attempt(this, name, share, stage)

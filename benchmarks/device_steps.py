@@ -92,7 +92,7 @@ def compare(
     everyone = [ours, *equal]
     for runner in everyone:
         measure.warm_up(runner, patience)
-    measure.in_turns(everyone, lambda: told(f"step of {name}, {dtype}: timing"))
+    measure.in_turns(everyone)  # seconds, which time that is over may have
     timed = {r.name: _of_one(run._timing(r), block) for r in everyone}
     torch_peers.forget()
     gc.collect()
