@@ -37,7 +37,12 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--minutes", type=float, default=10.0, help="hard limit (10)")
+    made.add_argument(
+        "--minutes",
+        type=float,
+        default=10.0,
+        help="hard limit (10), a few seconds of imports aside",
+    )
     made.add_argument("--quick", action="store_true", help="small arrays and networks, few losses")
     made.add_argument("--only", default=",".join(STAGES), help=f"of {', '.join(STAGES)}")
     made.add_argument(

@@ -176,7 +176,9 @@ def table(run: Run, group: Group, found: peers.Peers) -> None:
         run.findings.tables[key] = (floor, judged)
         run.findings.launches[key] = launch
         report.print_group(run.console, floor, judged)
-        run.console.print(f"a program starts in {launch:.2g} ms, once in x floor", style="dim")
+        run.console.print(
+            f"a program starts in {launch:.2g} ms; x floor has one start", style="dim"
+        )
         run.write()
 
 
