@@ -9,6 +9,7 @@
     python -m benchmarks scaling                  time and memory from 10³ to 10⁷ logits
     python -m benchmarks microbatch               gradients of a batch in parts: exact, or a mean
     python -m benchmarks plan --target v5e        what a GPU or a TPU would move; none is needed
+    python -m benchmarks device                   an accelerator in ten minutes: right, and how fast
 
 A row is first shown to be equal to its peer, value and gradient, and then timed. The yardstick of a
 row is the time of reading its arrays twice and writing one, measured between its runs.
@@ -23,10 +24,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import tyro
 from rich.console import Console
 
 from benchmarks import (
+    device as device_,
     microbatch,
     peers as peers_,
     plan,
@@ -286,6 +287,10 @@ OTHERS: dict[str, type[Any]] = {"scaling": Scaling, "microbatch": Microbatch, "p
 
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
+    if arguments[:1] == ["device"]:
+        return device_.main(arguments[1:])
+    import tyro  # which a bare machine lacks, and that command does without
+
     program, begun = "python -m benchmarks", time.perf_counter()
     try:
         if arguments and (other := OTHERS.get(arguments[0])):

@@ -22,54 +22,17 @@ from experiments.text.run import Settings, initialize
 
 try:
     import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
     from torch.nn import functional  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise SystemExit("benchmarks.textcnn_vs_torch compares with PyTorch: pip install torch") from (
         error
     )
 
+from benchmarks import torch_networks
+
 THREADS, BLOCKS, STEPS = 2, 9, 10
 WORDS, LENGTH, TEXTS, SIDE_BY_SIDE = 9000, 24, 50, 5
 SETTINGS = Settings(variant="multichannel", batch_size=TEXTS)
-
-
-class TorchTextCNN(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.static = nn.Embedding(WORDS, SETTINGS.size, padding_idx=0)
-        self.tuned = nn.Embedding(WORDS, SETTINGS.size, padding_idx=0)
-        self.static.weight.requires_grad_(False)
-        self.filters = nn.ModuleList(
-            nn.Conv1d(SETTINGS.size, SETTINGS.maps, width, padding="same")
-            for width in SETTINGS.widths
-        )
-        self.dropout = nn.Dropout(SETTINGS.dropout)
-        self.head = nn.Linear(SETTINGS.maps * len(SETTINGS.widths), 1)
-
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        x = (self.static(ids) + self.tuned(ids)).transpose(1, 2)
-        beyond = 1e9 * (ids == 0)[:, None]
-        features = [functional.relu((conv(x) - beyond).amax(2)) for conv in self.filters]
-        return self.head(self.dropout(torch.cat(features, 1)))[:, 0]
-
-
-def copy_weights(params: dict, frozen: dict, twin: TorchTextCNN) -> None:
-    """Copy the first network's parameters into the twin."""
-
-    def put(parameter: torch.Tensor, value: jax.Array, *axes: int) -> None:
-        array = np.asarray(value)[0]
-        parameter.copy_(torch.from_numpy(np.transpose(array, axes or range(array.ndim)).copy()))
-
-    with torch.no_grad():
-        put(twin.static.weight, frozen["static"])
-        put(twin.tuned.weight, params["tuned"])
-        for k, conv in enumerate(twin.filters):
-            weight, bias = conv.parameters()
-            put(weight, params["filters"][k]["kernel"], 2, 1, 0)
-            put(bias, params["filters"][k]["bias"])
-        put(twin.head.weight, params["head"]["kernel"], 1, 0)
-        put(twin.head.bias, params["head"]["bias"])
 
 
 def seconds(run: Callable[[], None], times: int) -> float:
@@ -100,8 +63,10 @@ def main() -> None:
         )
         batches[many] = jax.device_put({"ids": ids[:many], "labels": labels[:many]})
         runs[many] = model
-    twin = TorchTextCNN()
-    copy_weights(states[1]["params"], states[1]["frozen"], twin)
+    twin = torch_networks.TextCNN(
+        WORDS, SETTINGS.size, SETTINGS.widths, SETTINGS.maps, SETTINGS.dropout
+    )
+    torch_networks.copy_textcnn(states[1]["params"], states[1]["frozen"], twin)
     x, y = torch.from_numpy(ids[0].astype(np.int64)), torch.from_numpy(labels[0])
     with torch.no_grad():
         twin.eval()

@@ -26,70 +26,12 @@ from experiments.ships.unet import UNet
 
 try:
     import torch  # pyright: ignore[reportMissingImports]
-    from torch import nn  # pyright: ignore[reportMissingImports]
-    from torch.nn import functional  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise SystemExit("benchmarks.unet_vs_torch compares with PyTorch: pip install torch") from error
 
+from benchmarks import torch_networks
+
 THREADS, BLOCKS, STEPS = 2, 9, 3
-WIDTHS = [16, 32, 64, 128, 256]
-
-
-class TorchBlock(nn.Module):
-    def __init__(self, channels_in: int, channels: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm1, self.norm2 = (nn.GroupNorm(channels // 8, channels) for _ in range(2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.relu(self.norm1(self.conv1(x)), inplace=True)
-        return functional.relu(self.norm2(self.conv2(x)), inplace=True)
-
-
-class TorchUNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        pairs = zip([3, *WIDTHS], WIDTHS, strict=False)
-        self.encoder = nn.ModuleList(TorchBlock(i, o) for i, o in pairs)
-        self.narrow = nn.ModuleList(nn.Conv2d(2 * o, o, 1) for o in WIDTHS[:-1])
-        self.decoder = nn.ModuleList(TorchBlock(2 * o, o) for o in WIDTHS[:-1])
-        self.head = nn.Conv2d(WIDTHS[0], 1, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.encoder[0](x)
-        skips = []
-        for block in list(self.encoder)[1:]:
-            skips.append(x)
-            x = block(functional.max_pool2d(x, 2))
-        for level in reversed(range(len(self.decoder))):
-            up = functional.interpolate(self.narrow[level](x), scale_factor=2)
-            x = self.decoder[level](torch.cat([skips[level], up], dim=1))
-        return self.head(x)[:, 0]
-
-
-def copy_weights(model: UNet, twin: TorchUNet) -> None:
-    """Copy by position; the parameters' names and layouts differ."""
-
-    def put(parameter: torch.Tensor, value) -> None:
-        array = np.array(value[...])
-        if parameter.ndim == 4:  # a 1x1 convolution there is a linear layer here
-            array = (array if array.ndim == 4 else array[None, None]).transpose(3, 2, 0, 1)
-        parameter.copy_(torch.from_numpy(array.copy()))
-
-    with torch.no_grad():
-        ours, theirs = [*model.encoder, *model.decoder], [*twin.encoder, *twin.decoder]
-        for block, other in zip(ours, theirs, strict=True):
-            put(other.conv1.weight, block.conv1.kernel)
-            put(other.conv2.weight, block.conv2.kernel)
-            for norm, twin_norm in ((block.norm1, other.norm1), (block.norm2, other.norm2)):
-                put(twin_norm.weight, norm.scale)
-                put(twin_norm.bias, norm.bias)
-        for linear, conv in zip(
-            [*model.narrow, model.head], [*twin.narrow, twin.head], strict=True
-        ):
-            put(conv.weight, linear.kernel)
-            put(conv.bias, linear.bias)
 
 
 def seconds(run: Callable[[], None], times: int) -> float:
@@ -108,10 +50,10 @@ def main() -> None:
     images = rng.normal(size=(8, 128, 128, 3)).astype(np.float32)
     masks = (rng.random((8, 128, 128)) < 0.01).astype(np.float32)
 
-    model, twin = UNet(rngs=nnx.Rngs(0)), TorchUNet()
-    copy_weights(model, twin)
+    graphdef, params = nnx.split(UNet(rngs=nnx.Rngs(0)), nnx.Param)
+    twin = torch_networks.UNet()
+    torch_networks.copy_unet(nnx.to_pure_dict(params), twin)
     twin = twin.to(memory_format=torch.channels_last)
-    graphdef, params = nnx.split(model, nnx.Param)
     forward = jax.jit(lambda params, images: nnx.merge(graphdef, params)(images))
     x = torch.from_numpy(images).permute(0, 3, 1, 2)  # a view of NHWC is channels_last
     y = torch.from_numpy(masks)
