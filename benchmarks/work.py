@@ -57,6 +57,12 @@ FULL = (
     Workload("scores", ("ranking",), (10**6,)),
     Workload("few scores", ("ranking",), (20_000,)),
     Workload("targets", TARGETS, (2**22,)),
+    # What fits in a cache: most batches do.
+    Workload("65,536 labels", ("binary",), (2**16,)),
+    Workload("4,096 labels", ("binary",), (2**12,)),
+    Workload("few class labels", CLASSES, (1_024, 64)),
+    Workload("few embeddings", EMBEDDINGS, (128, 128)),
+    Workload("few targets", TARGETS, (2**16,)),
 )
 QUICK = (
     Workload("masks", ("binary",), (4, 256, 256)),
