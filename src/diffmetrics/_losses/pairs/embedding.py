@@ -6,7 +6,6 @@ The gradient of a Euclidean distance is the unit vector between the two. Where t
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Unpack
 
 import jax
@@ -15,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions, ElementOptions
-from diffmetrics._core.softmax import cross_entropy, expected_over_ids, is_true
+from diffmetrics._core.softmax import cross_entropy_after, expected_over_ids
 
 
 @examples.per_element(vectors=-1)
@@ -248,8 +247,7 @@ def angular_margin_loss(
       Deng et al., ArcFace, 2018, arXiv:1801.07698. Wang et al., CosFace, 2018, arXiv:1801.09414.
     """
     z, y, axis = doors.classes(cosines, labels, **options)
-    z = numbers.as_float(z)
-    parameters = (
+    scale, angle, offset = (
         doors.parameter(name, value, doors.example(z, axis), "cosines[..., 0]")
         for name, value in (
             ("scale", scale),
@@ -257,25 +255,11 @@ def angular_margin_loss(
             ("cosine_margin", cosine_margin),
         )
     )
-    return expected_over_ids(functools.partial(_angular, axis, z, *parameters), y, axis)
 
+    def loss(ids: jax.Array) -> jax.Array:
+        return cross_entropy_after(lambda own: _turned(own, angle) - offset, z, ids, scale, axis)
 
-def _angular(
-    axis: int,
-    cosines: jax.Array,
-    scale: jax.Array,
-    angle: jax.Array,
-    offset: jax.Array,
-    ids: jax.Array,
-) -> jax.Array:
-    true = is_true(ids, cosines.shape, axis)
-    # The gradient of a masked sum is another mask; that of an indexed read is a slow scatter.
-    true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), axis)
-    true_cosine = _turned(true_cosine, angle) - offset
-    largest = float(jnp.finfo(cosines.dtype).max)
-    logits = jnp.where(true, jnp.expand_dims(true_cosine, axis), cosines)
-    logits = (jnp.expand_dims(scale, axis) if scale.ndim else scale) * logits
-    return cross_entropy(jnp.clip(logits, -largest, largest), ids, axis)
+    return expected_over_ids(loss, y, axis)
 
 
 # The smallest sine to divide by. Near ±1 the cosines of float32 are 6e-8 apart, so angles below
