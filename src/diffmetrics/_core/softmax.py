@@ -64,13 +64,17 @@ def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Ar
 
     The maximum is finite. A logit of -inf adds nothing to the sum; if all are, they are equal.
     """
-    wide = numbers.below_inf(numbers.as_float(z))
     top, total = jax.lax.platform_dependent(
-        wide,
+        z,
         cpu=functools.partial(_in_two_readings, axis=axis),
-        default=lambda wide: _in_one_reading((wide,), wide.ndim + axis),
+        default=lambda z: _in_one_reading((_logits(z),), z.ndim + axis),
     )
-    return wide, top, _or_all(total, z.shape[axis])
+    return _logits(z), top, _or_all(total, z.shape[axis])
+
+
+def _logits(z: jax.Array) -> jax.Array:
+    """Logits in the accumulator type; those of +inf are the largest number."""
+    return numbers.below_inf(numbers.as_float(z))
 
 
 def _or_all(total: jax.Array, number: int) -> jax.Array:
@@ -78,11 +82,28 @@ def _or_all(total: jax.Array, number: int) -> jax.Array:
     return jnp.where(total == 0.0, float(number), total)
 
 
-def _in_two_readings(wide: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    # The softmax does not depend on where it is centred, so neither do its derivatives.
-    top = jax.lax.stop_gradient(slopes.alone(jnp.max(wide, axis)))
-    top = jnp.maximum(top, _least(top))
-    return top, slopes.finished(jnp.sum(jnp.exp(wide - jnp.expand_dims(top, axis)), axis))
+def _in_two_readings(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    # The softmax does not depend on where it is centred, so neither do its derivatives. The maximum
+    # is bounded after it is taken: the CPU would write out bounded logits that two readings share.
+    top = jax.lax.stop_gradient(slopes.alone(numbers.as_float(jnp.max(z, axis))))
+    top = numbers.finite(top)
+    return top, slopes.finished(jnp.sum(jnp.exp(below(z, top, axis)), axis))
+
+
+def below(z: jax.Array, top: jax.Array, axis: int) -> jax.Array:
+    """Logits minus a finite `top` of each example, its maximum unless that is infinite."""
+    return _up_to(numbers.as_float(z), jnp.expand_dims(top, axis))
+
+
+@jax.custom_jvp
+def _up_to(z: jax.Array, top: jax.Array) -> jax.Array:
+    # Bounded by what is at hand: XLA's CPU backend writes out a constant that two sums share.
+    return jnp.minimum(z, top) - top
+
+
+@_up_to.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    return _up_to(*primals), tangents[0] - tangents[1]
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -145,11 +166,10 @@ def _parts_of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax
     """The maximum, the sum of exponentials relative to it, and the logit of the class `y`."""
 
     def on_cpu(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        wide = numbers.below_inf(numbers.as_float(z))
-        return *_in_two_readings(wide, axis), numbers.as_float(take(z, y, axis))
+        return *_in_two_readings(z, axis), numbers.as_float(take(z, y, axis))
 
     def elsewhere(z: jax.Array) -> tuple[jax.Array, ...]:
-        wide = numbers.below_inf(numbers.as_float(z))
+        wide = _logits(z)
         own = jnp.where(is_true(y, z.shape, axis), wide, 0.0)
         return _in_one_reading((wide, own), z.ndim + axis)
 
@@ -189,7 +209,7 @@ def _cross_entropy_over(axis: int) -> Callable[..., jax.Array]:
             slope = slopes.apart(functools.partial(_slope, axis), z, y, top, total)
             terms.append(jnp.sum(slope * numbers.as_float(dz), axis))
         if dy is not None and jnp.issubdtype(y.dtype, jnp.floating):
-            wide = numbers.below_inf(numbers.as_float(z))
+            wide = _logits(z)
             below = numbers.capped(jnp.expand_dims(top, axis) - wide)
             terms.append(jnp.sum(dy * (below + jnp.expand_dims(jnp.log(total), axis)), axis))
         return value, terms
@@ -203,7 +223,7 @@ def _slope(axis: int, z: jax.Array, y: jax.Array, top: jax.Array, total: jax.Arr
     if jnp.issubdtype(y.dtype, jnp.integer):
         # One select per example: one per logit would take two thirds as long as all the rest.
         over = jnp.where(is_class(y, z.shape[axis]), over, 0.0)
-    below = numbers.below_inf(numbers.as_float(z)) - jnp.expand_dims(top, axis)
+    below = _logits(z) - jnp.expand_dims(top, axis)
     p = jnp.exp(below) * jnp.expand_dims(over, axis)
     if jnp.issubdtype(y.dtype, jnp.floating):
         return p * jnp.sum(y, axis, keepdims=True) - y
@@ -284,7 +304,7 @@ def _pull(axis: int, z: jax.Array, y: jax.Array, scale: jax.Array, top: jax.Arra
 
 def _others(z: jax.Array, y: jax.Array, axis: int) -> jax.Array:
     """Logits in the accumulator type, the least number for the class `y`."""
-    wide = numbers.below_inf(numbers.as_float(z))
+    wide = _logits(z)
     return jnp.where(is_true(y, z.shape, axis), _least(wide), wide)
 
 
