@@ -147,7 +147,7 @@ def _means_in_one_reading(axis: int, p: jax.Array, q: jax.Array) -> tuple[jax.Ar
     The sums are kept so small that as many as there are classes do not overflow.
     """
     p, q = (numbers.below_inf(numbers.as_float(z)) for z in (p, q))
-    unit = 2.0 ** -(2 * p.shape[axis] - 1).bit_length()
+    unit = 2.0 ** -(8 * p.shape[axis] - 1).bit_length()
     zero, least = (jnp.asarray(x, p.dtype) for x in (0.0, -float(jnp.finfo(p.dtype).max)))
     operands = [(z, movable(1.0, z), movable(0.0, z)) for z in (p, q)]
     top_p, total_p, sum_p, top_q, total_q, sum_q = jax.lax.reduce(
@@ -158,8 +158,9 @@ def _means_in_one_reading(axis: int, p: jax.Array, q: jax.Array) -> tuple[jax.Ar
     )
     # If all logits are -inf, each counts as the largest.
     full_p, full_q = (jnp.where(t == 0.0, float(p.shape[axis]), t) for t in (total_p, total_q))
-    halves = (0.5 / unit) * (sum_p / full_p), (0.5 / unit) * (sum_q / full_q)
-    return top_p, full_p, halves[0], top_q, full_q, halves[1]
+    means = (1.0 / unit) * (sum_p / full_p), (1.0 / unit) * (sum_q / full_q)
+    half_p, half_q = (0.5 * _widest(x) for x in means)
+    return top_p, full_p, half_p, top_q, full_q, half_q
 
 
 def _merged(unit: float, one: Any, other: Any) -> Any:
