@@ -53,6 +53,26 @@ def of_classes(x: jax.Array, ndim: int, axis: int) -> jax.Array:
     return x.reshape((1,) * (ndim + axis) + x.shape + (1,) * (-1 - axis))
 
 
+def rows(matrix: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
+    """The row of `matrix` of the class of each example, that of the nearest class for a void id.
+
+    A TPU writes out what it gathers. There a product with one-hot rows, exact in bfloat16, joins
+    the pass that uses it: 3.5 times the least bytes for 6.0 (1,000 classes).
+    """
+
+    def gathered(matrix: jax.Array, ids: jax.Array) -> jax.Array:
+        return matrix.at[ids].get(mode="clip")
+
+    def product(matrix: jax.Array, ids: jax.Array) -> jax.Array:
+        near = jnp.clip(ids, 0, len(matrix) - 1)
+        hot = jax.nn.one_hot(near, len(matrix), dtype=matrix.dtype)
+        exact = (jax.lax.Precision.DEFAULT, jax.lax.Precision.HIGHEST)
+        return jnp.matmul(hot, matrix, precision=exact)
+
+    found = jax.lax.platform_dependent(matrix, ids, tpu=product, default=gathered)
+    return jnp.moveaxis(found, -1, axis)
+
+
 def take(x: jax.Array, ids: jax.Array, axis: int) -> jax.Array:
     """The entry of `x` of the class of each example, that of the nearest class for a void id."""
     taken = jnp.take_along_axis(x, jnp.expand_dims(ids, axis), axis, mode="clip")
