@@ -186,7 +186,11 @@ def _parts_of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax
     """The maximum, the sum of exponentials relative to it, and the logit of the class `y`."""
 
     def on_cpu(z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return *_in_two_readings(z, axis), numbers.as_float(take(z, y, axis))
+        # Alone it has its constant to itself, which is a tenth faster than `below`.
+        top = jnp.max(_logits(z), axis)
+        top = numbers.finite(jax.lax.stop_gradient(slopes.alone(top)))
+        terms = jnp.exp(_logits(z) - jnp.expand_dims(top, axis))
+        return top, slopes.finished(jnp.sum(terms, axis)), numbers.as_float(take(z, y, axis))
 
     def elsewhere(z: jax.Array) -> tuple[jax.Array, ...]:
         wide = _logits(z)
