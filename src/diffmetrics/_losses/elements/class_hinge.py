@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.softmax import at_label, expected_over_ids, is_class, is_true
+from diffmetrics._core.softmax import at_label, expected_over_ids, is_class, is_true, movable
 
 
 @examples.per_example()
@@ -150,7 +150,7 @@ _Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 def _crammer_singer_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
     violation, reach, true, known = _against(axis, z, ids, cost)
     none = jnp.full((), -jnp.inf, reach.dtype)
-    operands = (violation, reach, jnp.ones_like(reach))
+    operands = (violation, reach, movable(1.0, numbers.as_float(z)))
     starts = (none, none, jnp.zeros_like(none))
     loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim + axis,))
     # The true class has the largest reach itself if no other exceeds it.

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class, softmax
+from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class, rows, softmax
 
 
 @examples.per_example()
@@ -66,9 +66,8 @@ def _costs(cost: jax.Array, y: jax.Array, axis: int) -> jax.Array:
     if jnp.issubdtype(y.dtype, jnp.floating):
         y, cost = numbers.floats(y, cost)
         return _times(y, cost, axis)
-    known = is_class(y, cost.shape[0])[..., None]
-    rows = jnp.where(known, cost.at[y].get(mode="clip"), 0.0)
-    return jnp.moveaxis(rows, -1, axis)
+    known = jnp.expand_dims(is_class(y, cost.shape[0]), axis)
+    return jnp.where(known, rows(cost, y, axis), 0.0)
 
 
 def _times(x: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:

@@ -16,8 +16,8 @@ from diffmetrics._core.calls import ClassOptions, ElementOptions
 from diffmetrics._core.softmax import (
     at_label,
     cross_entropy,
+    cross_entropy_after,
     expected_over_ids,
-    is_true,
     of_classes,
 )
 
@@ -377,23 +377,9 @@ def ldam_loss(
     seen = counts > 0.0
     rarest = jnp.min(jnp.where(seen, counts, jnp.max(counts)))
     margins = largest * numbers.power(numbers.divide(rarest, jnp.where(seen, counts, rarest)), 0.25)
-    margins = of_classes(margins, z.ndim, axis)
-    return expected_over_ids(lambda ids: _ldam(z, ids, margins, scale, axis), y, axis)
 
+    def loss(ids: jax.Array) -> jax.Array:
+        margin = at_label(margins, ids, axis)
+        return cross_entropy_after(lambda own: own - margin, z, ids, scale, axis)
 
-def _ldam(
-    z: jax.Array, ids: jax.Array, margins: jax.Array, scale: jax.Array, axis: int
-) -> jax.Array:
-    z = numbers.as_float(z) - is_true(ids, z.shape, axis).astype(margins.dtype) * margins
-    # A shift does not change the softmax. Relative to the largest logit, scaling cannot overflow to
-    # infinities that cancel.
-    top = jax.lax.stop_gradient(numbers.finite(jnp.max(z, axis, keepdims=True)))
-    return cross_entropy(_stretched(z, top, scale), ids, axis)
-
-
-def _below(z: jax.Array, top: jax.Array, scale: jax.Array) -> jax.Array:
-    return -numbers.capped(scale * numbers.capped(top - z))
-
-
-# As for `_scaled`, only the value is capped.
-_stretched = slopes.with_slope(_below, lambda z, top, scale: scale)
+    return expected_over_ids(loss, y, axis)

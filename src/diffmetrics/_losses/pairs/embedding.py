@@ -6,7 +6,6 @@ The gradient of a Euclidean distance is the unit vector between the two. Where t
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Unpack
 
 import jax
@@ -15,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions, ElementOptions
-from diffmetrics._core.softmax import cross_entropy, expected_over_ids, is_true
+from diffmetrics._core.softmax import cross_entropy_after, expected_over_ids
 
 
 @examples.per_element(vectors=-1)
@@ -248,8 +247,7 @@ def angular_margin_loss(
       Deng et al., ArcFace, 2018, arXiv:1801.07698. Wang et al., CosFace, 2018, arXiv:1801.09414.
     """
     z, y, axis = doors.classes(cosines, labels, **options)
-    z = numbers.as_float(z)
-    parameters = (
+    scale, angle, offset = (
         doors.parameter(name, value, doors.example(z, axis), "cosines[..., 0]")
         for name, value in (
             ("scale", scale),
@@ -257,25 +255,11 @@ def angular_margin_loss(
             ("cosine_margin", cosine_margin),
         )
     )
-    return expected_over_ids(functools.partial(_angular, axis, z, *parameters), y, axis)
 
+    def loss(ids: jax.Array) -> jax.Array:
+        return cross_entropy_after(lambda own: _turned(own, angle) - offset, z, ids, scale, axis)
 
-def _angular(
-    axis: int,
-    cosines: jax.Array,
-    scale: jax.Array,
-    angle: jax.Array,
-    offset: jax.Array,
-    ids: jax.Array,
-) -> jax.Array:
-    true = is_true(ids, cosines.shape, axis)
-    # The gradient of a masked sum is another mask; that of an indexed read is a slow scatter.
-    true_cosine = jnp.sum(jnp.where(true, cosines, 0.0), axis)
-    true_cosine = _turned(true_cosine, angle) - offset
-    largest = float(jnp.finfo(cosines.dtype).max)
-    logits = jnp.where(true, jnp.expand_dims(true_cosine, axis), cosines)
-    logits = (jnp.expand_dims(scale, axis) if scale.ndim else scale) * logits
-    return cross_entropy(jnp.clip(logits, -largest, largest), ids, axis)
+    return expected_over_ids(loss, y, axis)
 
 
 # The smallest sine to divide by. Near ±1 the cosines of float32 are 6e-8 apart, so angles below
@@ -312,26 +296,62 @@ def _embeddings(**embeddings: ArrayLike) -> tuple[jax.Array, ...]:
     return numbers.floats(*arrays.values())
 
 
+def _distance_value(a: jax.Array, b: jax.Array) -> jax.Array:
+    unit, length = _length(a, b)
+    return numbers.capped(length / unit)
+
+
+def _distance_rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+    unit, length = _length(*primals)
+    slope = slopes.apart(_direction, *primals, unit, length)
+    steps = [sign * step for sign, step in zip((1.0, -1.0), moved, strict=True) if step is not None]
+    return _distance(*primals), [jnp.sum(slope * step, -1) for step in steps]
+
+
+# The Euclidean distance over the last axis, finite even if its square is not.
+_distance = slopes.with_rule(_distance_value, _distance_rule, 2)
+
+
+def _direction(a: jax.Array, b: jax.Array, unit: jax.Array, length: jax.Array) -> jax.Array:
+    """The unit vector from `b` to `a`, 0 if they are equal."""
+    over = numbers.divide(1.0, length)[..., None]
+    return _scaled(a, b, unit[..., None]) * over
+
+
+def _scaled(a: jax.Array, b: jax.Array, unit: jax.Array | float) -> jax.Array:
+    return a * unit - b * unit
+
+
+def _units(dtype: Any) -> tuple[float, float]:
+    """A power of 2 by which to multiply large differences, and from where they are large."""
+    return (2.0**-600, 2.0**400) if dtype == jnp.float64 else (2.0**-70, 2.0**50)
+
+
 @jax.custom_jvp
-def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The Euclidean distance over the last axis, finite even if its square is not."""
-    largest, scaled = _difference(a, b)
-    return numbers.capped(largest * jnp.sqrt(jnp.sum(scaled * scaled, -1)))
+def _length(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A unit, and the length of `a` - `b` times that unit, whose squares do not overflow."""
+    return jax.lax.platform_dependent(a, b, cpu=_length_on_cpu, default=_length_in_one_reading)
 
 
-@_distance.defjvp
-def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    # The unit vector does not depend on the unit of length, so its derivatives need none of
-    # `largest`; before the division its length is between 1 and sqrt(D).
-    scaled = _difference(*primals)[1]
-    length = numbers.sqrt(jnp.sum(scaled * scaled, -1, keepdims=True))
-    unit = numbers.divide(scaled, length)
-    return _distance(*primals), jnp.sum(unit * (tangents[0] - tangents[1]), -1)
+def _length_on_cpu(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    down, large = _units(a.dtype)
+    most = slopes.alone(jnp.max(jnp.abs(a - b), -1))
+    unit = jnp.where(most > large, down, 1.0).astype(a.dtype)
+    return unit, jnp.sqrt(jnp.sum(_scaled(a, b, unit[..., None]) ** 2, -1))
 
 
-def _difference(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`a` - `b`, clamped at the largest float: the largest entry, and all entries divided by it."""
-    limit = jnp.finfo(a.dtype).max
-    difference = jnp.clip(a - b, -limit, limit)
-    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(difference), -1))
-    return largest, numbers.divide(difference, largest[..., None])
+def _length_in_one_reading(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """With both units at once: an accelerator waits for its memory."""
+    down, large = _units(a.dtype)
+    squares = tuple(_scaled(a, b, unit) ** 2 for unit in (down, 1.0))
+    in_large, plain = numbers.sums(squares, (a.ndim - 1,))
+    is_large = in_large > (large * down) ** 2
+    unit = jnp.where(is_large, down, 1.0).astype(a.dtype)
+    return unit, jnp.sqrt(jnp.where(is_large, in_large, plain))
+
+
+@_length.defjvp
+def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    unit, length = _length(*primals)
+    along = jnp.sum(_direction(*primals, unit, length) * (tangents[0] - tangents[1]), -1)
+    return (unit, length), (jnp.zeros_like(unit), unit * along)

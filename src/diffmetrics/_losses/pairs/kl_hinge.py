@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._losses.pairs.softmax_pairs import held_at_zero, kl, log_softmax, pair
+from diffmetrics._losses.pairs.softmax_pairs import both_kls, held_at_zero, log_softmax, pair
 
 
 @examples.per_example()
@@ -64,7 +64,7 @@ def kl_hinge_loss(
     sharpness = doors.optional("sharpness", sharpness, pairs, "logits_p[..., 0]")
     both = [
         _pull_or_push(divergence, doors.shares(same, divergence.dtype), margin, sharpness)
-        for divergence in (held_at_zero(kl(p, q, axis)), held_at_zero(kl(q, p, axis)))
+        for divergence in both_kls(p, q, axis)
     ]
     return numbers.capped(both[0] + both[1])
 
