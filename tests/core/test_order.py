@@ -104,3 +104,68 @@ def test_ranks_are_middles_and_a_mass_of_two_is_two_elements():
     times = rng.integers(0, 4, 200)
     found = np.repeat(order.ranks(jnp.asarray(x), jnp.asarray(times, jnp.float32)), times)
     np.testing.assert_allclose(found, scipy.stats.rankdata(np.repeat(x, times)) - 0.5)
+
+
+# --- an order to apply and undo -------------------------------------------------------------------
+
+WAYS = ["_by_digits", "_carried", "_gathered"]  # of a CPU, a TPU and a GPU
+over_ways = pytest.mark.parametrize("way", WAYS)
+
+
+@over_ways
+@pytest.mark.parametrize("n", [1, 2, 1_000, 70_000])
+def test_every_backend_sorts_alike(way: str, n: int):
+    x = rng.normal(size=(2, n)).astype(np.float32)
+    y = x * 2
+    keys, origin, along = jax.jit(getattr(order, way))(order.bits(jnp.asarray(x)), jnp.asarray(y))
+    np.testing.assert_array_equal(order.number(keys, x.dtype), np.sort(x, -1))
+    np.testing.assert_array_equal(np.take_along_axis(x, np.asarray(origin), -1), np.sort(x, -1))
+    np.testing.assert_array_equal(along, np.sort(y, -1))
+
+
+@over_ways
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_every_backend_sorts_other_widths(way: str, dtype: str):
+    with jax.enable_x64(dtype == "float64"):
+        x = jnp.asarray(rng.normal(size=300), dtype)
+        keys, origin = getattr(order, way)(order.bits(x))
+        chex.assert_trees_all_equal(order.number(keys, x.dtype), jnp.sort(x))
+        chex.assert_trees_all_equal(x[origin], jnp.sort(x))
+
+
+def test_zeros_are_one_and_nan_is_last():
+    x = np.asarray([np.nan, 0.0, np.inf, -0.0, -np.nan, -np.inf, -1e-45, 1e-45], np.float32)
+    with jax.debug_nans(False):
+        found, origin = order.rising(jnp.asarray(x))
+    np.testing.assert_array_equal(found, np.sort(x))
+    np.testing.assert_array_equal(origin, [5, 6, 1, 3, 7, 2, 0, 4])
+
+
+def test_an_order_is_undone_and_derivatives_follow_it():
+    x, y, t = rng.normal(size=(3, 2, 500)).astype(np.float32)
+    found, origin, along = order.rising(jnp.asarray(x), jnp.asarray(y))
+    chex.assert_trees_all_equal(order.undone(origin, found), jnp.asarray(x))
+
+    def twice(x: jax.Array, y: jax.Array) -> jax.Array:
+        ordered, origin, along = order.rising(x, y)
+        return order.undone(origin, ordered * along)
+
+    _, moved = jax.jvp(twice, (jnp.asarray(x), jnp.asarray(y)), (jnp.asarray(t), jnp.asarray(t)))
+    np.testing.assert_allclose(moved, t * (x + y), atol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(twice(x, jnp.asarray(y)) * t))(jnp.asarray(x))
+    np.testing.assert_allclose(slope, t * y, rtol=1e-6)
+    np.testing.assert_array_equal(along, np.take_along_axis(y, np.argsort(x, -1), -1))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("n", [5, 1_024, 40_000, 1_000_000])
+def test_running_sums_in_rows_lose_no_digits(reverse: bool, n: int):
+    x = rng.random((2, n)).astype(np.float32)
+    found = jax.jit(partial(order.sum_in_rows, reverse=reverse))(x)
+    expected = np.cumsum(np.float64(x[:, ::-1] if reverse else x), -1)
+    np.testing.assert_allclose(found, expected[:, ::-1] if reverse else expected, rtol=2e-6)
+    integers = jnp.ones((2, n), jnp.int32)
+    assert jnp.all(
+        order.sum_in_rows(integers, reverse=reverse)
+        == jnp.cumsum(integers, -1)[:, :: -1 if reverse else 1]
+    )

@@ -14,6 +14,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 import diffmetrics as dm
+from diffmetrics._core import order
+from diffmetrics._losses.rankings import order_statistics
 from tests.references import operating_points as reference
 from tests.rows import of, the
 
@@ -311,3 +313,16 @@ def test_lagrangian_keeps_the_recall_at_logit_zero():
     assert dm.recall(exact) >= RECALL - 0.01
     assert dm.precision(exact) > 0.8
     assert multiplier > 1
+
+
+# --- how thresholds are found ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_bits_and_a_sort_find_the_same_threshold(dtype: str):
+    with jax.enable_x64(dtype == "float64"):
+        keys = order.bits(jnp.asarray(np.round(rng.normal(size=(3, 700)), 1), dtype))
+        mass = jnp.asarray(rng.integers(0, 3, (3, 700)), dtype)
+        allowed = jnp.asarray(rng.uniform(0.0, 0.99, (3, 7)), dtype) * mass.sum(-1, keepdims=True)
+        by_bits = jax.jit(order_statistics.bit_by_bit)(keys, mass, allowed)
+        chex.assert_trees_all_equal(by_bits, order_statistics.in_order(keys, mass, allowed))

@@ -6,7 +6,8 @@ docs/operating_points.md compares this form with the Lagrangian form.
 from __future__ import annotations
 
 import math
-from typing import Literal, Unpack
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, numbers, slopes
 from diffmetrics._core.calls import SetOptions
+from diffmetrics._losses.rankings.order_statistics import one_by_one, thresholds, together
 from diffmetrics._losses.rankings.two_classes import given, relative, sets_of, unless_nan
 
 Surrogate = Literal["logistic", "hinge"]
@@ -34,6 +36,13 @@ def cost(x: jax.Array, surrogate: Surrogate) -> jax.Array:
     if surrogate == "hinge":
         return slopes.hinge(1.0 + x)
     raise ValueError(f'surrogate must be "logistic" or "hinge", got {surrogate!r}.')
+
+
+def steepness(x: jax.Array, surrogate: Surrogate) -> jax.Array:
+    """The derivative of `cost`."""
+    if surrogate == "logistic":
+        return slopes.sigmoids(x)[0]
+    return (1.0 + x >= 0.0).astype(x.dtype)
 
 
 @calls.compiled("axis", "surrogate")
@@ -76,7 +85,7 @@ def precision_at_recall_loss(
     z, positive, negative = relative(*sets_of(logits, labels, **options))
     recall = given("target_recall", target_recall, z)[..., None]
     share = share_of(negative, jnp.sum(positive, -1))
-    return _overtaken(-z, positive, share, 1.0 - recall, surrogate)[..., 0]
+    return _overtaken(-z, positive, share, 1.0 - recall, surrogate)
 
 
 @calls.compiled("axis", "surrogate")
@@ -120,7 +129,7 @@ def fpr_at_tpr_loss(
     z, positive, negative = relative(*sets_of(logits, labels, **options))
     tpr = given("target_tpr", target_tpr, z)[..., None]
     share = share_of(negative, jnp.sum(negative, -1))
-    return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)[..., 0]
+    return _overtaken(-z, positive, share, 1.0 - tpr, surrogate)
 
 
 @calls.compiled("axis", "surrogate")
@@ -164,7 +173,7 @@ def tpr_at_fpr_loss(
     z, positive, negative = relative(*sets_of(logits, labels, **options))
     fpr = given("target_fpr", target_fpr, z)[..., None]
     share = share_of(positive, jnp.sum(positive, -1))
-    return _overtaken(z, negative, share, fpr, surrogate)[..., 0]
+    return _overtaken(z, negative, share, fpr, surrogate)
 
 
 @calls.compiled("axis", "surrogate")
@@ -212,7 +221,7 @@ def recall_at_precision_loss(
     found = jnp.sum(positive, -1)
     allowed = numbers.divide((1.0 - precision) * found, precision * jnp.sum(negative, -1))
     share = share_of(positive, found)
-    return _overtaken(z, negative, share, allowed[..., None], surrogate)[..., 0]
+    return _overtaken(z, negative, share, allowed[..., None], surrogate)
 
 
 @calls.compiled("num_anchors", "axis", "surrogate")
@@ -258,7 +267,12 @@ def pr_auc_loss(
     recalls = (jnp.arange(num_anchors, dtype=z.dtype) + 0.5) / num_anchors
     share = share_of(negative, jnp.sum(positive, -1))
     recalls = jnp.broadcast_to(recalls, (*z.shape[:-1], num_anchors))
-    alarms = _overtaken(-z, positive, share, 1.0 - recalls, surrogate)
+    return _overtaken(-z, positive, share, 1.0 - recalls, surrogate, _beyond_precision)
+
+
+def _beyond_precision(alarms: jax.Array, rates: jax.Array) -> jax.Array:
+    """One minus the mean precision at recalls that miss these `rates`."""
+    recalls = 1.0 - rates
     return jnp.mean(1.0 - recalls / (recalls + alarms), -1)
 
 
@@ -268,39 +282,56 @@ def _overtaken(
     share: jax.Array,
     rates: jax.Array,
     surrogate: Surrogate,
+    of: Callable[[jax.Array, jax.Array], jax.Array] = lambda alarms, _: alarms[..., 0],
 ) -> jax.Array:
-    """An upper bound of the `share` at or below the thresholds that `rates` of the reference pass.
+    """The loss `of` upper bounds ``[..., K]`` of the `share` that lies at or below K thresholds.
 
-    Negated logits make a threshold that few positives may fall below one that few may pass. Shapes
-    ``[..., n]``; rates and result ``[..., K]``.
+    `rates` ``[..., K]`` of the reference pass them. Negated logits make a threshold that few
+    positives may fall below one that few may pass.
     """
-    gap = _thresholds(z, reference, rates)[..., None] - z[..., None, :]
-    errors = jnp.sum(share[..., None, :] * cost(gap, surrogate), -1)
-    bound = numbers.capped(errors / AT_ZERO[surrogate])
-    present = jnp.any(reference != 0.0, -1, keepdims=True)
-    return unless_nan(jnp.where(present, bound, 0.0), z[..., None, :])
+
+    def both(z: Any, reference: Any, share: Any, rates: Any) -> tuple[jax.Array, jax.Array]:
+        q = thresholds(z, reference, rates)
+        present = jnp.any(reference != 0.0, -1, keepdims=True)
+
+        def loss(errors: jax.Array) -> jax.Array:
+            return of(jnp.where(present, numbers.capped(errors / AT_ZERO[surrogate]), 0.0), rates)
+
+        errors, *others = _sums(z, q, reference, share, surrogate)
+        value, transposed = jax.vjp(loss, errors)
+        (gains,) = transposed(jnp.ones_like(value))
+        return value, _slope(z, q, reference, share, gains, others, surrogate)
+
+    return unless_nan(slopes.with_slopes(both)(z, reference, share, rates), z)
 
 
-def _thresholds(z: jax.Array, mass: jax.Array, rates: jax.Array) -> jax.Array:
-    """The lowest logits that have at most `rates` ``[..., K]`` of the mass strictly above them.
+def _sums(
+    z: jax.Array, q: jax.Array, reference: jax.Array, share: jax.Array, surrogate: Surrogate
+) -> tuple[jax.Array, ...]:
+    """For each threshold: the cost of the share, its derivative, and the mass exactly there."""
+    level = (q[..., None], z[..., None, :], reference[..., None, :], share[..., None, :])
+    terms = (
+        slopes.apart(lambda q, z, _, share: share * cost(q - z, surrogate), *level),
+        slopes.apart(lambda q, z, _, share: share * steepness(q - z, surrogate), *level),
+        slopes.apart(lambda q, z, mass, _: jnp.where(q == z, mass, 0.0), *level),
+    )
+    # XLA's CPU backend computes logarithms one by one where it fuses them with such a reduction.
+    return jax.lax.platform_dependent(*terms, cpu=one_by_one, tpu=one_by_one, default=together)
 
-    The gradient goes to all elements at the threshold, by their mass, so it does not depend on the
-    order in which ties are sorted.
-    """
-    present = mass > 0
-    held = jax.lax.stop_gradient(z)
-    key = jnp.where(present, -held, jnp.inf)
-    key, sorted_mass = jax.lax.sort((key, jax.lax.stop_gradient(mass)), num_keys=1)
-    through = jnp.cumsum(sorted_mass, -1)
-    above = jnp.pad(through[..., :-1], [(0, 0)] * (z.ndim - 1) + [(1, 0)])
-    # A rate such as 1 - 0.98 is rounded, and 2 % of 550 must not become 10.99999.
-    allowed = (rates + jnp.finfo(z.dtype).eps) * through[..., -1:]
-    passed = jnp.sum(above[..., None, :] <= allowed[..., None], -1)
-    last = jnp.minimum(passed, jnp.sum(present, -1, keepdims=True)) - 1
-    q = -jnp.take_along_axis(key, jnp.maximum(last, 0), -1)
-    q = jnp.where(jnp.isfinite(q), q, 0.0)[..., None]  # an empty class has no threshold
 
-    there = present[..., None, :] & (held[..., None, :] == q)
-    part = jnp.where(there, jax.lax.stop_gradient(mass)[..., None, :], 0.0)
-    part = share_of(part, jnp.sum(part, -1))
-    return q[..., 0] + jnp.sum(part * jnp.where(there, z[..., None, :] - q, 0.0), -1)
+def _slope(
+    z: jax.Array,
+    q: jax.Array,
+    reference: jax.Array,
+    share: jax.Array,
+    gains: jax.Array,
+    sums: Sequence[jax.Array],
+    surrogate: Surrogate,
+) -> jax.Array:
+    """The derivative in each logit of costs that have these `gains`; thresholds pull, too."""
+    gap, share = q[..., None] - z[..., None, :], share[..., None, :]
+    there = jnp.where(q[..., None] == z[..., None, :], reference[..., None, :], 0.0)
+    pulls = numbers.divide(gains * sums[0], sums[1])[..., None] * there
+    pushes = gains[..., None] * share * steepness(gap, surrogate)
+    pulled, pushed = numbers.sums((pulls, pushes), (gap.ndim - 2,))
+    return pulled - pushed

@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import calls, numbers, set_doors, slopes
 from diffmetrics._core.calls import Axis, SetOptions
 from diffmetrics._core.masses import shares
-from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._core.order import earlier, from_here, later, undone, up_to
 from diffmetrics._core.set_doors import Activation
 from diffmetrics._losses.rankings import two_classes
 from diffmetrics._losses.rankings.sums_over_pairs import Surrogate, decayed, pair_loss, weighted
@@ -177,30 +177,28 @@ def average_precision_loss(
     return unless_nan(_smooth_ap(z, one, other, given("temperature", temperature, z)[..., None]), z)
 
 
+# Of two masses, each times exp(-distance).
+_NEIGHBOURS = ((0, (1.0,)), (1, (1.0,)))
+
+
 def _smooth_ap_and_slope(
     z: jax.Array, one: jax.Array, other: jax.Array, temperature: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    order = Order(z)
-    gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
+    place, origin, one, other = two_classes.in_order(z, one, other)
+    gap = numbers.capped(jnp.diff(place, axis=-1, append=place[..., -1:]))
     gap = numbers.capped(gap / temperature)
-    one = order.put(one)
-    sets = jnp.stack([one, one + order.put(other)])
-    near = (_neighbour_sums(gap, sets, reverse=False), _neighbour_sums(gap, sets, reverse=True))
+    sets = jnp.stack([one, one + other])
+    before, after = decayed(gap, sets, _NEIGHBOURS)
     above = from_here(earlier(sets))
-    ranks = 0.5 * (one[None] + sets) + above + 0.5 * (near[0] - near[1])
+    ranks = 0.5 * (one[None] + sets) + above + 0.5 * (before - after)
     precision, share = numbers.divide(ranks[0], ranks[1]), shares(one)
     value = jnp.sum(share * (1.0 - precision), -1)
     # The loss's derivative in each rank, passed on to the two sums that make the rank.
     gain = numbers.divide(share, ranks[1])
     gains = jnp.stack([-gain, precision * gain])
-    pulls = _neighbour_sums(gap, gains, reverse=False) + _neighbour_sums(gap, gains, reverse=True)
-    slope = jnp.sum(sets * pulls - gains * (near[0] + near[1]), 0) * (0.5 / temperature)
-    return value, order.back(slope)
-
-
-def _neighbour_sums(gap: jax.Array, mass: jax.Array, *, reverse: bool) -> jax.Array:
-    """Sums of the masses before (or after), each times exp(-distance)."""
-    return decayed(gap, mass, ((1.0,),), reverse=reverse)[0]
+    pulls = sum(decayed(gap, gains, _NEIGHBOURS))
+    slope = jnp.sum(sets * pulls - gains * (before + after), 0) * (0.5 / temperature)
+    return value, undone(origin, slope)
 
 
 _smooth_ap = slopes.with_slopes(_smooth_ap_and_slope)
@@ -298,14 +296,13 @@ def aum_loss(
 
 
 def _aum_and_slope(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, jax.Array]:
-    order = Order(z)
-    one, other = order.put(one), order.put(other)
-    missed = numbers.divide(jnp.cumsum(one, -1), jnp.sum(one, -1, keepdims=True))
+    place, origin, one, other = two_classes.in_order(z, one, other)
+    missed = numbers.divide(up_to(one), jnp.sum(one, -1, keepdims=True))
     alarms = numbers.divide(from_here(other) - other, jnp.sum(other, -1, keepdims=True))
     # Between a place and the next.
     least = jnp.minimum(missed, alarms).at[..., -1].set(0.0)
-    gap = numbers.capped(jnp.diff(order.sorted, axis=-1, append=order.sorted[..., -1:]))
-    return weighted(least, gap), order.back(later(least) - least)
+    gap = numbers.capped(jnp.diff(place, axis=-1, append=place[..., -1:]))
+    return weighted(least, gap), undone(origin, later(least) - least)
 
 
 _aum = slopes.with_slopes(_aum_and_slope)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from diffmetrics._core import numbers, slopes
 from diffmetrics._core.masses import shares
-from diffmetrics._core.order import Order, earlier, from_here, later
+from diffmetrics._core.order import earlier, from_here, later, undone, up_to
 from diffmetrics._losses.rankings import two_classes
 
 Surrogate = Literal["hinge", "squared_hinge", "square", "exponential", "logistic"]
@@ -29,23 +29,21 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
     """The loss ``f(z, one, other, margin, parts)`` over the given parts of both classes."""
     if surrogate not in _FORMULAS:
         raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
-    formula, needs_order, shifted = _FORMULAS[surrogate]
+    formula, in_order, shifted = _FORMULAS[surrogate]
 
     def both(z: Any, one: Any, other: Any, margin: Any, parts: Any) -> tuple[jax.Array, jax.Array]:
         present = two_classes.both_present(one, other)
         one, other = shares(one), shares(other)
-        if not (needs_order or partial):
+        if in_order is None and not partial:
             value, slope = formula(z, one, other, margin)
         else:
             moved = z + jnp.where(other > 0.0, margin, 0.0) if shifted else z
-            order = Order(numbers.held(moved))
-            one, other = order.put(one), order.put(other)
+            sort = in_order or two_classes.in_order
+            place, origin, one, other = sort(numbers.held(moved), one, other)
             if partial:
-                one = _lowest(order.sorted, one, parts[0])
-                other = _highest(order.sorted, other, parts[1])
-            place = order.sorted if needs_order else order.put(z)
+                one, other = _lowest(place, one, parts[0]), _highest(place, other, parts[1])
             value, slope = formula(place, one, other, margin)
-            slope = order.back(slope)
+            slope = undone(origin, slope)
         return jnp.where(present[..., 0], value, 0.0), jnp.where(present, slope, 0.0)
 
     return slopes.with_slopes(both)
@@ -56,27 +54,26 @@ def _lowest(place: jax.Array, mass: jax.Array, share: jax.Array) -> jax.Array:
 
     What lies together at its border is taken in equal parts, not in the order of the data.
     """
-    first, last = _ends(place)
-    through, axis = jnp.cumsum(mass, -1), mass.ndim - 1
-    below = jax.lax.cummax(jnp.where(first, through - mass, 0.0), axis=axis)
-    through = jax.lax.cummin(jnp.where(last, through, jnp.inf), axis=axis, reverse=True)
-    together = jnp.maximum(through - below, mass)
-    return mass * jnp.clip(numbers.divide(share - below, together), 0.0, 1.0) / share
+    reached = up_to(mass) >= share
+    border = jnp.min(jnp.where(reached, place, jnp.inf), -1, keepdims=True)
+    return _within(place < border, place == border, mass, share)
 
 
 def _highest(place: jax.Array, mass: jax.Array, share: jax.Array) -> jax.Array:
-    return jnp.flip(_lowest(jnp.flip(place, -1), jnp.flip(mass, -1), share), -1)
+    reached = from_here(mass) >= share
+    border = jnp.max(jnp.where(reached, place, -jnp.inf), -1, keepdims=True)
+    return _within(place > border, place == border, mass, share)
 
 
-def _ends(place: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Which are the first, and which the last, of those that share a sorted place."""
-    differ = place[..., 1:] != place[..., :-1]
-    end = jnp.ones_like(place[..., :1], bool)
-    return jnp.concatenate([end, differ], -1), jnp.concatenate([differ, end], -1)
+def _within(whole: jax.Array, partly: jax.Array, mass: jax.Array, share: jax.Array) -> jax.Array:
+    """The part of a mass that is within a `share`, which takes from what lies at its border."""
+    taken, there = (jnp.sum(jnp.where(x, mass, 0.0), -1, keepdims=True) for x in (whole, partly))
+    part = jnp.clip(numbers.divide(share - taken, there), 0.0, 1.0)
+    return mass * jnp.where(whole, 1.0, jnp.where(partly, part, 0.0)) / share
 
 
 class _Gaps(NamedTuple):
-    """Running sums over a sorted axis, of which all hinges are made."""
+    """What lies on both sides of each gap between sorted neighbours."""
 
     gap: jax.Array
     """Distance to the next place; 0 after the last."""
@@ -84,19 +81,15 @@ class _Gaps(NamedTuple):
     """Mass of positives up to here, inclusive."""
     other_from: jax.Array
     """Mass of negatives from here on, inclusive."""
-    lag: jax.Array
-    """Sum of the distances to all positives before."""
+
+    def overlap(self) -> jax.Array:
+        """The sum of how far negatives lie above positives: each gap counts for all around it."""
+        return weighted(self.one_up_to * earlier(self.other_from), self.gap)
 
 
 def _gaps(v: jax.Array, one: jax.Array, other: jax.Array) -> _Gaps:
     gap = numbers.capped(jnp.diff(v, axis=-1, append=v[..., -1:]))
-    up_to = jnp.cumsum(one, -1)
-    return _Gaps(gap, up_to, from_here(other), _before(numbers.capped(up_to * gap)))
-
-
-def _before(x: jax.Array) -> jax.Array:
-    """Running sum over everything before."""
-    return numbers.capped(jnp.cumsum(later(x), -1))
+    return _Gaps(gap, up_to(one), from_here(other))
 
 
 def weighted(mass: jax.Array, x: jax.Array) -> jax.Array:
@@ -104,25 +97,26 @@ def weighted(mass: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def _hinge(v: jax.Array, one: jax.Array, other: jax.Array, _: Any) -> tuple[jax.Array, jax.Array]:
-    """Places `v` have the negatives raised by the margin: a pair costs the overlap."""
+    """Places `v` have the negatives raised by the margin: a pair costs the overlap.
+
+    A pair exactly at its margin has a gradient, so of equal places the positives come first.
+    """
     gaps = _gaps(v, one, other)
-    # A pair exactly at its margin has a gradient, so equal places share their last count.
-    (first, last), axis = _ends(v), v.ndim - 1
-    pulled = jax.lax.cummin(jnp.where(last, gaps.one_up_to, jnp.inf), axis=axis, reverse=True)
-    pulling = jax.lax.cummin(jnp.where(first, gaps.other_from, jnp.inf), axis=axis)
-    return weighted(other, gaps.lag), other * pulled - one * pulling
+    value = gaps.overlap()
+    value = jnp.where(value < 0.0, 0.0, value)  # by a rounding, if places are not quite in order
+    return value, other * gaps.one_up_to - one * gaps.other_from
 
 
 def _squared_hinge(
     v: jax.Array, one: jax.Array, other: jax.Array, _: Any
 ) -> tuple[jax.Array, jax.Array]:
-    """The sum of squares grows by 2 · gap · lag + mass · gap² from one place to the next."""
-    gap, up_to, other_from, lag = _gaps(v, one, other)
-    twice = numbers.capped(2.0 * lag)
-    square = _before(numbers.capped(gap * twice) + up_to * numbers.capped(gap * gap))
-    lead = numbers.capped(from_here(earlier(other_from) * gap))
-    slope = other * twice - one * numbers.capped(2.0 * lead)
-    return weighted(other, square), slope
+    """The square of a distance d grows by gap · (2 d + gap) from one place to the next."""
+    gap, up, other_from = _gaps(v, one, other)
+    lag = numbers.capped(up_to(later(numbers.capped(up * gap))))
+    lead = numbers.capped(from_here(numbers.capped(earlier(other_from) * gap)))
+    growth = numbers.capped(gap * numbers.capped(numbers.capped(2.0 * lag) + up * gap))
+    value = weighted(earlier(other_from), growth)
+    return value, other * numbers.capped(2.0 * lag) - one * numbers.capped(2.0 * lead)
 
 
 def _square(
@@ -176,46 +170,49 @@ def _logistic(
     1 minus that.
     """
     gaps = _gaps(z, one, other)
-    masses = jnp.stack([one, other])
-    (log_one, log_other), (one_below, other_below) = decayed(gaps.gap, masses, (_LOG1P, _ODDS))
-    one_above, other_above = decayed(gaps.gap, masses, (_ODDS,), reverse=True)[0]
-    value = weighted(other, gaps.lag + log_one) + weighted(one, log_other)
+    wanted = ((0, _LOG1P), (0, _ODDS), (1, _ODDS))
+    (log_below, one_below, other_below), (log_above, one_above, other_above) = decayed(
+        gaps.gap, jnp.stack([one, other]), wanted
+    )
+    value = gaps.overlap() + weighted(other, log_below + log_above)
     pushed = gaps.one_up_to - one_below + one_above
     pulled = gaps.other_from - other_above + other_below
     return numbers.capped(value), other * pushed - one * pulled
 
 
-_FORMULAS: dict[str, tuple[_Formula, bool, bool]] = {
-    # Whether it needs an order, and whether the margin is added to the negatives before sorting.
-    "hinge": (_hinge, True, True),
-    "squared_hinge": (_squared_hinge, True, True),
-    "square": (_square, False, False),
-    "exponential": (_exponential, False, False),
-    "logistic": (_logistic, True, False),
+_FORMULAS: dict[str, tuple[_Formula, Callable[..., Any] | None, bool]] = {
+    # The order it needs, and whether the margin is added to the negatives before sorting.
+    "hinge": (_hinge, two_classes.positives_first, True),
+    "squared_hinge": (_squared_hinge, two_classes.in_order, True),
+    "square": (_square, None, False),
+    "exponential": (_exponential, None, False),
+    "logistic": (_logistic, two_classes.in_order, False),
 }
 
 
-def decayed(
-    gap: jax.Array,
-    masses: jax.Array,
-    polynomials: tuple[tuple[float, ...], ...],
-    *,
-    reverse: bool = False,
-) -> jax.Array:
-    r"""Sums over all places before (or after) of mass times a polynomial in exp(-distance).
+_Wanted = tuple[tuple[int, tuple[float, ...]], ...]
+"""For each sum, which mass, and the coefficients of the first, second … power."""
+
+
+def decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> tuple[jax.Array, jax.Array]:
+    r"""Sums over all places before, and after, of mass times a polynomial in exp(-distance).
 
     Args:
       gap: distance to the next place ``[..., n]``.
       masses: ``[M, ..., n]``.
-      polynomials: coefficients of the first, second … power.
-      reverse: sum over everything after.
+      wanted: W sums.
 
     Returns:
-      ``[P, M, ..., n]``.
+      Two of ``[W, ..., n]``.
     """
-    if reverse:
-        flipped = decayed(jnp.flip(later(gap), -1), jnp.flip(masses, -1), polynomials)
-        return jnp.flip(flipped, -1)
+    # One scan for both directions: it takes as many steps as one for either.
+    ways = jnp.stack([gap, jnp.flip(later(gap), -1)])
+    found = _decayed(ways, jnp.stack([masses, jnp.flip(masses, -1)], 1), wanted)
+    return found[:, 0], jnp.flip(found[:, 1], -1)
+
+
+def _decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> jax.Array:
+    """The sums over all places before."""
     n = gap.shape[-1]
     length = max(int(n**0.5), 1)
     decay = jnp.exp(-later(gap))
@@ -227,7 +224,7 @@ def decayed(
         return jnp.moveaxis(padded.reshape(*x.shape[:-1], -(-n // length), length), -1, 0)
 
     decays, inside = blocks(decay, 1.0), blocks(masses, 0.0)
-    powers = range(len(polynomials[0]))
+    powers = range(len(wanted[0][1]))
     # Made from the data, because a scan in `shard_map` may not start from a replicated array.
     nothing = 0.0 * inside[0] * decays[0][None]
     zeros = jnp.stack([nothing] * len(powers))
@@ -238,7 +235,7 @@ def decayed(
         step, mass = here
         reach = reach * step
         found = held * jnp.stack([step ** (k + 1) for k in powers])[:, None]
-        sums = jnp.stack([_polynomial(c, found) for c in polynomials])
+        sums = jnp.stack([_polynomial(c, found[:, m]) for m, c in wanted])
         return (found + mass[None], reach), (sums, reach)
 
     first = (zeros, 0.0 * decays[0] + 1.0)
@@ -252,10 +249,10 @@ def decayed(
     _, carried = jax.lax.scan(across, zeros[..., 0], over)
     carried = jnp.moveaxis(carried, 0, -1)
     # What enters a block decays within it: a polynomial in exp(-distance from its border).
-    reaches = jnp.expand_dims(reaches, (1, 2))
+    reaches = reaches[:, None]
     rest = jnp.zeros_like(sums)
     for k in reversed(powers):
-        added = jnp.stack([c[k] * carried[k] for c in polynomials])
+        added = jnp.stack([c[k] * carried[k, m] for m, c in wanted])
         rest = (rest + added[None]) * reaches
     found = jnp.moveaxis(sums + rest, 0, -1)
     return found.reshape(*found.shape[:-2], -(-n // length) * length)[..., :n]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from diffmetrics._core import doors, masses, set_doors
+from diffmetrics._core import doors, masses, order, set_doors
 from diffmetrics._core.calls import SetOptions
 
 Sets = tuple[jax.Array, jax.Array, jax.Array]
@@ -48,3 +48,31 @@ def given(name: str, value: ArrayLike, z: jax.Array) -> jax.Array:
 def unless_nan(value: jax.Array, z: jax.Array) -> jax.Array:
     """The loss of sets `z`, or NaN where a logit is NaN: sorted to an end, it may not show."""
     return value + jax.lax.stop_gradient(0.0 * jnp.max(z, -1))
+
+
+@order.follows_order
+def in_order(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, ...]:
+    """Rising logits, the places that they come from, and the masses of both classes there."""
+    keys, origin, mass = order.by_keys(order.bits(z), _signed(one, other))
+    return order.number(keys, z.dtype), origin, *_unsigned(mass)
+
+
+@order.follows_order
+def positives_first(z: jax.Array, one: jax.Array, other: jax.Array) -> tuple[jax.Array, ...]:
+    """`in_order`, with the positives first among logits that differ at most in their last bit.
+
+    That bit of the key tells the class. So two logits may be in the wrong order by a rounding.
+    """
+    keys = order.bits(z)
+    keys = jnp.where(other > 0, keys | 1, keys & ~jnp.ones_like(keys))
+    _, origin, z, mass = order.by_keys(keys, z, _signed(one, other))
+    return z, origin, *_unsigned(mass)
+
+
+def _signed(one: jax.Array, other: jax.Array) -> jax.Array:
+    """Both masses as one array to carry along: an element has one class."""
+    return jnp.where(one == 0, -other, one)
+
+
+def _unsigned(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.maximum(mass, 0), jnp.maximum(-mass, 0)
