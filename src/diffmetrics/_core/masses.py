@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers, order, set_doors
 from diffmetrics._core.calls import Axis
+from diffmetrics._core.class_labels import is_class
 from diffmetrics._core.predictions import prediction, standardized
-from diffmetrics._core.softmax import is_class
 
 # --- rows -----------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -96,7 +97,9 @@ def _fused_sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[ja
     """Sum steps along the last of `axis` together, and then what is left, one after the other."""
     *rest, last = axis
     shape = terms[0].shape
-    step = RUN if jnp.issubdtype(terms[0].dtype, jnp.integer) else STEP
+    exact = jnp.issubdtype(terms[0].dtype, jnp.integer)
+    many_rows = not rest and last == len(shape) - 1 and math.prod(shape[:-1]) >= LANES
+    step = RUN if exact or many_rows else STEP
     if shape[last] > step:
         # Floats need an axis behind them to be added side by side.
         lanes = (

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, masses, numbers, order
 from diffmetrics._core.calls import Axis, SetOptions
-from diffmetrics._core.softmax import take
+from diffmetrics._core.class_labels import take
 
 
 @calls.compiled("axis")

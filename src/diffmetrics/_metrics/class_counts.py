@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, numbers, order
-from diffmetrics._core.softmax import is_class
+from diffmetrics._core.class_labels import is_class
 from diffmetrics._metrics.counts import Counts
 
 

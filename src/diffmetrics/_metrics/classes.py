@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, doors, masses, numbers
 from diffmetrics._core.calls import SetOptions
-from diffmetrics._core.softmax import take
+from diffmetrics._core.class_labels import take
 
 
 @calls.compiled("axis", "class_axis")

@@ -15,7 +15,9 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.softmax import at_label, expected_over_ids, is_class, is_true, movable
+from diffmetrics._core.class_labels import at_label, is_class, is_true
+from diffmetrics._core.readings import movable
+from diffmetrics._core.softmax import expected_over_ids
 
 
 @examples.per_example()

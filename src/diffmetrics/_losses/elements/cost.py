@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.softmax import cross_entropies, cross_entropy, is_class, rows, softmax
+from diffmetrics._core.class_labels import is_class, rows
+from diffmetrics._core.softmax import cross_entropies, cross_entropy, softmax
 
 
 @examples.per_example()

@@ -13,13 +13,8 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions, ElementOptions
-from diffmetrics._core.softmax import (
-    at_label,
-    cross_entropy,
-    cross_entropy_after,
-    expected_over_ids,
-    of_classes,
-)
+from diffmetrics._core.class_labels import at_label, of_classes
+from diffmetrics._core.softmax import cross_entropy, cross_entropy_after, expected_over_ids
 
 # --- weights --------------------------------------------------------------------------------------
 

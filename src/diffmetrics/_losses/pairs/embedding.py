@@ -352,6 +352,7 @@ def _length_in_one_reading(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.A
 
 @_length.defjvp
 def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
-    unit, length = _length(*primals)
-    along = jnp.sum(_direction(*primals, unit, length) * (tangents[0] - tangents[1]), -1)
+    (a, b), (da, db) = primals, tangents
+    unit, length = _length(a, b)
+    along = jnp.sum(_direction(a, b, unit, length) * (da - db), -1)
     return (unit, length), (jnp.zeros_like(unit), unit * along)

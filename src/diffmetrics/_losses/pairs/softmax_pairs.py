@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.softmax import below, movable, softmax_parts
+from diffmetrics._core.readings import below, movable, softmax_parts
 
 
 def pair(
@@ -298,16 +298,17 @@ def _js_over(axis: int) -> Callable[[jax.Array, jax.Array], jax.Array]:
         return shares[i] * (logs[i] - jnp.expand_dims(part, axis))
 
     def value(p: jax.Array, q: jax.Array) -> jax.Array:
-        return operator.add(*parts(p, q, (_norm(p, axis), _norm(q, axis))))
+        one, other = parts(p, q, (_norm(p, axis), _norm(q, axis)))
+        return one + other
 
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
         norms, terms = [_norm(z, axis) for z in primals], []
-        both = parts(*primals, norms)
+        both = parts(primals[0], primals[1], norms)
         for i, step in enumerate(moved):
             if step is not None:
                 of = functools.partial(slope, i)
                 found = slopes.apart(of, *primals, both[i], *norms[0], *norms[1])
                 terms.append(jnp.sum(found * step.astype(found.dtype), axis))
-        return operator.add(*both), terms
+        return both[0] + both[1], terms
 
     return slopes.with_rule(value, rule, 2)

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import calls, numbers, slopes
 from diffmetrics._core.calls import SetOptions
-from diffmetrics._losses.rankings.order_statistics import one_by_one, thresholds, together
+from diffmetrics._losses.rankings.order_statistics import thresholds
 from diffmetrics._losses.rankings.two_classes import given, relative, sets_of, unless_nan
 
 Surrogate = Literal["logistic", "hinge"]
@@ -315,8 +315,8 @@ def _sums(
         slopes.apart(lambda q, z, _, share: share * steepness(q - z, surrogate), *level),
         slopes.apart(lambda q, z, mass, _: jnp.where(q == z, mass, 0.0), *level),
     )
-    # XLA's CPU backend computes logarithms one by one where it fuses them with such a reduction.
-    return jax.lax.platform_dependent(*terms, cpu=one_by_one, tpu=one_by_one, default=together)
+    # One by one: XLA's CPU backend computes logarithms singly in a reduction of several operands.
+    return tuple(jnp.sum(term, -1) for term in terms)
 
 
 def _slope(

@@ -56,7 +56,7 @@ def bit_by_bit(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Arra
         tried = found | (one << (width - 1 - i).astype(keys.dtype))
         below = (keys[..., None, :] < tried[..., None]).astype(mass.dtype)
         terms = below * mass[..., None, :]
-        (sums,) = jax.lax.platform_dependent(terms, tpu=one_by_one, default=together)
+        (sums,) = numbers.sums((terms,), (terms.ndim - 1,))
         return jnp.where(sums <= allowed, tried, found)
 
     # Made from the data, because a loop in `shard_map` may not start from a replicated array.
@@ -71,13 +71,3 @@ def in_order(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:
     passed = jax.vmap(lambda a, v: jnp.searchsorted(a, v, side="right"))(*rows)
     last = jnp.maximum(passed.reshape(allowed.shape), 1) - 1
     return jnp.take_along_axis(ordered, last, -1)
-
-
-def together(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    """Sums over the last axis of which a CPU or a GPU need not write the terms."""
-    return numbers.sums(terms, (terms[0].ndim - 1,))
-
-
-def one_by_one(*terms: jax.Array) -> tuple[jax.Array, ...]:
-    """The same sums. A TPU writes out the terms of those made together, for 37 times the bytes."""
-    return tuple(jnp.sum(term, -1) for term in terms)

@@ -74,7 +74,8 @@ def roc_auc_loss(
     """
     z, one, other = sets_of(logits, labels, **options)
     gap, whole = given("margin", margin, z)[..., None], jnp.ones(2, z.dtype)
-    return unless_nan(pair_loss(surrogate)(z, one, other, gap, whole), z)
+    limit = numbers.largest(jnp.asarray(logits))
+    return unless_nan(pair_loss(surrogate)(z, one, other, gap, whole, limit), z)
 
 
 @calls.compiled("surrogate", "axis")
@@ -125,7 +126,8 @@ def partial_roc_auc_loss(
             raise ValueError(f"{name} must be a number, got shape {jnp.shape(rate)}.")
     largest, least = (jnp.asarray(x, z.dtype) for x in (max_fpr, min_tpr))
     gap, parts = given("margin", margin, z)[..., None], jnp.stack([1.0 - least, largest])
-    return unless_nan(pair_loss(surrogate, partial=True)(z, one, other, gap, parts), z)
+    limit = numbers.largest(jnp.asarray(logits))
+    return unless_nan(pair_loss(surrogate, partial=True)(z, one, other, gap, parts, limit), z)
 
 
 # --- average precision ----------------------------------------------------------------------------

@@ -26,12 +26,17 @@ _Formula = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Arra
 
 
 def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Array]:
-    """The loss ``f(z, one, other, margin, parts)`` over the given parts of both classes."""
+    """The loss ``f(z, one, other, margin, parts, limit)`` over the given parts of both classes.
+
+    `limit` bounds a slope: the largest number of the type that the logits came in.
+    """
     if surrogate not in _FORMULAS:
         raise ValueError(f"surrogate must be one of {', '.join(_FORMULAS)}, got {surrogate!r}.")
     formula, in_order, shifted = _FORMULAS[surrogate]
 
-    def both(z: Any, one: Any, other: Any, margin: Any, parts: Any) -> tuple[jax.Array, jax.Array]:
+    def both(
+        z: Any, one: Any, other: Any, margin: Any, parts: Any, limit: Any
+    ) -> tuple[jax.Array, jax.Array]:
         present = two_classes.both_present(one, other)
         one, other = shares(one), shares(other)
         if in_order is None and not partial:
@@ -44,7 +49,8 @@ def pair_loss(surrogate: str, *, partial: bool = False) -> Callable[..., jax.Arr
                 one, other = _lowest(place, one, parts[0]), _highest(place, other, parts[1])
             value, slope = formula(place, one, other, margin)
             slope = undone(origin, slope)
-        return jnp.where(present[..., 0], value, 0.0), jnp.where(present, slope, 0.0)
+        slope = jnp.where(present, numbers.held(slope, limit), 0.0)
+        return jnp.where(present[..., 0], value, 0.0), slope
 
     return slopes.with_slopes(both)
 

@@ -1,0 +1,88 @@
+"""What each backend computes in its own way: the ways of GPU and TPU, asked on the CPU.
+
+`jax.lax.platform_dependent` is made to choose as it would for another backend, whose form must then
+give what the CPU's gives: values, gradients, and how these change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.contract.test_what_people_pass_in import is_float
+from tests.rows import Row, over
+
+OTHERS = ("cuda", "tpu")
+# Twelve orders of magnitude, and numbers whose squares and exponentials are none.
+SCALES = (1.0, 1e3, 1e30)
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[str]]]:
+    """Call it with a backend, and what is traced from then on is of that; returns its choices."""
+
+    def choose(platform: str) -> list[str]:
+        choices: list[str] = []
+
+        def of(*arrays: Any, default: Any = None, **others: Any) -> Any:
+            choices.append(platform if platform in others else "default")
+            return others.get(platform, default)(*arrays)
+
+        monkeypatch.setattr(jax.lax, "platform_dependent", of)
+        jax.clear_caches()
+        return choices
+
+    yield choose
+    monkeypatch.undo()
+    jax.clear_caches()
+
+
+def moving(row: Row) -> list[int]:
+    return [i for i, x in enumerate(row.batch) if is_float(x)]
+
+
+def everything(row: Row) -> Callable[..., Any]:
+    """Value, gradient in all floating arrays, and its change along the arrays themselves."""
+
+    def total(floats: dict[int, Any]) -> Any:
+        value = row(*(floats.get(i, x) for i, x in enumerate(row.batch)))
+        leaves = [x for x in jax.tree.leaves(value) if jnp.issubdtype(x.dtype, jnp.floating)]
+        return sum(jnp.sum(x) for x in leaves if x.size), value
+
+    def of(floats: dict[int, Any]) -> Any:
+        gradient = jax.grad(total, has_aux=True)
+        return jax.jvp(lambda x: gradient(x), (floats,), (floats,))
+
+    return of
+
+
+def scaled(row: Row, scale: float) -> dict[int, np.ndarray]:
+    """Its floating arrays; only logits may be of any size."""
+    of_logits = row.family in ("elements", "sets", "rankings")
+    found = {i: np.asarray(row.batch[i]) for i in moving(row)}
+    return {i: x * np.float32(scale if of_logits and i == 0 else 1.0) for i, x in found.items()}
+
+
+@over(lambda row: bool(moving(row)) and row.family != "training", once=True)
+def test_every_backend_computes_the_same(row: Row, chosen: Callable[[str], list[str]]):
+    of, scales = everything(row), SCALES if row.family in ("elements", "sets") else SCALES[:1]
+    jitted = jax.jit(of)
+    with jax.debug_nans(False):
+        expected = [jitted(scaled(row, s)) for s in scales]
+        for platform in OTHERS:
+            choices = chosen(platform)
+            traced = jax.jit(lambda x: of(x)).trace(scaled(row, 1.0))
+            if not choices:  # it has one form for all
+                return
+            compiled = traced.lower().compile()
+            for scale, known in zip(scales, expected, strict=True):
+                found = compiled(scaled(row, scale))
+                # Large logits cancel in other ways, of which some digits are lost.
+                digits = 2e-5 if scale == 1.0 else 1e-4
+                chex.assert_trees_all_close(found, known, rtol=digits, atol=0.1 * digits)
