@@ -148,7 +148,8 @@ def _softmax_over(axis: int) -> Callable[[jax.Array], jax.Array]:
         top, total = parts(z)
         # One for what is written and one for what is summed: see `slopes.apart`.
         p, also_p = (slopes.apart(again, z, top, jnp.log(total)) for _ in range(2))
-        step = dz.astype(p.dtype)
+        # Times one, so that in reverse its two terms, which may cancel, meet before any others.
+        step = 1.0 * dz.astype(p.dtype)
         slope = p * step - also_p * jnp.sum(p * step, axis, keepdims=True)
         return value(z, top, total), [slope]
 
