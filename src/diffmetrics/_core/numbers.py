@@ -63,9 +63,6 @@ def with_rank(x: jax.Array, rank: int) -> jax.Array:
     return x.reshape((1,) * (rank - x.ndim) + x.shape)
 
 
-# About so many numbers stay in the cache of a CPU.
-IN_CACHE = 2**20
-
 # XLA's CPU backend unrolls a reduction of so few floats, and makes many of them side by side. In a
 # longer one it adds element after element: 3 times slower, and less precise. Integers it reorders.
 STEP, LANES, RUN = 16, 64, 1024
