@@ -324,5 +324,5 @@ def test_bits_and_a_sort_find_the_same_threshold(dtype: str):
         keys = order.bits(jnp.asarray(np.round(rng.normal(size=(3, 700)), 1), dtype))
         mass = jnp.asarray(rng.integers(0, 3, (3, 700)), dtype)
         allowed = jnp.asarray(rng.uniform(0.0, 0.99, (3, 7)), dtype) * mass.sum(-1, keepdims=True)
-        by_bits = jax.jit(order_statistics.bit_by_bit)(keys, mass, allowed)
+        by_bits = jax.jit(order_statistics.by_digits)(keys, mass, allowed)
         chex.assert_trees_all_equal(by_bits, order_statistics.in_order(keys, mass, allowed))

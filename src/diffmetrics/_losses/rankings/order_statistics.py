@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -39,29 +40,45 @@ thresholds = slopes.with_rule(_order_statistics, _by_all_at_threshold, 1)
 def _last_within(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:
     """The largest of `keys` below which lies at most the `allowed` mass ``[..., K]``."""
     if allowed.shape[-1] <= _FEW:
-        return bit_by_bit(keys, mass, allowed)
-    return jax.lax.platform_dependent(keys, mass, allowed, cpu=in_order, default=bit_by_bit)
+        return by_digits(keys, mass, allowed)
+    return jax.lax.platform_dependent(keys, mass, allowed, cpu=in_order, default=by_digits)
 
 
 # On a CPU one sort takes as long as the bits of so many.
 _FEW = 4
 
 
-def bit_by_bit(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:
-    """From the highest bit: 32 sums take a fortieth of the time of a sort, and compile at once."""
-    width = 8 * keys.dtype.itemsize
-    one = jnp.ones((), keys.dtype)
+def by_digits(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:
+    """From the highest digit: 32 sums take a fortieth of the time of a sort, and compile at once.
 
-    def with_bit(i: jax.Array, found: jax.Array) -> jax.Array:
-        tried = found | (one << (width - 1 - i).astype(keys.dtype))
-        below = (keys[..., None, :] < tried[..., None]).astype(mass.dtype)
-        terms = below * mass[..., None, :]
+    On an accelerator eight readings of 15 sums each move a quarter of the bytes of 32 of one.
+    """
+    return jax.lax.platform_dependent(
+        keys,
+        mass,
+        allowed,
+        cpu=functools.partial(_by_digits_of, 1),
+        default=functools.partial(_by_digits_of, 4),
+    )
+
+
+def _by_digits_of(digits: int, keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:
+    """`by_digits` of so many bits."""
+    steps = 8 * keys.dtype.itemsize // digits
+    digit = jnp.arange(1, 2**digits, dtype=keys.dtype)
+
+    def with_digit(i: jax.Array, found: jax.Array) -> jax.Array:
+        shift = (digits * (steps - 1 - i)).astype(keys.dtype)
+        tried = found[..., None] | numbers.with_rank(digit << shift, found.ndim + 1)
+        below = (keys[..., None, None, :] < tried[..., None]).astype(mass.dtype)
+        terms = below * mass[..., None, None, :]
         (sums,) = numbers.sums((terms,), (terms.ndim - 1,))
-        return jnp.where(sums <= allowed, tried, found)
+        number = jnp.sum(sums <= allowed[..., None], -1, dtype=jnp.int32)
+        return found | (number.astype(keys.dtype) << shift)
 
     # Made from the data, because a loop in `shard_map` may not start from a replicated array.
     nothing = jnp.zeros(allowed.shape, keys.dtype) & keys[..., :1]
-    return jax.lax.fori_loop(0, width, with_bit, nothing)
+    return jax.lax.fori_loop(0, steps, with_digit, nothing)
 
 
 def in_order(keys: jax.Array, mass: jax.Array, allowed: jax.Array) -> jax.Array:

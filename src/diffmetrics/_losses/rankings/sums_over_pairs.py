@@ -7,6 +7,7 @@ of a set and the slope in every logit.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -213,14 +214,59 @@ def decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> tuple[jax.Arr
     """
     # One scan for both directions: it takes as many steps as one for either.
     ways = jnp.stack([gap, jnp.flip(later(gap), -1)])
-    found = _decayed(ways, jnp.stack([masses, jnp.flip(masses, -1)], 1), wanted)
+    found = jax.lax.platform_dependent(
+        ways,
+        jnp.stack([masses, jnp.flip(masses, -1)], 1),
+        cpu=functools.partial(_decayed, wanted=wanted),
+        tpu=functools.partial(_decayed, wanted=wanted),
+        default=functools.partial(_decayed, wanted=wanted, length=_BLOCK, across=_across_at_once),
+    )
     return found[:, 0], jnp.flip(found[:, 1], -1)
 
 
-def _decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> jax.Array:
-    """The sums over all places before."""
+def _across_in_turn(held: jax.Array, reach: jax.Array) -> jax.Array:
+    """What enters each block, from what each of them holds at its end and how far it reaches."""
+
+    def across(carry: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
+        left, reach = block
+        return left + carry * _powers(reach, len(held))[:, None], carry
+
+    over = (jnp.moveaxis(held, -1, 0), jnp.moveaxis(reach, -1, 0))
+    _, carried = jax.lax.scan(across, jnp.zeros_like(held[..., 0]) * held[..., 0], over)
+    return jnp.moveaxis(carried, 0, -1)
+
+
+def _across_at_once(held: jax.Array, reach: jax.Array) -> jax.Array:
+    """`_across_in_turn` in as many steps as the number of blocks has digits."""
+
+    def join(one: Any, other: Any) -> tuple[jax.Array, jax.Array]:
+        (left, reach), (right, further) = one, other
+        return right + left * _powers(further[0, 0], len(held))[:, None], reach * further
+
+    both = (held, reach[None, None])
+    return later(jax.lax.associative_scan(join, both, axis=held.ndim - 1)[0])
+
+
+def _powers(x: jax.Array, number: int) -> jax.Array:
+    return jnp.stack([x ** (k + 1) for k in range(number)])
+
+
+# A GPU launches some kernels for each step of a scan: blocks of a thousand took 8,000 of them at a
+# million scores, of this length 300.
+_BLOCK = 32
+
+
+def _decayed(
+    gap: jax.Array,
+    masses: jax.Array,
+    *,
+    wanted: _Wanted,
+    length: int | None = None,
+    across: Callable[[jax.Array, jax.Array], jax.Array] = _across_in_turn,
+) -> jax.Array:
+    """The sums over all places before, in blocks of `length`, by default as many as it has."""
     n = gap.shape[-1]
-    length = max(int(n**0.5), 1)
+    length = max(int(n**0.5), 1) if length is None else length
     decay = jnp.exp(-later(gap))
 
     def blocks(x: jax.Array, fill: float) -> jax.Array:
@@ -240,20 +286,14 @@ def _decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> jax.Array:
         held, reach = state
         step, mass = here
         reach = reach * step
-        found = held * jnp.stack([step ** (k + 1) for k in powers])[:, None]
+        found = held * _powers(step, len(powers))[:, None]
         sums = jnp.stack([_polynomial(c, found[:, m]) for m, c in wanted])
         return (found + mass[None], reach), (sums, reach)
 
     first = (zeros, 0.0 * decays[0] + 1.0)
     (held, reach), (sums, reaches) = jax.lax.scan(along, first, (decays, inside))
 
-    def across(carry: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
-        left, reach = block
-        return left + carry * jnp.stack([reach ** (k + 1) for k in powers])[:, None], carry
-
-    over = (jnp.moveaxis(held, -1, 0), jnp.moveaxis(reach, -1, 0))
-    _, carried = jax.lax.scan(across, zeros[..., 0], over)
-    carried = jnp.moveaxis(carried, 0, -1)
+    carried = across(held, reach)
     # What enters a block decays within it: a polynomial in exp(-distance from its border).
     reaches = reaches[:, None]
     rest = jnp.zeros_like(sums)
