@@ -79,12 +79,13 @@ def sums(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array
         return terms
     return jax.lax.platform_dependent(
         terms,
-        cpu=lambda terms: _on_cpu(terms, axis),
+        cpu=lambda terms: together(terms, axis),
         default=lambda terms: tuple(jnp.sum(t, axis, dtype=t.dtype) for t in terms),
     )
 
 
-def _on_cpu(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
+def together(terms: tuple[jax.Array, ...], axis: tuple[int, ...]) -> tuple[jax.Array, ...]:
+    """`sums` in a reduction of several operands on every backend: rows are then read once."""
     if jnp.issubdtype(terms[0].dtype, jnp.integer):
         return _fused_sums(terms, axis)  # exact, and without derivatives
     return _float_sums(terms, axis)

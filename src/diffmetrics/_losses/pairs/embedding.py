@@ -344,7 +344,7 @@ def _length_in_one_reading(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.A
     """With both units at once: an accelerator waits for its memory."""
     down, large = _units(a.dtype)
     squares = tuple(_scaled(a, b, unit) ** 2 for unit in (down, 1.0))
-    in_large, plain = numbers.sums(squares, (a.ndim - 1,))
+    in_large, plain = numbers.together(squares, (a.ndim - 1,))
     is_large = in_large > (large * down) ** 2
     unit = jnp.where(is_large, down, 1.0).astype(a.dtype)
     return unit, jnp.sqrt(jnp.where(is_large, in_large, plain))
