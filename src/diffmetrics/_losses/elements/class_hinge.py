@@ -190,7 +190,7 @@ def _largest_in_one_reading(axis: int, z: jax.Array, ids: jax.Array, cost: jax.A
     wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost, axis)
     own = jnp.where(is_true(ids, z.shape, axis), wide, 0.0)
     zero = jnp.zeros((), wide.dtype)
-    operands = (wide, costs, movable(1.0, wide), own)
+    operands = (wide, movable(costs, wide), movable(1.0, wide), own)
     starts = (jnp.full_like(zero, -jnp.inf), zero, zero, zero)
     best, at_best, number, true = jax.lax.reduce(operands, starts, _merged_pairs, (z.ndim + axis,))
     return (best - numbers.finite(true)) + at_best, best + at_best, number, true
@@ -217,6 +217,8 @@ def _weston_watkins_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Arr
     violation, reach, true = _against(z, ids, cost, axis)
     known, true = _teaches(z, ids, true, axis), numbers.finite(true)
     pulling = (reach >= jnp.expand_dims(true, axis)).astype(reach.dtype)
+    # As `movable` does it, but it leaves XLA a mask that the slope can share.
+    pulling = jax.lax.select(jnp.zeros((), bool), reach, pulling)
     loss, number = _both_sums(jnp.maximum(violation, 0.0), pulling, z.ndim + axis)
     share = known.astype(reach.dtype)
     # The true class reaches itself, but is not a wrong class.
