@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffmetrics._core.class_labels import rows
 from tests.contract.test_what_people_pass_in import is_float
 from tests.rows import Row, over
 
@@ -89,3 +90,17 @@ def test_every_backend_computes_the_same(row: Row, chosen: Callable[[str], list[
                 digits, kept = (2e-5, 2) if scale == 1.0 else (1e-4, 1)
                 of_both = found[:kept], known[:kept]
                 chex.assert_trees_all_close(*of_both, rtol=digits, atol=0.1 * digits)
+
+
+@pytest.mark.parametrize("number", [1, 2, 21, 40])
+@pytest.mark.parametrize("platform", OTHERS)
+def test_rows_of_few_and_of_many_classes(
+    number: int, platform: str, chosen: Callable[[str], list[str]]
+):
+    draw = np.random.default_rng(0)
+    matrix = draw.normal(size=(number, 3)).astype(np.float32)
+    ids = draw.integers(0, number, (4, 5)).astype(np.int32)
+    chosen(platform)
+    found = jax.jit(lambda x, y: rows(x, y, -2))(matrix, ids)
+    expected = np.moveaxis(matrix[ids], -1, -2)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)

@@ -198,3 +198,16 @@ def test_a_margin_per_label_broadcasts():
     loss = dm.hinge_loss(Z, Z > 0, margin=margin)
     each = [dm.hinge_loss(Z[:, k], Z[:, k] > 0, margin=margin[k]) for k in range(4)]
     chex.assert_trees_all_equal(loss, jnp.stack(each, -1))
+
+
+@pytest.mark.parametrize("loss", [dm.crammer_singer_loss, dm.weston_watkins_loss])
+@pytest.mark.parametrize("with_cost", [False, True])
+def test_hinges_of_one_hot_labels_change_their_slope_nowhere(loss, with_cost):
+    draw = np.random.default_rng(0)
+    z, y = jnp.asarray(draw.normal(size=(6, 4))), jax.nn.one_hot(draw.integers(0, 4, 6), 4)
+    cost = jnp.asarray(draw.uniform(size=(4, 4))) if with_cost else None
+
+    def total(z):
+        return jnp.sum(loss(z, y, cost=cost))
+
+    np.testing.assert_array_equal(jax.hessian(total)(z), 0.0)

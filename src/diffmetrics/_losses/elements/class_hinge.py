@@ -6,6 +6,7 @@ At a kink the slope is the one below the margin. Wrong classes at the maximum sh
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -127,9 +128,9 @@ def _pair_costs(z: jax.Array, ids: jax.Array, cost: jax.Array, axis: int) -> jax
 
 
 def _against(
-    axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Each class's violation and reach; the true logit; and which examples have a class.
+    z: jax.Array, ids: jax.Array, cost: jax.Array, axis: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each class's violation and reach, and the true logit.
 
     The violation is how far a class is inside its margin to the true class, whose own is 0. Logits
     are subtracted before costs are added, because costs would lose their digits in large logits.
@@ -138,11 +139,17 @@ def _against(
     """
     wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost, axis)
     true = at_label(wide, ids, axis)
-    # An infinite logit of the true class leaves nothing to teach, and cannot be subtracted.
-    known = is_class(ids, z.shape[axis]) & ~(true >= jnp.inf)
-    true = numbers.finite(true)
-    return (wide - jnp.expand_dims(true, axis)) + costs, wide + costs, true, known
+    held = jnp.expand_dims(numbers.finite(true), axis)
+    return (wide - held) + costs, wide + costs, true
 
+
+def _teaches(z: jax.Array, ids: jax.Array, true: jax.Array, axis: int) -> jax.Array:
+    """Which examples have a class, of a logit that is not infinite: it could not be subtracted."""
+    return is_class(ids, z.shape[axis]) & ~(true >= jnp.inf)
+
+
+# A GPU has one thread for so many classes, and makes no array beside their sum.
+_FEW = 32
 
 # What a pass over the logits returns for each example: the loss; the least reach at which a class
 # has a slope; that slope; and minus the slope of the true class.
@@ -150,11 +157,13 @@ _Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def _crammer_singer_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
-    violation, reach, true, known = _against(axis, z, ids, cost)
-    none = jnp.full((), -jnp.inf, reach.dtype)
-    operands = (violation, reach, movable(1.0, numbers.as_float(z)))
-    starts = (none, none, jnp.zeros_like(none))
-    loss, top, number = jax.lax.reduce(operands, starts, _merged, (z.ndim + axis,))
+    on_cpu, elsewhere = (
+        functools.partial(f, axis) for f in (_largest_in_two_readings, _largest_in_one_reading)
+    )
+    loss, top, number, true = jax.lax.platform_dependent(
+        z, ids, cost, cpu=on_cpu, default=elsewhere
+    )
+    known, true = _teaches(z, ids, true, axis), numbers.finite(true)
     # The true class has the largest reach itself if no other exceeds it.
     sharing = number - (true == top).astype(number.dtype)
     pulls = known & (sharing > 0)
@@ -163,21 +172,75 @@ def _crammer_singer_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Arr
     return jnp.where(known, loss, 0.0), top, share, jnp.where(pulls, 1.0, 0.0)
 
 
+_Largest = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _largest_in_two_readings(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Largest:
+    """The largest violation, the largest reach, how many classes have that, and the true logit."""
+    violation, reach, true = _against(z, ids, cost, axis)
+    none = jnp.full((), -jnp.inf, reach.dtype)
+    operands = (reach, movable(1.0, numbers.as_float(z)))
+    top, number = jax.lax.reduce(operands, (none, jnp.zeros_like(none)), _merged, (z.ndim + axis,))
+    # By itself a maximum is twice as fast as in a reduction of all three (21 classes).
+    return jnp.max(violation, axis), top, number, true
+
+
+def _largest_in_one_reading(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Largest:
+    """An accelerator waits for its memory: it compares two classes without the true logit."""
+    wide, costs = numbers.as_float(z), _pair_costs(z, ids, cost, axis)
+    own = jnp.where(is_true(ids, z.shape, axis), wide, 0.0)
+    zero = jnp.zeros((), wide.dtype)
+    operands = (wide, movable(costs, wide), movable(1.0, wide), own)
+    starts = (jnp.full_like(zero, -jnp.inf), zero, zero, zero)
+    best, at_best, number, true = jax.lax.reduce(operands, starts, _merged_pairs, (z.ndim + axis,))
+    return (best - numbers.finite(true)) + at_best, best + at_best, number, true
+
+
 def _merged(one: Any, other: Any) -> Any:
-    """The larger violation, the larger reach, and how many classes have that reach."""
-    top = jnp.maximum(one[1], other[1])
-    number = jnp.where(one[1] == top, one[2], 0.0) + jnp.where(other[1] == top, other[2], 0.0)
-    return jnp.maximum(one[0], other[0]), top, number
+    """The larger reach, and how many classes have it."""
+    top = jnp.maximum(one[0], other[0])
+    return top, jnp.where(one[0] == top, one[1], 0.0) + jnp.where(other[0] == top, other[1], 0.0)
+
+
+def _merged_pairs(one: Any, other: Any) -> Any:
+    """Logit and cost of the class that reaches further, how many reach so far, and a sum."""
+    reach, other_reach = one[0] + one[1], other[0] + other[1]
+    # Large logits, in which costs are lost, still differ. NaN stays.
+    more = (one[0] - other[0]) + (one[1] - other[1]) > 0.0
+    more = jnp.where(reach == other_reach, more, (reach > other_reach) | jnp.isnan(reach))
+    best, at_best = (jnp.where(more, one[i], other[i]) for i in (0, 1))
+    _, number = _merged((reach, one[2]), (other_reach, other[2]))
+    return best, at_best, number, one[3] + other[3]
 
 
 def _weston_watkins_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Array) -> _Parts:
-    violation, reach, true, known = _against(axis, z, ids, cost)
+    violation, reach, true = _against(z, ids, cost, axis)
+    known, true = _teaches(z, ids, true, axis), numbers.finite(true)
     pulling = (reach >= jnp.expand_dims(true, axis)).astype(reach.dtype)
-    both = numbers.sums((jnp.maximum(violation, 0.0), pulling), (z.ndim + axis,))
-    loss, number = slopes.alone(both)
+    # As `movable` does it, but it leaves XLA a mask that the slope can share.
+    pulling = jax.lax.select(jnp.zeros((), bool), reach, pulling)
+    loss, number = _both_sums(jnp.maximum(violation, 0.0), pulling, z.ndim + axis)
     share = known.astype(reach.dtype)
     # The true class reaches itself, but is not a wrong class.
     return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)
+
+
+def _added(one: Any, other: Any) -> Any:
+    return tuple(map(operator.add, one, other))
+
+
+def _both_sums(one: jax.Array, other: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+    """The sums of both; a GPU writes out what two reductions share, and so makes them in one."""
+
+    def in_two(*terms: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(slopes.alone(numbers.sums(terms, (axis,))))
+
+    def in_one(*terms: jax.Array) -> tuple[jax.Array, ...]:
+        zeros = tuple(jnp.zeros((), x.dtype) for x in terms)
+        return tuple(jax.lax.reduce(terms, zeros, _added, (axis,)))
+
+    both = jax.lax.platform_dependent(one, other, cpu=in_two, tpu=in_two, default=in_one)
+    return both[0], both[1]
 
 
 def _with_constant_slope(
@@ -190,20 +253,21 @@ def _with_constant_slope(
 
     @functools.cache
     def over(axis: int) -> Callable[..., jax.Array]:
-        def value(*arguments: jax.Array) -> jax.Array:
-            return parts(axis, *arguments)[0]
-
-        def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
+        def rule(primals: Any, moved: Any) -> tuple[_Parts, list[_Parts]]:
             (z, ids, cost), (dz, _, dcost) = primals, moved
-            fixed = (jax.lax.stop_gradient(z), ids, jax.lax.stop_gradient(cost))
-            of = functools.partial(_slope, axis, fixed[2])
-            slope = slopes.apart(of, *fixed[:2], *parts(axis, *fixed)[1:])
+            out = with_parts(*primals)
+            fixed = map(jax.lax.stop_gradient, out[1:])
+            of = functools.partial(_slope, axis, jax.lax.stop_gradient(cost))
+            # What two passes share over few classes a GPU writes out in a third.
+            again = jax.lax.optimization_barrier(ids) if z.shape[axis] <= _FEW else ids
+            slope = slopes.apart(of, jax.lax.stop_gradient(z), again, *fixed)
             steps = [] if dz is None else [numbers.as_float(dz)]
             steps += [] if dcost is None else [_pair_costs(z, ids, dcost, axis)]
-            return function(*primals), [jnp.sum(slope * step, axis) for step in steps]
+            none = jnp.zeros_like(out[0])
+            return out, [(jnp.sum(slope * step, axis), none, none, none) for step in steps]
 
-        function = slopes.with_rule(value, rule, 3)
-        return function
+        with_parts = slopes.with_rule(functools.partial(parts, axis), rule, 3)
+        return lambda *arguments: with_parts(*arguments)[0]
 
     return over
 
