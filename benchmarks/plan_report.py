@@ -136,7 +136,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         for line, (workload, of) in zip(axes, panels.items(), strict=True):
             for panel, dtype in zip(line, dtypes, strict=True):
                 seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
-            report._scale(line[0])
+            report.scale(line[0])
         device = content["environment"]["device"]
         figure.supxlabel(f"bytes between memory and chip over the least, {device}", fontsize=9)
         shown = [name for name in ("ours", *report.COLORS) if name in seen]

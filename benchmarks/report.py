@@ -194,7 +194,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         for line, (workload, of) in zip(axes, panels.items(), strict=True):
             for panel, dtype in zip(line, dtypes, strict=True):
                 seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
-            _scale(line[0])
+            scale(line[0])
         figure.supxlabel("time over the floor; black lines: the goal", fontsize=9)
         shown = [name for name in ("ours", *COLORS) if name in seen]
         figure.legend(
@@ -203,7 +203,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         save(figure, path)
 
 
-def _scale(panel: Axes) -> None:
+def scale(panel: Axes) -> None:
     """A logarithmic axis with as many figures as there is room for; it is shared by a row."""
     panel.set_xscale("log")
     low, high = panel.get_xlim()
