@@ -26,16 +26,12 @@ def softmax_parts(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array, jax.Ar
 
     The maximum is finite. A logit of -inf adds nothing to the sum; if all are, they are equal.
     """
-    top, total = top_and_total(z, axis)
-    return wide_logits(z), top, or_all(total, z.shape[axis])
-
-
-def top_and_total(z: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    return jax.lax.platform_dependent(
+    top, total = jax.lax.platform_dependent(
         z,
         cpu=functools.partial(_in_two_readings, axis=axis),
         default=lambda z: in_one_reading((wide_logits(z),), z.ndim + axis),
     )
+    return wide_logits(z), top, or_all(total, z.shape[axis])
 
 
 def wide_logits(z: jax.Array) -> jax.Array:

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from diffmetrics._core import numbers, slopes
 from diffmetrics._core.class_labels import at_label, is_class, is_true, of_classes
 from diffmetrics._core.readings import (
+    in_one_reading,
     parts_of_ids,
     rivals_over,
     softmax_parts,
-    top_and_total,
     wide_logits,
 )
 
@@ -127,28 +127,25 @@ def softmax(z: jax.Array, axis: int) -> jax.Array:
 
 @functools.cache
 def _softmax_over(axis: int) -> Callable[[jax.Array], jax.Array]:
+    """The softmax of an accelerator."""
+
     def held(z: jax.Array) -> jax.Array:
         return numbers.held(numbers.as_float(z))
 
-    def parts(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        top, total = top_and_total(held(z), axis)
-        return jnp.expand_dims(top, axis), jnp.expand_dims(total, axis)
+    def parts(z: jax.Array) -> tuple[jax.Array, ...]:
+        found = in_one_reading((held(z),), z.ndim + axis)
+        return tuple(jnp.expand_dims(x, axis) for x in found)
 
     def value(z: jax.Array, top: jax.Array, total: jax.Array) -> jax.Array:
         return jnp.exp(held(z) - top) * (1.0 / total)
 
-    def again(z: jax.Array, top: jax.Array, log_total: jax.Array) -> jax.Array:
-        return jnp.exp(-((top - held(z)) + log_total))
-
     def rule(primals: Any, moved: Any) -> tuple[jax.Array, list[jax.Array]]:
         (z,), (dz,) = primals, moved
         top, total = parts(z)
-        # One for what is written and one for what is summed: see `slopes.apart`.
-        p, also_p = (slopes.apart(again, z, top, jnp.log(total)) for _ in range(2))
+        p = jnp.exp(-((top - held(z)) + jnp.log(total)))  # not as `value` writes it
         # Times one, so that in reverse its two terms, which may cancel, meet before any others.
         step = 1.0 * dz.astype(p.dtype)
-        slope = p * step - also_p * jnp.sum(p * step, axis, keepdims=True)
-        return value(z, top, total), [slope]
+        return value(z, top, total), [p * step - p * jnp.sum(p * step, axis, keepdims=True)]
 
     return slopes.with_rule(lambda z: value(z, *parts(z)), rule, 1)
 

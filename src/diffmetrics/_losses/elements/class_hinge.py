@@ -6,7 +6,6 @@ At a kink the slope is the one below the margin. Wrong classes at the maximum sh
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable
 from typing import Any, Unpack
 
@@ -225,22 +224,11 @@ def _weston_watkins_parts(axis: int, z: jax.Array, ids: jax.Array, cost: jax.Arr
     return jnp.where(known, numbers.capped(loss), 0.0), true, share, share * (number - 1.0)
 
 
-def _added(one: Any, other: Any) -> Any:
-    return tuple(map(operator.add, one, other))
-
-
-def _both_sums(one: jax.Array, other: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+def _both_sums(one: jax.Array, other: jax.Array, axis: int) -> tuple[jax.Array, ...]:
     """The sums of both; a GPU writes out what two reductions share, and so makes them in one."""
-
-    def in_two(*terms: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(slopes.alone(numbers.sums(terms, (axis,))))
-
-    def in_one(*terms: jax.Array) -> tuple[jax.Array, ...]:
-        zeros = tuple(jnp.zeros((), x.dtype) for x in terms)
-        return tuple(jax.lax.reduce(terms, zeros, _added, (axis,)))
-
-    both = jax.lax.platform_dependent(one, other, cpu=in_two, tpu=in_two, default=in_one)
-    return both[0], both[1]
+    of = functools.partial(numbers.together, axis=(axis,))
+    separate = functools.partial(numbers.sums, axis=(axis,))
+    return slopes.alone(jax.lax.platform_dependent((one, other), tpu=separate, default=of))
 
 
 def _with_constant_slope(

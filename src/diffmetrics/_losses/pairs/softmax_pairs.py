@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from diffmetrics._core import doors, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
-from diffmetrics._core.readings import below, movable, softmax_parts
+from diffmetrics._core.readings import below, movable, or_all, softmax_parts, wide_logits
 
 
 def pair(
@@ -146,7 +146,7 @@ def _means_in_one_reading(axis: int, p: jax.Array, q: jax.Array) -> tuple[jax.Ar
 
     The sums are kept so small that as many as there are classes do not overflow.
     """
-    p, q = (numbers.below_inf(numbers.as_float(z)) for z in (p, q))
+    p, q = wide_logits(p), wide_logits(q)
     unit = 2.0 ** -(8 * p.shape[axis] - 1).bit_length()
     zero, least = (jnp.asarray(x, p.dtype) for x in (0.0, -float(jnp.finfo(p.dtype).max)))
     operands = [(z, movable(1.0, z), movable(0.0, z)) for z in (p, q)]
@@ -156,8 +156,7 @@ def _means_in_one_reading(axis: int, p: jax.Array, q: jax.Array) -> tuple[jax.Ar
         functools.partial(_merged, unit),
         (p.ndim + axis,),
     )
-    # If all logits are -inf, each counts as the largest.
-    full_p, full_q = (jnp.where(t == 0.0, float(p.shape[axis]), t) for t in (total_p, total_q))
+    full_p, full_q = (or_all(total, p.shape[axis]) for total in (total_p, total_q))
     means = (1.0 / unit) * (sum_p / full_p), (1.0 / unit) * (sum_q / full_q)
     half_p, half_q = (0.5 * _widest(x) for x in means)
     return top_p, full_p, half_p, top_q, full_q, half_q
