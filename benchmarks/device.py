@@ -12,7 +12,8 @@ after every table: a run that is stopped keeps what it has, and says what is mis
 
 A machine without a network needs jax, flax, optax, chex and this repository, with src on
 PYTHONPATH; there `python -m benchmarks.device` is the same command and asks for no more. What it
-lacks is carried there as wheels: pip install --no-index --no-deps --target /tmp/site wheels/*.whl.
+lacks is carried there as wheels: pip install --no-index --no-deps --target site wheels/*.whl, and
+site on PYTHONPATH, too.
 PyTorch is compared with and matplotlib draws where they are installed; what is left out is named.
 """
 

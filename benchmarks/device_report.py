@@ -14,7 +14,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import report
 from benchmarks.device_checks import Check
@@ -96,9 +95,8 @@ def _card() -> dict[str, str] | None:
 
 def print_checks(console: Console, checks: Sequence[Check]) -> None:
     """How many losses are right in each type, the largest errors, and every failure."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("checked", "losses", "right", "value", "gradient", "against the processor"):
-        table.add_column(heading, justify="left" if heading == "checked" else "right", no_wrap=True)
+    headings = ("losses", "right", "value", "gradient", "against the processor")
+    table = report.table_of(("checked",), headings)
     for dtype in dict.fromkeys(check.dtype for check in checks):
         of = [check for check in checks if check.dtype == dtype]
         errors = (
@@ -116,11 +114,8 @@ def print_checks(console: Console, checks: Sequence[Check]) -> None:
 
 def print_steps(console: Console, rows: Sequence[StepRow]) -> None:
     """A line for each experiment and peer."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("training step", no_wrap=True)
-    for heading in ("parameters", "batch", "ms [quartiles]", "examples/s", "compile s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("peers", no_wrap=True)
+    headings = ("parameters", "batch", "ms [quartiles]", "examples/s", "compile s")
+    table = report.table_of(("training step",), headings, ("peers",))
     for row in rows:
         middle, low, high = row.ours.ms
         table.add_row(

@@ -25,12 +25,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from rich.console import Console
-from rich.table import Table
 
 import diffmetrics as dm
 from benchmarks import measure
 from benchmarks.measure import Patience
-from benchmarks.report import whole
+from benchmarks.report import table_of, whole
 from benchmarks.work import Arrays
 from experiments.plots import BLUE, CYCLE, GREEN, ORANGE, STYLE, save
 
@@ -235,14 +234,9 @@ def print_rows(console: Console, size: Size, found: Sequence[Row]) -> None:
         f"gradients before the first and after {LATER} steps",
         highlight=False,
     )
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("loss", "way"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("ms [quartiles]", "x whole", "temp MiB"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for order in ORDERS:
-        for heading in (f"{order}: off by", "later", "cosine"):
-            table.add_column(heading, justify="right", no_wrap=True)
+    errors = (x for order in ORDERS for x in (f"{order}: off by", "later", "cosine"))
+    headings = ("ms [quartiles]", "x whole", "temp MiB", *errors)
+    table = table_of(("loss", "way"), headings)
     reference = {row.loss: row.ms[0] for row in found if row.way == WHOLE}
     for row in found:
         (middle, low, high), temp = row.ms, row.temp_mib

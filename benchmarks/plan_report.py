@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import report, targets
 from benchmarks.plan import Program, Row
-from experiments.plots import BLUE, STYLE, save
+from experiments.plots import BLUE
 
 
 def environment(target: str, device: Any) -> dict[str, Any]:
@@ -52,11 +48,8 @@ def is_behind(row: Row) -> bool:
 
 
 def _print_group(console: Console, rows: Sequence[Row]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("loss", no_wrap=True)
-    for heading in ("x least", "MB", "kernels", "temp MiB", "compile s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("peers, x least", no_wrap=True)
+    headings = ("x least", "MB", "kernels", "temp MiB", "compile s")
+    table = report.table_of(("loss",), headings, ("peers, x least",))
     for row in rows:
         table.add_row(
             f"{row.loss}{' (value)' if row.forward else ''}",
@@ -96,13 +89,7 @@ def read(path: Path, environment: Mapping[str, Any], options: Mapping[str, Any])
     Raises:
       ValueError: if it ran with other versions or options; the first that differs is named.
     """
-    content, here = json.loads(path.read_text()), {**environment, **options}
-    for name, before in {**content["environment"], **content["options"]}.items():
-        if name not in ("commit", "date") and before != here.get(name):
-            raise ValueError(
-                f"--resume: {path} was made with {name} {before!r}, now it is "
-                f"{here.get(name)!r}; name another --out or leave --resume out"
-            )
+    content = report.recorded(path, environment, options)
     return {row.name: row for row in map(_row, content["rows"])}
 
 
@@ -117,32 +104,10 @@ def _row(kept: Mapping[str, Any]) -> Row:
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
-    """The bytes over the least, ours and each peer's.
-
-    A row of panels for each workload, a column for each type.
-    """
-    panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for row in content["rows"]:
-        panels.setdefault(row["workload"], {}).setdefault(row["dtype"], []).append(row)
-    dtypes = list(dict.fromkeys(row["dtype"] for row in content["rows"]))
-    heights = [0.16 * max(map(len, of.values())) + 0.5 for of in panels.values()]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.5 * len(dtypes), sum(heights) + 0.8), layout="constrained")
-        axes = figure.subplots(
-            len(panels), len(dtypes), squeeze=False, sharex="row",
-            gridspec_kw={"height_ratios": heights},
-        )  # fmt: skip
-        seen: dict[str, Any] = {}
-        for line, (workload, of) in zip(axes, panels.items(), strict=True):
-            for panel, dtype in zip(line, dtypes, strict=True):
-                seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
-            report.scale(line[0])
-        device = content["environment"]["device"]
-        figure.supxlabel(f"bytes between memory and chip over the least, {device}", fontsize=9)
-        shown = [name for name in ("ours", *report.COLORS) if name in seen]
-        handles = [seen[name] for name in shown]
-        figure.legend(handles, shown, loc="outside upper center", ncols=len(shown))
-        save(figure, path)
+    """The bytes over the least, ours and each peer's."""
+    device = content["environment"]["device"]
+    label = f"bytes between memory and chip over the least, {device}"
+    report.draw_panels(content, path, _panel, label)
 
 
 def _panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

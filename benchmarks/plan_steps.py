@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import plan, report, steps, targets
 from benchmarks.plan import Program
@@ -72,10 +71,8 @@ def record(
 
 def print_steps(console: Console, found: Sequence[Step]) -> None:
     """A table, and which steps no program was made of."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("training step", no_wrap=True)
-    for heading in ("GB moved", "kernels", "memory MiB", "of it temp", "compile s"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("GB moved", "kernels", "memory MiB", "of it temp", "compile s")
+    table = report.table_of(("training step",), headings)
     for step in found:
         if program := step.program:
             table.add_row(

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,18 @@ def _processor() -> str:
 # --- Table ----------------------------------------------------------------------------------------
 
 
+def table_of(words: Sequence[str], numbers: Sequence[str], last: Sequence[str] = ()) -> Table:
+    """A table without lines: columns of words, of numbers, and again of words."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in words:
+        table.add_column(heading, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in last:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
 def print_group(console: Console, floor: Floor, rows: Sequence[Row]) -> None:
     """One table of a group, under its yardstick, and who was not timed."""
     parts = " + ".join(f"{name} {ms:.3g}" for name, ms in floor.ms.items())
@@ -72,12 +84,8 @@ def print_group(console: Console, floor: Floor, rows: Sequence[Row]) -> None:
     rate = floor.gigabytes / floor.pass_ms * 1e3
     console.print(f"\n[bold]{floor.group}[/bold], {shape}", highlight=False)
     console.print(f"floor {floor.pass_ms:.3g} ms, {rate:.1f} GB/s ({parts} ms)", highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("loss", no_wrap=True)
-    for heading in ("ms [quartiles]", "x floor", "GB/s", "temp MiB", "compile s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("best peer", no_wrap=True)
-    table.add_column("goal missed", no_wrap=True)
+    headings = ("ms [quartiles]", "x floor", "GB/s", "temp MiB", "compile s")
+    table = table_of(("loss",), headings, ("best peer", "goal missed"))
     for row in rows:
         (middle, low, high), temp = row.ours.ms, row.ours.temp_mib
         best = row.best
@@ -147,14 +155,7 @@ def read(path: Path, environment: Mapping[str, Any], options: Mapping[str, Any])
     Raises:
       ValueError: if it ran on other devices, versions or options; the first that differs is named.
     """
-    content = json.loads(path.read_text())
-    here = {**environment, **options}
-    for name, before in {**content["environment"], **content["options"]}.items():
-        if name not in ("commit", "date") and before != here.get(name):
-            raise ValueError(
-                f"--resume: {path} was measured with {name} {before!r}, now it is "
-                f"{here.get(name)!r}; name another --out or leave --resume out"
-            )
+    content = recorded(path, environment, options)
     floors = {kept["group"]: Floor(**kept) for kept in content["floors"] if kept["complete"]}
     rows: dict[str, list[Row]] = {name: [] for name in floors}
     for kept in content["rows"]:
@@ -166,6 +167,21 @@ def read(path: Path, environment: Mapping[str, Any], options: Mapping[str, Any])
     return {name: (floor, rows[name]) for name, floor in floors.items()}
 
 
+def recorded(
+    path: Path, environment: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a run has recorded at `path`, if it was this very run. Raises as `read` does."""
+    content = json.loads(path.read_text())
+    here = {**environment, **options}
+    for name, before in {**content["environment"], **content["options"]}.items():
+        if name not in ("commit", "date") and before != here.get(name):
+            raise ValueError(
+                f"--resume: {path} was measured with {name} {before!r}, now it is "
+                f"{here.get(name)!r}; name another --out or leave --resume out"
+            )
+    return content
+
+
 def _timing(kept: Mapping[str, Any]) -> Timing:
     return Timing(**{**kept, "ms": tuple(kept["ms"])})
 
@@ -174,9 +190,19 @@ def _timing(kept: Mapping[str, Any]) -> Timing:
 
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
-    """Bars of the time over the floor, ours, with a mark for each peer.
+    """Bars of the time over the floor, ours, with a mark for each peer."""
+    draw_panels(content, path, _panel, "time over the floor; black lines: the goal")
 
-    A row of panels for each workload, a column for each type.
+
+def draw_panels(
+    content: Mapping[str, Any],
+    path: Path,
+    draw_panel: Callable[[Axes, str, Sequence[dict[str, Any]]], dict[str, Any]],
+    label: str,
+) -> None:
+    """A row of panels for each workload, a column for each type.
+
+    `draw_panel` gets the axes, a title and the rows, and returns what the legend needs.
     """
     panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in content["rows"]:
@@ -193,9 +219,9 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         seen: dict[str, Any] = {}
         for line, (workload, of) in zip(axes, panels.items(), strict=True):
             for panel, dtype in zip(line, dtypes, strict=True):
-                seen |= _panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
-            scale(line[0])
-        figure.supxlabel("time over the floor; black lines: the goal", fontsize=9)
+                seen |= draw_panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
+            _scale(line[0])
+        figure.supxlabel(label, fontsize=9)
         shown = [name for name in ("ours", *COLORS) if name in seen]
         figure.legend(
             [seen[name] for name in shown], shown, loc="outside upper center", ncols=len(shown)
@@ -203,7 +229,7 @@ def draw(content: Mapping[str, Any], path: Path) -> None:
         save(figure, path)
 
 
-def scale(panel: Axes) -> None:
+def _scale(panel: Axes) -> None:
     """A logarithmic axis with as many figures as there is room for; it is shared by a row."""
     panel.set_xscale("log")
     low, high = panel.get_xlim()

@@ -13,12 +13,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks import measure, work
 from benchmarks.losses import Loss
 from benchmarks.measure import Patience
-from benchmarks.report import whole
+from benchmarks.report import table_of, whole
 from benchmarks.work import ARGUMENTS
 from experiments.plots import BLUE, ORANGE, STYLE, save
 
@@ -90,13 +89,8 @@ def _grow(loss: Loss, sizes: Sequence[int], patience: Patience) -> Growth:
 
 def print_growth(console: Console, found: Sequence[Growth]) -> None:
     sizes = sorted({round(math.log10(n)) for growth in found for n in growth.n})
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("loss", no_wrap=True)
-    for size in sizes:
-        table.add_column(f"1e{size}", justify="right", no_wrap=True)
-    table.add_column("exponent", justify="right", no_wrap=True)
-    table.add_column("temp MiB", justify="right", no_wrap=True)
-    table.add_column("")
+    headings = (*(f"1e{size}" for size in sizes), "exponent", "temp MiB")
+    table = table_of(("loss",), headings, ("",))
     for growth in found:
         by_size = {round(math.log10(n)): t for n, t in zip(growth.n, growth.ms, strict=True)}
         slope, temp = growth.exponent, growth.temp_mib[-1] if growth.temp_mib else None
