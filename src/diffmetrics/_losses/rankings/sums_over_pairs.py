@@ -218,7 +218,6 @@ def decayed(gap: jax.Array, masses: jax.Array, wanted: _Wanted) -> tuple[jax.Arr
         ways,
         jnp.stack([masses, jnp.flip(masses, -1)], 1),
         cpu=functools.partial(_decayed, wanted=wanted),
-        tpu=functools.partial(_decayed, wanted=wanted),
         default=functools.partial(_decayed, wanted=wanted, length=_BLOCK, across=_across_at_once),
     )
     return found[:, 0], jnp.flip(found[:, 1], -1)
@@ -251,8 +250,8 @@ def _powers(x: jax.Array, number: int) -> jax.Array:
     return jnp.stack([x ** (k + 1) for k in range(number)])
 
 
-# A GPU launches some kernels for each step of a scan: blocks of a thousand took 8,000 of them at a
-# million scores, of this length 300.
+# An accelerator runs some kernels for each step of a scan. At a million scores blocks of a thousand
+# took an H100 8,000 of them and a TPU 20,000; of this length they take 214 and 1,027.
 _BLOCK = 32
 
 
