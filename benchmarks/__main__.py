@@ -44,7 +44,6 @@ from benchmarks.run import choose, expression, run
 from experiments import records
 
 CONSOLE = Console()
-RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +227,7 @@ class Plan:
 
     def folder(self) -> Path:
         partial = (self.filter, self.dtypes, self.peers) != ("", Plan.dtypes, "all")
-        return self.out or (SCRATCH if partial else RECORDED)
+        return self.out or (report.SCRATCH if partial else report.RECORDED)
 
     def of_steps(self, dtypes: list[str]) -> None:
         wanted = plan_steps.choose(dtypes, self.filter)
@@ -270,7 +269,7 @@ def named(pattern: str) -> list[Loss]:
 
 def place(out: Path | None, device: Any, partial: bool, suffix: str) -> Path:
     """Where results go, without an ending; part of a run never replaces a recorded whole one."""
-    folder = out or (SCRATCH if partial else RECORDED)
+    folder = out or (report.SCRATCH if partial else report.RECORDED)
     kind = "-".join(device.device_kind.lower().split())
     return folder / f"{kind}{suffix}"
 

@@ -32,7 +32,6 @@ from benchmarks.run import Group, Row
 from benchmarks.work import Workload
 from experiments import records
 
-RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")
 RESERVE = 0.03  # of the time, to write and draw
 
 # So large that a pass takes some times as long as to start a program, which is 0.05 ms or more.
@@ -42,12 +41,10 @@ LARGE = (
     *(w for w in work.FULL if w.name in ("scores", "few scores")),
     Workload("targets", work.TARGETS, (2**24,)),
 )
-SMALL = (
-    Workload("65,536 labels", ("binary",), (2**16,)),
-    Workload("65,536 class scores", work.CLASSES, (2**13, 8)),
-    Workload("65,536 in vectors", work.EMBEDDINGS, (512, 128)),
-    Workload("65,536 scores", ("ranking",), (2**16,)),
-    Workload("65,536 targets", work.TARGETS, (2**16,)),
+SMALL = tuple(
+    w
+    for w in work.FULL
+    if w.name in ("65,536 labels", "few class labels", "few embeddings", "few targets")
 )
 # One of each way to be computed, among them what people reach for first. PyTorch's compiler takes
 # up to twenty seconds for each, and runs for these alone.
@@ -313,5 +310,5 @@ def place(options: argparse.Namespace, device: Any) -> Path:
     """Where results go, without an ending; a part, or a processor's, replaces no record."""
     whole = set(options.only.split(",")) == set(STAGES) and not options.quick
     recorded = whole and device.platform != "cpu"
-    folder = options.out or (RECORDED if recorded else SCRATCH)
+    folder = options.out or (report.RECORDED if recorded else report.SCRATCH)
     return folder / ("gpu" if device.platform == "gpu" else f"device-{device.platform}")

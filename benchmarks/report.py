@@ -24,6 +24,8 @@ from benchmarks.torch_peers import cores
 from experiments import records
 from experiments.plots import BLUE, CYCLE, STYLE, save
 
+# Where a whole run writes, and any other.
+RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")
 PACKAGES = (
     "jax", "jaxlib", "numpy", "optax", "keras", "rax", "torch", "torchvision", "monai",
     "segmentation-models-pytorch",
