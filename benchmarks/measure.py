@@ -2,7 +2,7 @@
 
 Runs of all competitors alternate, so that a machine that is busy for a while slows all alike. Each
 sample runs a function twice and takes the second time: the first pays for the memory that its
-neighbour has left to the allocator. Only what runs for seconds runs once.
+neighbour has left to the allocator. What runs for seconds outlasts that.
 """
 
 from __future__ import annotations
@@ -47,14 +47,22 @@ class Runner:
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """How often something is run: as often as fits `seconds`, between `fewest` and `most`."""
+    """How often something is run: as often as fits `seconds`, between `fewest` and `most`.
+
+    Microseconds are measured more often, in which an interruption weighs more, and what takes
+    `long` seconds only once.
+    """
 
     seconds: float = 2.0
     fewest: int = 3
     most: int = 9
+    long: float = 10.0
 
     def rounds(self, once: float) -> int:
-        return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), self.most)
+        if once >= self.long:
+            return 1
+        often = max(self.most, min(int(self.seconds / 40 / (2 * once + 1e-9)), 11 * self.most))
+        return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), often)
 
 
 def compiled(

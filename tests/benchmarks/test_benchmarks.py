@@ -187,6 +187,13 @@ def test_a_peer_that_computes_something_else_is_not_timed():
     assert found.unequal["broken"].startswith("AttributeError")
 
 
+@pytest.mark.parametrize(
+    ("once", "rounds"), [(2e-5, 99), (5e-4, 50), (0.02, 9), (0.2, 5), (2.0, 3), (20.0, 1)]
+)
+def test_what_is_short_is_measured_more_often(once: float, rounds: int):
+    assert Patience().rounds(once) == rounds
+
+
 def test_nan_is_never_equal():
     ours = (1.0, np.ones(3, np.float32))
     assert measure.difference(ours, (1.0, np.ones(3, np.float32)), "float32") is None
