@@ -61,8 +61,9 @@ class Patience:
     def rounds(self, once: float) -> int:
         if once >= self.long:
             return 1
-        often = max(self.most, min(int(self.seconds / 40 / (2 * once + 1e-9)), 11 * self.most))
-        return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), often)
+        fit = self.seconds / (2 * max(once, 1e-9))
+        often = max(self.most, min(int(fit / 40), 11 * self.most))
+        return min(max(int(fit), self.fewest), often)
 
 
 def compiled(
