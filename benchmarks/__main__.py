@@ -1,6 +1,6 @@
 """How fast is every loss, against memory speed and against other libraries?
 
-    python -m benchmarks                          every loss and type; 80 minutes with all peers
+    python -m benchmarks                          every loss and type; an hour with all peers
     python -m benchmarks --quick                  small arrays, a minute: does it run here?
     python -m benchmarks --filter 'focal.*masks'  some rows, named loss/workload/type
     python -m benchmarks --peers optax,torch      against these only; none needs nothing installed
