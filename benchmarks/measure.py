@@ -1,14 +1,16 @@
 """How it is measured: compile, warm up, show equal, then run everything in turns.
 
-Runs of all competitors alternate, so that a machine that is busy for a while slows all alike. Each
-sample runs a function twice and takes the second time: the first pays for the memory that its
-neighbour has left to the allocator. What runs for seconds outlasts that.
+Runs of all competitors alternate, in another order each round, so that a machine that is busy for a
+while slows all alike. Each sample runs a function once before it is timed: that pays for the memory
+that its neighbour has left to the allocator, and wakes the threads that its neighbour has put to
+sleep. What runs for seconds outlasts that; what runs for microseconds is timed many times at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +43,8 @@ class Runner:
     temp_bytes: int | None = None
     samples: list[float] = dataclasses.field(default_factory=list)
     rounds: int = 0
+    block: int = 1
+    """How many runs make a sample, which is their mean."""
     primed: bool = True
     """Whether a run that is not counted goes before each that is."""
 
@@ -49,21 +53,23 @@ class Runner:
 class Patience:
     """How often something is run: as often as fits `seconds`, between `fewest` and `most`.
 
-    Microseconds are measured more often, in which an interruption weighs more, and what takes
-    `long` seconds only once.
+    What takes `long` seconds is measured only once, and a sample lasts a `block` at least.
     """
 
     seconds: float = 2.0
     fewest: int = 3
     most: int = 9
     long: float = 10.0
+    block: float = 2e-3
 
     def rounds(self, once: float) -> int:
         if once >= self.long:
             return 1
-        fit = self.seconds / (2 * max(once, 1e-9))
-        often = max(self.most, min(int(fit / 40), 11 * self.most))
-        return min(max(int(fit), self.fewest), often)
+        return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), self.most)
+
+    def runs(self, once: float) -> int:
+        """How many make a sample."""
+        return min(max(round(self.block / (once + 1e-9)), 1), 100)
 
 
 def compiled(
@@ -163,25 +169,33 @@ def warm_up(runner: Runner, patience: Patience) -> None:
     """
     once = _timed(runner.run)
     runner.primed = once < patience.seconds
-    runner.rounds = patience.rounds(_timed(runner.run) if runner.primed else once)
+    once = _timed(runner.run) if runner.primed else once
+    runner.rounds, runner.block = patience.rounds(once), patience.runs(once)
 
 
 def in_turns(runners: Sequence[Runner], done: Callable[[], None] = lambda: None) -> None:
-    """Sample every runner as often as it was granted, all of them once a round."""
+    """Sample every runner as often as it was granted, all of them once a round.
+
+    Each round has an order of its own: PyTorch's threads go on spinning for a while, which would
+    be to the cost of whoever always runs after it.
+    """
+    order, drawn = list(runners), random.Random(0)
     for number in range(max((r.rounds for r in runners), default=0)):
-        for runner in runners:
+        drawn.shuffle(order)
+        for runner in order:
             if number < runner.rounds:
                 if runner.primed:
                     runner.run()
-                runner.samples.append(_timed(runner.run))
+                runner.samples.append(_timed(runner.run, runner.block))
                 done()
 
 
-def _timed(run: Callable[[], Any]) -> float:
-    """The seconds of one run."""
+def _timed(run: Callable[[], Any], block: int = 1) -> float:
+    """The mean seconds of so many runs."""
     start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    for _ in range(block):
+        run()
+    return (time.perf_counter() - start) / block
 
 
 def quartiles(samples: Sequence[float]) -> tuple[float, float, float]:

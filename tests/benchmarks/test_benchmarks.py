@@ -188,10 +188,12 @@ def test_a_peer_that_computes_something_else_is_not_timed():
 
 
 @pytest.mark.parametrize(
-    ("once", "rounds"), [(2e-5, 99), (5e-4, 50), (0.02, 9), (0.2, 5), (2.0, 3), (20.0, 1)]
+    ("once", "rounds", "runs"),
+    [(1e-5, 9, 100), (2e-4, 9, 10), (0.02, 9, 1), (0.2, 4, 1), (2.0, 3, 1), (20.0, 1, 1)],
 )
-def test_what_is_short_is_measured_more_often(once: float, rounds: int):
-    assert Patience().rounds(once) == rounds
+def test_what_is_short_is_run_many_times_for_a_sample(once: float, rounds: int, runs: int):
+    patience = Patience()
+    assert (patience.rounds(once), patience.runs(once)) == (rounds, runs)
 
 
 def test_nan_is_never_equal():

@@ -51,7 +51,7 @@ def _linear_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(z) - y
 
 
-_sigmoid_cross_entropy = slopes.of_logit(_linear, _linear_slope)
+_sigmoid_cross_entropy = slopes.of_logit(_linear, _linear_slope, bounded=True)
 
 
 @examples.per_example()
@@ -132,7 +132,7 @@ def _focal(m: jax.Array, gamma: jax.Array) -> jax.Array:
 
 def _focal_slope(m: jax.Array, gamma: jax.Array) -> jax.Array:
     loss_wrong, loss_right = slopes.softpluses(m, True)
-    wrong = jnp.exp(-loss_wrong)
+    _, wrong = slopes.sigmoids(m)
     return -jnp.exp(-gamma * loss_wrong) * (gamma * (1.0 - wrong) * loss_right + wrong)
 
 
@@ -241,7 +241,7 @@ def _poly_slope(z: jax.Array, y: jax.Array, epsilon: jax.Array) -> jax.Array:
     return p - y + epsilon * (1.0 - 2.0 * y) * p * (1.0 - p)
 
 
-_sigmoid_poly = slopes.of_logit(_poly, _poly_slope)
+_sigmoid_poly = slopes.of_logit(_poly, _poly_slope, bounded=True)
 
 
 @examples.per_example()

@@ -59,7 +59,7 @@ def _hinge_slope(m: jax.Array, margin: jax.Array | float) -> jax.Array:
     return jnp.where(m <= margin, -1.0, 0.0)
 
 
-_hinge = slopes.of_margin(_hinge_value, _hinge_slope)
+_hinge = slopes.of_margin(_hinge_value, _hinge_slope, bounded=True)
 
 
 @examples.per_element()
@@ -153,7 +153,7 @@ def _smooth_hinge_slope(m: jax.Array, width: jax.Array) -> jax.Array:
     return -jnp.where(missing >= width, 1.0, curved)
 
 
-_smooth_hinge = slopes.of_margin(_smooth_hinge_value, _smooth_hinge_slope)
+_smooth_hinge = slopes.of_margin(_smooth_hinge_value, _smooth_hinge_slope, bounded=True)
 
 
 @examples.per_element()
@@ -256,7 +256,7 @@ def _modified_huber_slope(m: jax.Array) -> jax.Array:
     return -2.0 * jnp.clip(1.0 - m, 0.0, 2.0)
 
 
-_modified_huber = slopes.of_margin(_modified_huber_value, _modified_huber_slope)
+_modified_huber = slopes.of_margin(_modified_huber_value, _modified_huber_slope, bounded=True)
 
 
 @examples.per_element()
@@ -294,7 +294,7 @@ def _ramp_slope(m: jax.Array) -> jax.Array:
     return jnp.where((m >= 0.0) & (m <= 1.0), -1.0, 0.0)
 
 
-_ramp = slopes.of_margin(_ramp_value, _ramp_slope)
+_ramp = slopes.of_margin(_ramp_value, _ramp_slope, bounded=True)
 
 
 @examples.per_element()
@@ -369,4 +369,6 @@ def perceptron_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOpt
     return _perceptron(*doors.binary(logits, labels))
 
 
-_perceptron = slopes.of_margin(lambda m: _hinge_value(m, 0.0), lambda m: _hinge_slope(m, 0.0))
+_perceptron = slopes.of_margin(
+    lambda m: _hinge_value(m, 0.0), lambda m: _hinge_slope(m, 0.0), bounded=True
+)

@@ -57,7 +57,7 @@ def _brier_slope(z: jax.Array, y: jax.Array) -> jax.Array:
     return 2.0 * ((1.0 - y) * p_one - y * p_zero) * (p_one * p_zero)
 
 
-_brier_loss = slopes.of_logit(_brier, _brier_slope)
+_brier_loss = slopes.of_logit(_brier, _brier_slope, bounded=True)
 
 
 @examples.per_element()
