@@ -26,7 +26,7 @@ from benchmarks.run import Timing
 from benchmarks.steps import Training
 from experiments.ships import pipeline, run as of_ships
 from experiments.speakers import run as of_speakers
-from experiments.text import run as of_text
+from experiments.text import networks as of_text
 
 SIZES: dict[str, Callable[..., Any]] = {
     "ships": lambda quick: steps.ships_settings("float32", quick=quick),

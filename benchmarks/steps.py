@@ -20,7 +20,8 @@ import numpy as np
 
 from experiments.ships import run as of_ships
 from experiments.speakers import features, run as of_speakers
-from experiments.text import run as of_text
+from experiments.text import networks as of_text
+from experiments.text.settings import Settings as TextSettings
 
 SHIPS_LOSS, SPEAKERS_LOSS = "dice", "angular-margin"
 # Of products of matrices. Without a word an accelerator would round float32 to ten bits or seven.
@@ -43,11 +44,11 @@ def ships_settings(dtype: Any, *, quick: bool = False) -> of_ships.Settings:
     return of_ships.Settings(dtype=dtype, width=32, depth=4, crop=256, batch_size=32)
 
 
-def text_settings(*, quick: bool = False) -> of_text.Settings:
+def text_settings(*, quick: bool = False) -> TextSettings:
     """Kim's network on more texts at once than his 50, so that an accelerator has work."""
     if quick:
-        return of_text.Settings(length=24)
-    return of_text.Settings(size=300, length=64, batch_size=512)
+        return TextSettings(length=24)
+    return TextSettings(size=300, length=64, batch_size=512)
 
 
 def speakers_settings(*, quick: bool = False) -> of_speakers.Settings:

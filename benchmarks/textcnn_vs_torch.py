@@ -18,7 +18,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.text.run import Settings, initialize
+from experiments.text.networks import initialize
+from experiments.text.settings import Settings
 
 try:
     import torch  # pyright: ignore[reportMissingImports]

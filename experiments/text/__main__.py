@@ -31,7 +31,7 @@ from experiments.text.comparison import Bench, compare_losses
 from experiments.text.corpus import decode
 from experiments.text.crossvalidation import cross_validate
 from experiments.text.losses import LOSSES, require_known
-from experiments.text.run import Settings
+from experiments.text.settings import Settings, open_corpus
 from experiments.text.textcnn import Variant
 
 CONSOLE = Console()
@@ -95,7 +95,7 @@ class Train:
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
         directory = self.out or Path(f"runs/text-{self.loss}")
-        found = run.open_corpus(self.settings, CONSOLE)
+        found = open_corpus(self.settings, CONSOLE)
         seeds = list(range(self.seeds))
         bench = Bench(self.settings, found, seeds, directory.parent, CONSOLE, self.resume)
         result = bench.one(self.loss, directory)
@@ -122,7 +122,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         settings, loss, seeds, trained = run.load(self.directory)
-        found = run.open_corpus(settings, CONSOLE)
+        found = open_corpus(settings, CONSOLE)
         bench = Bench(settings, found, seeds, self.directory.parent, CONSOLE)
         begun = time.perf_counter()
         logits = trained(trained.words.rows(found.texts))

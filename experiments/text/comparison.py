@@ -18,7 +18,8 @@ from experiments.text import baselines, pictures, run
 from experiments.text.corpus import Corpus, split
 from experiments.text.losses import OVERSAMPLED, of_problem, require_known
 from experiments.text.measure import DECISIONS, judge
-from experiments.text.run import Material, Settings
+from experiments.text.run import Material
+from experiments.text.settings import Settings, name_corpus, open_corpus
 
 CORRECTED = "oversampled, corrected"
 IDEAL = "the true probabilities"
@@ -61,7 +62,7 @@ def compare_losses(
     for name, value in (("seeds", seeds), ("together", together)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    found = run.open_corpus(settings, console)
+    found = open_corpus(settings, console)
     judged: dict[str, Runs] = {}
     seconds = 0.0
     for first in range(0, seeds, together):
@@ -331,7 +332,7 @@ def report(
     console: Console,
 ) -> None:
     """Print and write the table, what is clear from it, and the figures."""
-    source = run.name_corpus(settings)
+    source = name_corpus(settings)
     where = records.environment()
     minutes = seconds / 60
     title = (

@@ -15,7 +15,7 @@ from rich.console import Console
 from experiments import records, tables
 from experiments.text import baselines, run
 from experiments.text.corpus import Parts, folds
-from experiments.text.run import Settings
+from experiments.text.settings import Settings, name_corpus, open_corpus
 from experiments.text.textcnn import Variant
 
 # Accuracy in 10-fold cross-validation on MR. Kim's vectors are word2vec's, of 100 billion words.
@@ -43,7 +43,7 @@ def cross_validate(
     """Train each variant on every fold with cross-entropy; accuracy at ½, nothing tuned."""
     if together < 1:
         raise ValueError(f"together must be at least 1, got {together}")
-    found = run.open_corpus(settings, console)
+    found = open_corpus(settings, console)
     parts = folds(found, number, seed)
     rows: list[dict[str, Any]] = []
     for name in baselines.PROBABILITIES:
@@ -69,7 +69,7 @@ def cross_validate(
             seconds += result["seconds"]
         rows.append(_row(f"TextCNN, {variant}", accuracies, seconds))
     where = records.environment()
-    source = run.name_corpus(settings)
+    source = name_corpus(settings)
     title = f"{number}-fold cross-validation on {source}, {where['device']}"
     published = PUBLISHED if settings.layout == "mr" else {}
     minutes = sum(row["seconds"] for row in rows) / 60

@@ -19,7 +19,7 @@ from sklearn import metrics
 from experiments.text import comparison, corpus, measure, messages, run
 from experiments.text.__main__ import main
 from experiments.text.losses import LOSSES, Task
-from experiments.text.run import Settings
+from experiments.text.settings import Settings
 from experiments.text.textcnn import Frozen, TextCNN, Variant
 
 TRAINED = ("cross-entropy", "asked-swapped", "oversampled")
