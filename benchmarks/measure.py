@@ -53,14 +53,14 @@ class Runner:
 class Patience:
     """How often something is run: as often as fits `seconds`, between `fewest` and `most`.
 
-    What takes `long` seconds is measured only once, and a sample lasts a `block` at least.
+    What takes `long` seconds is measured only once, and a `sample` takes about so many seconds.
     """
 
     seconds: float = 2.0
     fewest: int = 3
     most: int = 9
     long: float = 10.0
-    block: float = 2e-3
+    sample: float = 2e-3
 
     def rounds(self, once: float) -> int:
         if once >= self.long:
@@ -68,8 +68,8 @@ class Patience:
         return min(max(int(self.seconds / (2 * once + 1e-9)), self.fewest), self.most)
 
     def runs(self, once: float) -> int:
-        """How many make a sample."""
-        return min(max(round(self.block / (once + 1e-9)), 1), 100)
+        """How many make a sample; of the shortest no more than a hundred."""
+        return min(max(round(self.sample / (once + 1e-9)), 1), 100)
 
 
 def compiled(
