@@ -144,6 +144,11 @@ def parts_of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, jax.
     return top, or_all(total, z.shape[axis]), numbers.finite(true)
 
 
+def minus_log_share(top: jax.Array, total: jax.Array, true: jax.Array) -> jax.Array:
+    """The cross-entropy of the class whose logit is `true`, from what was read."""
+    return numbers.capped(numbers.capped(top - true) + jnp.log(total))
+
+
 # --- one class and the others ---------------------------------------------------------------------
 
 

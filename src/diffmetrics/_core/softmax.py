@@ -17,6 +17,7 @@ from diffmetrics._core import numbers, slopes
 from diffmetrics._core.class_labels import at_label, is_class, is_true, of_classes
 from diffmetrics._core.readings import (
     in_one_reading,
+    minus_log_share,
     parts_of_ids,
     rivals_over,
     softmax_parts,
@@ -27,7 +28,7 @@ from diffmetrics._core.readings import (
 def _of_ids(z: jax.Array, y: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """The cross-entropy of ids, and the two parts of which the slope is made."""
     top, total, true = parts_of_ids(z, y, axis)
-    loss = numbers.capped(numbers.capped(top - true) + jnp.log(total))
+    loss = minus_log_share(top, total, true)
     return jnp.where(is_class(y, z.shape[axis]), loss, 0.0), (top, total)
 
 

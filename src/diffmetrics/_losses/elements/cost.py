@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from diffmetrics._core import doors, examples, numbers, slopes
 from diffmetrics._core.calls import ClassOptions
 from diffmetrics._core.class_labels import is_class, is_true, rows
-from diffmetrics._core.readings import movable
+from diffmetrics._core.readings import minus_log_share, movable
 from diffmetrics._core.softmax import cross_entropies, cross_entropy, softmax
 
 
@@ -190,7 +190,7 @@ def _in_one_reading(axis: int, kind: _Kind) -> Callable[..., jax.Array]:
 
     def found(parts: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         top, total, true, mean = parts
-        return kind(numbers.capped(numbers.capped(top - true) + jnp.log(total)), mean)
+        return kind(minus_log_share(top, total, true), mean)
 
     def value(z: jax.Array, y: jax.Array, cost: jax.Array) -> jax.Array:
         return found(read(z, y, rows(cost, y, axis)))[0]
