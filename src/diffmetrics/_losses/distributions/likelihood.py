@@ -312,11 +312,12 @@ def student_t_nll(
 
 
 def _student_value(e: jax.Array, s: jax.Array, _limit: jax.Array, df: jax.Array) -> jax.Array:
-    near, far, outside = _parts(e, s, df)
-    # log(1 + t²), in which t², and even t itself, could overflow where t is more than 1.
-    log_of_error = jnp.log(jnp.where(outside, jnp.abs(e), 1.0)) - jnp.log(positive(s))
-    growth = jnp.where(outside, 2.0 * log_of_error - jnp.log(df), 0.0)
-    log_of_t = growth + jnp.log1p(jnp.where(outside, far * far, near * near))
+    # log(1 + t²) with the larger of 1 and t² outside: t², and even t itself, could overflow. By
+    # maxima, because XLA's CPU backend writes out what a `where` puts in front of a sum.
+    size = jnp.abs(standardized(e, s)) / jnp.sqrt(df)
+    smaller = slopes.at_most(size, 1.0) / jnp.maximum(size, 1.0)  # of |t| and 1 / |t|
+    growth = jnp.maximum(2.0 * (jnp.log(jnp.abs(e)) - jnp.log(positive(s))) - jnp.log(df), 0.0)
+    log_of_t = growth + jnp.log1p(smaller * smaller)
     normalized = jnp.log(positive(s)) + HALF_LOG_2PI + _wider(0.5 * df)
     return numbers.capped(0.5 * (df + 1.0) * log_of_t + normalized)
 
