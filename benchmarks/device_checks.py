@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import jax
@@ -92,12 +92,16 @@ def run(
     dtypes: Sequence[str],
     told: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Check]:
-    """Check rows, as many at once as there are cores, of which compiling takes most."""
+    """Check rows, as many at once as there are cores, of which compiling takes most.
+
+    They come as they are done: a definition that integrates has seconds of Python to run, and those
+    behind it need not wait.
+    """
     with ThreadPoolExecutor(cores()) as pool:
-        found = [pool.submit(check, row, dtypes) for row in rows]
+        found = {pool.submit(check, row, dtypes): name(row) for row in rows}
         try:
-            for row, each in zip(rows, found, strict=True):
-                told(f"check {name(row)}")
+            for each in as_completed(found):
+                told(f"checked {found[each]}")
                 yield from each.result()
         finally:  # also if time is over
             pool.shutdown(wait=False, cancel_futures=True)

@@ -191,7 +191,8 @@ def _smooth_ap_and_slope(
     gap = numbers.capped(gap / temperature)
     sets = jnp.stack([one, one + other])
     before, after = decayed(gap, sets, _NEIGHBOURS)
-    above = from_here(earlier(sets))
+    # Shifted after the sum: a GPU takes a shift before it for a wider window, and adds n² terms.
+    above = earlier(from_here(sets))
     ranks = 0.5 * (one[None] + sets) + above + 0.5 * (before - after)
     precision, share = numbers.divide(ranks[0], ranks[1]), shares(one)
     value = jnp.sum(share * (1.0 - precision), -1)

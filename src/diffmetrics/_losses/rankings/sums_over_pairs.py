@@ -119,7 +119,7 @@ def _squared_hinge(
 ) -> tuple[jax.Array, jax.Array]:
     """The square of a distance d grows by gap · (2 d + gap) from one place to the next."""
     gap, up, other_from = _gaps(v, one, other)
-    lag = numbers.capped(up_to(later(numbers.capped(up * gap))))
+    lag = numbers.capped(later(up_to(numbers.capped(up * gap))))
     lead = numbers.capped(from_here(numbers.capped(earlier(other_from) * gap)))
     growth = numbers.capped(gap * numbers.capped(numbers.capped(2.0 * lag) + up * gap))
     value = weighted(earlier(other_from), growth)
