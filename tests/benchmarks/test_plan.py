@@ -28,15 +28,15 @@ from benchmarks import (
     plan_report,
     plan_steps,
     steps,
-    targets,
-    traffic,
     work,
 )
 from benchmarks.losses import LOSSES
-from benchmarks.plan import Program, Row
+from benchmarks.plan import Row
 from benchmarks.run import Group, choose
-from benchmarks.traffic import Traffic
 from benchmarks.work import Workload
+from diffmetrics.diagnose import _targets as targets, _traffic as traffic
+from diffmetrics.diagnose._targets import Program
+from diffmetrics.diagnose._traffic import Traffic
 from experiments import records
 from tests.benchmarks import programs
 
@@ -336,7 +336,7 @@ def test_an_unknown_type_or_an_absent_compiler_is_named(
     monkeypatch.setattr(targets, "versions", lambda name: {"jax-cuda12-plugin": "0.10"})
     assert command.main(["plan", "--target", "h100", "--peers", "none"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
-    assert "--target h100 needs jax-cuda12-pjrt, nvidia-cuda-nvcc-cu12: pip install -e" in printed
+    assert "target h100 needs jax-cuda12-pjrt, nvidia-cuda-nvcc-cu12: pip install" in printed
 
 
 # --- accelerators ---------------------------------------------------------------------------------
@@ -372,12 +372,12 @@ def test_no_loss_moves_more_than_it_did(target: str, tmp_path: Path):
 
 BRANCHES = """
 import jax
-from benchmarks import targets
+from diffmetrics.diagnose import _targets as targets
 
 def either(x):
     return jax.lax.platform_dependent(x, cpu=jax.numpy.sin, default=jax.numpy.exp)
 
-device = targets.use("{target}")
+device = targets.device("{target}")
 x = targets.abstract(jax.ShapeDtypeStruct((4096,), "float32"), device)
 print(jax.jit(either).lower(x).compile().as_text())
 """
