@@ -67,33 +67,36 @@ def ours(kind: str, rank: int) -> tuple[Loss, ...]:
     """Losses of predictions of so many axes, those first that people write most often."""
     inner, outer = {"axis": tuple(range(1, rank))}, {"axis": tuple(range(rank - 1))}
     of_sets = [dice_loss, partial(dice_loss, prior=SMOOTH), jaccard_loss, squared_dice_loss]
-    per_class = partial(dice_loss, activation=jax.nn.softmax, **outer)
     each = [partial(loss, **inner) for loss in of_sets] if rank > 1 else []
-    surrogates = ("hinge", "squared_hinge", "logistic", "square")
-    of_classes = (
-        softmax_cross_entropy, softmax_focal_loss, per_class, partial(per_class, prior=SMOOTH),
-        lovasz_softmax_loss, generalized_cross_entropy, crammer_singer_loss, weston_watkins_loss,
-    )  # fmt: skip
+    per_class = partial(dice_loss, activation=jax.nn.softmax, **outer)
     match kind:
         case "binary":
             return (
                 sigmoid_cross_entropy, sigmoid_focal_loss, partial(sigmoid_focal_loss, alpha=0.25),
                 weighted_sigmoid_cross_entropy, *of_sets, *each, brier_loss, hinge_loss,
                 squared_hinge_loss, softplus_hinge_loss, tversky_loss, focal_tversky_loss,
-                fbeta_loss, asymmetric_loss, lovasz_hinge_loss, average_precision_loss,
-                *(partial(roc_auc_loss, surrogate=surrogate) for surrogate in surrogates),
+                fbeta_loss, asymmetric_loss, lovasz_hinge_loss,
             )  # fmt: skip
+        case "ranks":
+            surrogates = ("squared_hinge", "hinge", "logistic", "square")
+            rankings = [partial(roc_auc_loss, surrogate=surrogate) for surrogate in surrogates]
+            return (*rankings, average_precision_loss)
         case "ids" | "one-hot":
-            return of_classes
-        case "mean_scale":
-            return gaussian_nll, laplace_nll, crps_gaussian, student_t_nll
-        case "pair":
-            return (contrastive_loss,)
-        case "triplet":
-            return (triplet_loss,)
-        case "embedding":
-            return (batch_hard_triplet_loss,)
-    return (kl_divergence, symmetric_kl_divergence, js_divergence)
+            return (
+                softmax_cross_entropy, softmax_focal_loss, per_class,
+                partial(per_class, prior=SMOOTH), lovasz_softmax_loss, generalized_cross_entropy,
+                crammer_singer_loss, weston_watkins_loss,
+            )  # fmt: skip
+    return OF_TREES[kind]
+
+
+OF_TREES: dict[str, tuple[Loss, ...]] = {
+    "mean_scale": (gaussian_nll, laplace_nll, crps_gaussian, student_t_nll),
+    "pair": (contrastive_loss,),
+    "triplet": (triplet_loss,),
+    "embedding": (batch_hard_triplet_loss,),
+    "divergence": (kl_divergence, symmetric_kl_divergence, js_divergence),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +141,8 @@ def equal(loss: Loss, one: Call, predictions: Any, labels: Any) -> Iterator[Coun
         theirs = _seen(one, *batch)
         if theirs is None:
             continue
-        for each in ours(kind, first.ndim):
+        ranks = kind == "binary" and _is_of_ranks(theirs[1])
+        for each in ours("ranks" if ranks else kind, first.ndim):
             some = _with_settings(each, loss)
             if some and _agree(theirs, Counterpart(kind, some), *batch):
                 yield Counterpart(kind, some)
@@ -250,6 +254,11 @@ def _agree(
         return False
     apart = np.linalg.norm(theirs[1] - factor * again[1])
     return bool(apart <= TOLERANCE * np.linalg.norm(theirs[1]))
+
+
+def _is_of_ranks(slope: np.ndarray) -> bool:
+    """Whether logits may all move by the same, and nothing changes."""
+    return bool(abs(slope.sum()) <= TOLERANCE * np.abs(slope).sum())
 
 
 def _factor(theirs: float, ours: float, shape: tuple[int, ...]) -> int | None:
