@@ -135,10 +135,10 @@ def cost(loss: Loss, call: Call, predictions: Any, labels: Any, at: Place) -> Co
         found = of(name_of(loss), call)
         if found.ratio <= HARDLY_MORE:
             return found
-        equal = _counterparts.equal(loss, mean_of(call), z, y)
-        ours = (of(counterpart.name, counterpart.call) for counterpart in equal)
-        less = (each for each in ours if HARDLY_MORE * each.bytes < found.bytes)
-        return dataclasses.replace(found, ours=next(less, None))
+        same = _counterparts.equal(loss, mean_of(call), z, y)
+        ours = of(same.name, same.call) if same else None
+        less = ours is not None and HARDLY_MORE * ours.bytes < found.bytes
+        return dataclasses.replace(found, ours=ours if less else None)
 
 
 def mean_of(call: Call) -> Call:

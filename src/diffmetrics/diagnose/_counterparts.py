@@ -12,7 +12,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,6 @@ from diffmetrics._losses.pairs.embedding import (
     triplet_loss,
 )
 from diffmetrics._losses.rankings.ranking import average_precision_loss, roc_auc_loss
-from diffmetrics._losses.sets.lovasz import lovasz_hinge_loss, lovasz_softmax_loss
 from diffmetrics._losses.sets.overlap import (
     dice_loss,
     fbeta_loss,
@@ -63,40 +62,43 @@ OTHER_NAMES = {"pos_weight": "positive_weight"}
 SMOOTH = Counts(tp=0.5)  # adds one to the numerator and the denominator of Dice, as many do
 
 
-def ours(kind: str, rank: int) -> tuple[Loss, ...]:
-    """Losses of predictions of so many axes, those first that people write most often."""
-    inner, outer = {"axis": tuple(range(1, rank))}, {"axis": tuple(range(rank - 1))}
-    of_sets = [dice_loss, partial(dice_loss, prior=SMOOTH), jaccard_loss, squared_dice_loss]
-    each = [partial(loss, **inner) for loss in of_sets] if rank > 1 else []
-    per_class = partial(dice_loss, activation=jax.nn.softmax, **outer)
-    match kind:
-        case "binary":
-            return (
-                sigmoid_cross_entropy, sigmoid_focal_loss, partial(sigmoid_focal_loss, alpha=0.25),
-                weighted_sigmoid_cross_entropy, *of_sets, *each, brier_loss, hinge_loss,
-                squared_hinge_loss, softplus_hinge_loss, tversky_loss, focal_tversky_loss,
-                fbeta_loss, asymmetric_loss, lovasz_hinge_loss,
-            )  # fmt: skip
-        case "ranks":
-            surrogates = ("squared_hinge", "hinge", "logistic", "square")
-            rankings = [partial(roc_auc_loss, surrogate=surrogate) for surrogate in surrogates]
-            return (*rankings, average_precision_loss)
-        case "ids" | "one-hot":
-            return (
-                softmax_cross_entropy, softmax_focal_loss, per_class,
-                partial(per_class, prior=SMOOTH), lovasz_softmax_loss, generalized_cross_entropy,
-                crammer_singer_loss, weston_watkins_loss,
-            )  # fmt: skip
-    return OF_TREES[kind]
-
-
-OF_TREES: dict[str, tuple[Loss, ...]] = {
+# Our losses by what they are of, those first that people write most often.
+OURS: dict[str, tuple[Loss, ...]] = {
+    "elements": (
+        sigmoid_cross_entropy, sigmoid_focal_loss, partial(sigmoid_focal_loss, alpha=0.25),
+        weighted_sigmoid_cross_entropy, brier_loss, hinge_loss, squared_hinge_loss,
+        softplus_hinge_loss, asymmetric_loss,
+    ),
+    "sets": (
+        dice_loss, partial(dice_loss, prior=SMOOTH), jaccard_loss, squared_dice_loss, tversky_loss,
+        focal_tversky_loss, fbeta_loss,
+    ),
+    "orders": (
+        *(partial(roc_auc_loss, surrogate=s) for s in ("squared_hinge", "hinge", "logistic")),
+        average_precision_loss,
+    ),
+    "classes": (
+        softmax_cross_entropy, softmax_focal_loss, generalized_cross_entropy, crammer_singer_loss,
+        weston_watkins_loss,
+    ),
     "mean_scale": (gaussian_nll, laplace_nll, crps_gaussian, student_t_nll),
     "pair": (contrastive_loss,),
     "triplet": (triplet_loss,),
     "embedding": (batch_hard_triplet_loss,),
     "divergence": (kl_divergence, symmetric_kl_divergence, js_divergence),
-}
+}  # fmt: skip
+
+
+def ours(kind: str, rank: int) -> tuple[Loss, ...]:
+    """Our losses of this kind, and those of sets also of every image, or of every class."""
+    if kind == "sets" and rank > 1:
+        inner = tuple(range(1, rank))
+        return (*OURS[kind], *(partial(loss, axis=inner) for loss in OURS[kind]))
+    if kind in ("ids", "one-hot"):
+        outer = tuple(range(rank - 1))
+        per_class = partial(dice_loss, activation=jax.nn.softmax, axis=outer)
+        return (*OURS["classes"], per_class, partial(per_class, prior=SMOOTH))
+    return OURS[kind]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,21 +133,28 @@ def _written(value: Any) -> str:
     return "jax.nn.softmax" if value is jax.nn.softmax else repr(value)
 
 
-def equal(loss: Loss, one: Call, predictions: Any, labels: Any) -> Iterator[Counterpart]:
-    """Our losses that are the same as `loss`, of which ``one(predictions, labels)`` is the mean."""
-    if _function(loss).__module__.startswith("diffmetrics."):
-        return
-    first = jax.tree.leaves(predictions)[0]
+def equal(loss: Loss, one: Call, predictions: Any, labels: Any) -> Counterpart | None:
+    """Our loss that is the same as `loss`, of which ``one(predictions, labels)`` is the mean."""
+    if is_ours(loss):
+        return None
+    program = jax.jit(jax.value_and_grad(one))
+    rank = jax.tree.leaves(predictions)[0].ndim
     for kind in _kinds(predictions, labels):
         batch = _batch(kind, predictions, labels)
-        theirs = _seen(one, *batch)
+        theirs = _seen(program, *batch)
         if theirs is None:
             continue
-        ranks = kind == "binary" and _is_of_ranks(theirs[1])
-        for each in ours("ranks" if ranks else kind, first.ndim):
+        nature = _nature(theirs, program, *batch) if kind == "binary" else kind
+        for each in ours(nature, rank):
             some = _with_settings(each, loss)
             if some and _agree(theirs, Counterpart(kind, some), *batch):
-                yield Counterpart(kind, some)
+                return Counterpart(kind, some)
+    return None
+
+
+def is_ours(loss: Loss) -> bool:
+    """Whether it is of this library itself."""
+    return str(_function(loss).__module__).startswith("diffmetrics.")
 
 
 def _function(loss: Loss) -> Any:
@@ -158,7 +167,8 @@ def _function(loss: Loss) -> Any:
 def _kinds(predictions: Any, labels: Any) -> Iterator[str]:
     """What predictions and labels of these shapes may be."""
     first, *others = jax.tree.leaves(predictions)
-    if any(other.shape != first.shape for other in others):
+    plain = isinstance(labels, jax.ShapeDtypeStruct) and first.size > 1
+    if not plain or any(other.shape != first.shape for other in others):
         return
     if len(others) == 2:
         yield "triplet"
@@ -231,34 +241,47 @@ def _settings(loss: Loss) -> dict[str, float]:
     }
 
 
-def _seen(one: Call, predictions: Any, labels: Any) -> tuple[float, np.ndarray] | None:
+class _Seen(NamedTuple):
+    """What a loss is on a batch."""
+
+    value: float
+    slope: np.ndarray
+
+
+def _seen(program: Call, predictions: Any, labels: Any) -> _Seen | None:
     """Value and gradient, unless the loss does not take this batch or they are not finite."""
     try:
-        value, slopes = jax.jit(jax.value_and_grad(one))(predictions, labels)
+        value, slopes = program(predictions, labels)
     except Exception:  # whatever another's function raises on short arrays
         return None
     slope = np.concatenate([np.asarray(g, np.float64).ravel() for g in jax.tree.leaves(slopes)])
-    return (float(value), slope) if np.isfinite(float(value)) and np.isfinite(slope).all() else None
+    found = _Seen(float(value), slope)
+    return found if np.isfinite(found.value) and np.isfinite(slope).all() else None
 
 
-def _agree(
-    theirs: tuple[float, np.ndarray], ours: Counterpart, predictions: Any, labels: Any
-) -> bool:
+def _nature(seen: _Seen, program: Call, logits: jax.Array, labels: jax.Array) -> str:
+    """Whether a loss is of an order, of each element for itself, or of the set of all."""
+    size = np.abs(seen.slope).max()
+    if abs(seen.slope.sum()) <= TOLERANCE * size:  # logits may all move by the same
+        return "orders"
+    other = _seen(program, logits.at[(0,) * logits.ndim].add(1.0), labels)
+    apart = other is not None and np.abs(other.slope - seen.slope)[1:].max() <= TOLERANCE * size
+    return "elements" if apart else "sets"
+
+
+def _agree(theirs: _Seen, ours: Counterpart, predictions: Any, labels: Any) -> bool:
     """Whether values and gradients are equal, up to a factor as between a mean and a sum."""
-    mean = float(_forms.total(ours.call(predictions, labels)))
-    factor = _factor(theirs[0], mean, jax.tree.leaves(predictions)[0].shape)
-    if factor is None:
-        return False
-    again = _seen(lambda z, y: _forms.total(ours.call(z, y)), predictions, labels)
-    if again is None:
-        return False
-    apart = np.linalg.norm(theirs[1] - factor * again[1])
-    return bool(apart <= TOLERANCE * np.linalg.norm(theirs[1]))
 
+    def one(z: Any, y: Any) -> jax.Array:
+        return _forms.total(ours.call(z, y))
 
-def _is_of_ranks(slope: np.ndarray) -> bool:
-    """Whether logits may all move by the same, and nothing changes."""
-    return bool(abs(slope.sum()) <= TOLERANCE * np.abs(slope).sum())
+    mean = float(one(predictions, labels))
+    factor = _factor(theirs.value, mean, jax.tree.leaves(predictions)[0].shape)
+    again = _seen(jax.jit(jax.value_and_grad(one)), predictions, labels) if factor else None
+    if factor is None or again is None:
+        return False
+    apart = np.linalg.norm(theirs.slope - factor * again.slope)
+    return bool(apart <= TOLERANCE * np.linalg.norm(theirs.slope))
 
 
 def _factor(theirs: float, ours: float, shape: tuple[int, ...]) -> int | None:

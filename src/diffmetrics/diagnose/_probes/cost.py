@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from diffmetrics.diagnose import _cost, _targets
+from diffmetrics.diagnose import _cost, _counterparts, _targets
 from diffmetrics.diagnose._cost import Cost
 from diffmetrics.diagnose._forms import OWN, name_of
 from diffmetrics.diagnose._registry import probe
@@ -25,7 +25,8 @@ def cost(batch: OwnBatch) -> Finding | None:
     found = _as_compiled(batch)
     if found is None:
         return None
-    if found.ratio > MUCH and found.least_bytes >= LARGE:
+    much = found.ratio > MUCH and found.least_bytes >= LARGE
+    if much and not _counterparts.is_ours(batch.loss):
         found = _with_ours(batch)
         if found.ours:
             advice = "{0.loss} has the same value and gradient and moves {0.times}"
@@ -33,8 +34,8 @@ def cost(batch: OwnBatch) -> Finding | None:
         if found.ratio > VERY_MUCH:
             return _noted(
                 found,
-                "look for arrays that are written only to be read again; diagnose.cost tells of "
-                "accelerators, which need not be here",
+                "if it neither sorts nor compares all pairs, look for arrays that are written only "
+                "to be read again; diagnose.cost tells of accelerators, which need not be here",
             )
     return ok(f"moves {found.times} the least bytes, {found.size}")
 
