@@ -80,7 +80,7 @@ def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--shape", type=lengths, metavar="16x512x512",
-        help="with --cost: of the predictions; default: 64 MiB of the kind",
+        help="with --cost: of the predictions; default: a large one that suits the kind",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     given.cost |= bool(given.target or given.shape)

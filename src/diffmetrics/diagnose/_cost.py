@@ -113,7 +113,7 @@ def place(target: str | None = None) -> Place:
     """
     if target is not None:
         return Place(_targets.device(target), _targets.TARGETS[target].title)
-    (device,) = jnp.zeros(()).devices()
+    device = next(iter(jnp.zeros(()).devices()))  # several, in the context of a mesh
     return Place(device, title(device))
 
 
