@@ -179,6 +179,16 @@ def test_the_loss_of_ours_that_is_the_same_is_found(
     assert _equal(loss, predictions, labels) == f"diffmetrics.{name}"
 
 
+def test_a_loss_of_decisions_is_told_from_one_of_soft_labels():
+    focal = diagnose.cost(optax.sigmoid_focal_loss, MASKS, MASKS)
+    entropy = diagnose.cost(optax.sigmoid_binary_cross_entropy, MASKS, MASKS)
+    masks = jax.ShapeDtypeStruct(MASKS.shape, np.uint8)
+    whole = diagnose.cost(optax.sigmoid_focal_loss, MASKS, masks)
+    assert [x.decided for x in (focal, entropy, whole)] == [True, False, False]
+    assert all(x.ours for x in (focal, entropy, whole))
+    assert " gradient at labels of 0 and 1: " in str(focal)
+
+
 def test_another_loss_has_no_counterpart():
     def almost(logits: jax.Array, labels: jax.Array) -> jax.Array:
         return optax.sigmoid_focal_loss(logits, labels, gamma=2.1)

@@ -46,6 +46,7 @@ class Cost:
       endless: loops that were counted once, because nothing says how often they run.
       ours: the cost of the loss of this library that has the same value and gradient, up to a
         factor as between a sum and a mean, if there is one and it moves less.
+      decided: whether the two are the same at labels of 0 and 1 only, not at soft ones.
     """
 
     loss: str
@@ -57,6 +58,7 @@ class Cost:
     compile_seconds: float
     endless: int = 0
     ours: Cost | None = None
+    decided: bool = False
 
     @property
     def ratio(self) -> float:
@@ -76,6 +78,11 @@ class Cost:
         number = f"{self.kernels:,} kernel{'' if self.kernels == 1 else 's'}"
         return f"{'no' if arrays == '0.0 MiB' else f'{arrays} of'} temporary arrays, {number}"
 
+    @property
+    def same(self) -> str:
+        """What ours has in common with it, for readers."""
+        return f"the same value and gradient{' at labels of 0 and 1' if self.decided else ''}"
+
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON can hold."""
         ours = self.ours.to_dict() if self.ours else None
@@ -89,7 +96,7 @@ class Cost:
             f"{mebibytes(self.least_bytes)}.",
         ]
         if self.ours:
-            lines.append(f"{self.ours.loss}, of the same value and gradient: {self.ours.times}.")
+            lines.append(f"{self.ours.loss}, of {self.same}: {self.ours.times}.")
         return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
 
 
@@ -136,9 +143,11 @@ def cost(loss: Loss, call: Call, predictions: Any, labels: Any, at: Place) -> Co
         if found.ratio <= HARDLY_MORE:
             return found
         same = _counterparts.equal(loss, mean_of(call), z, y)
-        ours = of(same.name, same.call) if same else None
-        less = ours is not None and HARDLY_MORE * ours.bytes < found.bytes
-        return dataclasses.replace(found, ours=ours if less else None)
+        if same is None:
+            return found
+        ours = of(same.name, same.call)
+        less = HARDLY_MORE * ours.bytes < found.bytes
+        return dataclasses.replace(found, ours=ours, decided=same.decided) if less else found
 
 
 def mean_of(call: Call) -> Call:

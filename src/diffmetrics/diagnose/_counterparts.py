@@ -86,6 +86,7 @@ OURS: dict[str, tuple[Loss, ...]] = {
     "triplet": (triplet_loss,),
     "embedding": (batch_hard_triplet_loss,),
     "divergence": (kl_divergence, symmetric_kl_divergence, js_divergence),
+    "none": (),
 }  # fmt: skip
 
 
@@ -94,19 +95,23 @@ def ours(kind: str, rank: int) -> tuple[Loss, ...]:
     if kind == "sets" and rank > 1:
         inner = tuple(range(1, rank))
         return (*OURS[kind], *(partial(loss, axis=inner) for loss in OURS[kind]))
-    if kind in ("ids", "one-hot"):
+    if kind == "classes":
         outer = tuple(range(rank - 1))
         per_class = partial(dice_loss, activation=jax.nn.softmax, axis=outer)
-        return (*OURS["classes"], per_class, partial(per_class, prior=SMOOTH))
+        return (*OURS[kind], per_class, partial(per_class, prior=SMOOTH))
     return OURS[kind]
 
 
 @dataclasses.dataclass(frozen=True)
 class Counterpart:
-    """A loss of ours, and how it is called."""
+    """A loss of ours, and how it is called.
+
+    `decided` says that only labels of 0 and 1 make it the same, where others may come.
+    """
 
     kind: str
     loss: Loss
+    decided: bool = False
 
     @property
     def name(self) -> str:
@@ -144,11 +149,10 @@ def equal(loss: Loss, one: Call, predictions: Any, labels: Any) -> Counterpart |
         theirs = _seen(program, *batch)
         if theirs is None:
             continue
-        nature = _nature(theirs, program, *batch) if kind == "binary" else kind
-        for each in ours(nature, rank):
+        for each in ours(_nature(kind, theirs, program, *batch), rank):
             some = _with_settings(each, loss)
-            if some and _agree(theirs, Counterpart(kind, some), *batch):
-                return Counterpart(kind, some)
+            if some and _agree(theirs, found := Counterpart(kind, some), *batch):
+                return dataclasses.replace(found, decided=_is_decided(program, found, *batch))
     return None
 
 
@@ -259,10 +263,16 @@ def _seen(program: Call, predictions: Any, labels: Any) -> _Seen | None:
     return found if np.isfinite(found.value) and np.isfinite(slope).all() else None
 
 
-def _nature(seen: _Seen, program: Call, logits: jax.Array, labels: jax.Array) -> str:
-    """Whether a loss is of an order, of each element for itself, or of the set of all."""
-    size = np.abs(seen.slope).max()
-    if abs(seen.slope.sum()) <= TOLERANCE * size:  # logits may all move by the same
+def _nature(kind: str, seen: _Seen, program: Call, predictions: Any, labels: Any) -> str:
+    """Which of ours a loss may be: of an order, of classes, of each element for itself, of sets."""
+    if kind not in ("binary", "one-hot", "ids"):
+        return kind
+    [logits], size = jax.tree.leaves(predictions), np.abs(seen.slope).max()
+    rows = seen.slope.reshape(logits.shape).sum(-1)
+    of_classes = logits.ndim > 1 and np.abs(rows).max() <= TOLERANCE * size
+    if of_classes or kind != "binary":  # the logits of a row may all move by the same
+        return "classes" if of_classes and kind != "binary" else "none"
+    if abs(rows.sum()) <= TOLERANCE * size:  # and here all that there are
         return "orders"
     other = _seen(program, logits.at[(0,) * logits.ndim].add(1.0), labels)
     apart = other is not None and np.abs(other.slope - seen.slope)[1:].max() <= TOLERANCE * size
@@ -282,6 +292,16 @@ def _agree(theirs: _Seen, ours: Counterpart, predictions: Any, labels: Any) -> b
         return False
     apart = np.linalg.norm(theirs.slope - factor * again.slope)
     return bool(apart <= TOLERANCE * np.linalg.norm(theirs.slope))
+
+
+def _is_decided(program: Call, ours: Counterpart, predictions: Any, labels: Any) -> bool:
+    """Whether soft labels make another loss of it: not every focal loss is an expected loss."""
+    if ours.kind not in ("binary", "one-hot") or labels.dtype.kind != "f":
+        return False
+    even = 0.5 if ours.kind == "binary" else 1.0 / labels.shape[-1]
+    soft = 0.8 * labels + 0.2 * even
+    theirs = _seen(program, predictions, soft)
+    return theirs is None or not _agree(theirs, ours, predictions, soft)
 
 
 def _factor(theirs: float, ours: float, shape: tuple[int, ...]) -> int | None:

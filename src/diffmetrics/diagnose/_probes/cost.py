@@ -29,8 +29,9 @@ def cost(batch: OwnBatch) -> Finding | None:
     if much and not _counterparts.is_ours(batch.loss):
         found = _with_ours(batch)
         if found.ours:
-            advice = "{0.loss} has the same value and gradient and moves {0.times}"
-            return _noted(found, advice.format(found.ours))
+            return _noted(
+                found, f"{found.ours.loss} has {found.same}, and moves {found.ours.times}"
+            )
         if found.ratio > VERY_MUCH:
             return _noted(
                 found,
