@@ -35,12 +35,12 @@ from benchmarks import (
     plan_steps,
     report,
     scaling,
-    targets,
     work,
 )
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run
+from diffmetrics.diagnose import _targets as targets
 from experiments import records
 
 CONSOLE = Console()
@@ -201,7 +201,7 @@ class Plan:
         if self.steps:
             return self.of_steps(dtypes)
         wanted = plan.by_name(choose(work.FULL, dtypes, self.filter))
-        device = targets.use(self.target)  # before a peer looks for others
+        device = planned(self.target)  # before a peer looks for others
         peers = peers_.load(plan.in_jax(self.peers))
         where = self.folder() / f"plan-{self.target}"
         environment, options = plan_report.environment(self.target, device), plain(self)
@@ -231,7 +231,7 @@ class Plan:
 
     def of_steps(self, dtypes: list[str]) -> None:
         wanted = plan_steps.choose(dtypes, self.filter)
-        device, found = targets.use(self.target), list[plan_steps.Step]()
+        device, found = planned(self.target), list[plan_steps.Step]()
         environment = plan_report.environment(self.target, device)
         path = self.folder() / f"plan-{self.target}-steps.json"
         with CONSOLE.status("") as status:
@@ -256,6 +256,12 @@ def use(name: str | None) -> Any:
         raise ValueError(f"JAX finds no {name} here: {error}") from error
     jax.config.update("jax_default_device", device)
     return device
+
+
+def planned(target: str) -> Any:
+    """The device to compile for; JAX itself stays on the CPU, and looks for no other."""
+    jax.config.update("jax_platforms", "cpu")
+    return targets.device(target)
 
 
 def named(pattern: str) -> list[Loss]:

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import jax
 
-from benchmarks import measure, peers as peers_, targets, traffic, work
+from benchmarks import measure, peers as peers_, work
 from benchmarks.losses import Loss
 from benchmarks.peers import Function, Peers
 from benchmarks.run import Group
 from benchmarks.work import ARGUMENTS, Shape
-
-
-@dataclasses.dataclass(frozen=True)
-class Program:
-    """What was read off one compiled program."""
-
-    bytes: int
-    """Between memory and chip."""
-    kernels: int
-    temp_bytes: int
-    memory_bytes: int
-    """With what it takes and gives, which may lie in the same place."""
-    compile_s: float
-    """Of processor time, which a busy machine hardly changes."""
-    endless: int = 0
-    """Loops that were counted once, because nothing says how often they run."""
+from diffmetrics.diagnose import _targets as targets
+from diffmetrics.diagnose._targets import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,27 +145,7 @@ def program(function: Function, arrays: Mapping[str, Any], first: str, *, forwar
         return function(SimpleNamespace(**rest, **{first: x}))
 
     rest = {name: x for name, x in arrays.items() if name != first}
-    return compiled(of if forward else jax.value_and_grad(of), arrays[first], rest)
-
-
-def compiled(function: Callable[..., Any], *arguments: Any) -> Program:
-    """Compile a function for the device on which its abstract arguments lie, and read it."""
-    lowered = jax.jit(function).lower(*arguments)
-    begun = _processor_seconds()
-    made = lowered.compile()
-    seconds = _processor_seconds() - begun
-    memory, text = made.memory_analysis(), made.as_text()
-    assert memory is not None  # XLA has both for every target here
-    assert text is not None
-    moved, temporary = traffic.count(text), memory.temp_size_in_bytes
-    around = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    whole = temporary + around - memory.alias_size_in_bytes
-    return Program(moved.bytes, moved.kernels, temporary, whole, seconds, endless=moved.endless)
-
-
-def _processor_seconds() -> float:
-    """Of this process and of those it started: assemblers are programs of their own."""
-    return sum(os.times()[:4])
+    return targets.compiled(of if forward else jax.value_and_grad(of), arrays[first], rest)
 
 
 def _difference(loss: Loss, peer: Function, kind: str, shape: Shape, dtype: str) -> str | None:

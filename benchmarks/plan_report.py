@@ -11,8 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from benchmarks import report, targets
-from benchmarks.plan import Program, Row
+from benchmarks import report
+from benchmarks.plan import Row
+from diffmetrics.diagnose import _targets as targets
+from diffmetrics.diagnose._targets import Program
 from experiments.plots import BLUE
 
 

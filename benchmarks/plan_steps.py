@@ -9,9 +9,10 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from benchmarks import plan, report, steps, targets
-from benchmarks.plan import Program
+from benchmarks import report, steps
 from benchmarks.run import expression
+from diffmetrics.diagnose import _targets as targets
+from diffmetrics.diagnose._targets import Program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _step(name: str, dtype: str, training: steps.Training, device: Any) -> Step:
     shapes = {key: x.shape for key, x in training.batch.items()}
     state, batch = targets.abstract((training.state, training.batch), device)
     try:
-        return Step(name, dtype, shapes, plan.compiled(training.step, state, batch))
+        return Step(name, dtype, shapes, targets.compiled(training.step, state, batch))
     except jax.errors.JaxRuntimeError as error:  # a library that is not here, say
         return Step(name, dtype, shapes, None, str(error).partition("\n")[0])
 

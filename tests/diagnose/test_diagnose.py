@@ -5,9 +5,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,13 +16,12 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import diagnose
-from diffmetrics.diagnose.__main__ import main
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import note
 from diffmetrics.diagnose._subject import Subject
-from tests import ROOT
 from tests.diagnose import broken_losses
 from tests.diagnose.broken_losses import CASES, Case
+from tests.diagnose.processes import python
 from tests.rows import ROWS, Row, the
 
 COMPLETE = {"relu_softplus"}
@@ -399,50 +395,7 @@ def test_batch_names_shapes_that_do_not_fit():
         diagnose.batch(np.zeros((4, 3)), np.zeros((3, 4), int))
 
 
-# --- the command and the report -------------------------------------------------------------------
-
-
-def test_the_command_exits_with_one_on_a_defect(capsys: pytest.CaptureFixture[str]):
-    options = ["--kind", "binary", "--probes", "weights,direction"]
-    assert main(["experiments.ships.losses:asked_weighted", *options]) == 1
-    assert "DEFECT  weights" in capsys.readouterr().out
-    tversky = ["diffmetrics:tversky_loss", "--set", "fp_weight=0.3", "--set", "fn_weight=0.7"]
-    assert main([*tversky, *options, "--json"]) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["healthy"] is True
-    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
-
-
-@pytest.mark.parametrize(
-    ("path", "message"),
-    [
-        ("diffmetrics", "name the loss as package.module:function"),
-        ("diffmetrics:dise_loss", "has no attribute 'dise_loss'"),
-        ("difmetrics:dice_loss", "no module difmetrics"),
-        ("diffmetrics:partial_roc_auc_loss", "--set max_fpr=..."),
-    ],
-)
-def test_the_command_says_what_it_cannot_examine(
-    path: str, message: str, capsys: pytest.CaptureFixture[str]
-):
-    assert main([path]) == 2
-    assert message in capsys.readouterr().err
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What another process says, which finds this library."""
-    paths = {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
-    command, env = [sys.executable, *arguments], os.environ | paths | environment
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def test_the_command_runs_as_a_module():
-    options = ["--kind", "binary", "--probes", "direction"]
-    done = python("-m", "diffmetrics.diagnose", "diffmetrics:dice_loss", *options)
-    assert done.stdout.startswith("dice_loss: binary, loss(logits, labels). no defects, no notes.")
-    assert "Warning" not in done.stderr
+# --- the report ----------------------------------------------------------------------------------
 
 
 def test_assert_healthy_raises_with_the_report():

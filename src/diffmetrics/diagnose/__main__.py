@@ -7,11 +7,19 @@ import functools
 import importlib
 import json
 import operator
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+
 from diffmetrics import diagnose
+from diffmetrics.diagnose import _cost, _forms, _inference, _targets
+from diffmetrics.diagnose._cost import Cost, Place
+
+PROGRAM = "python -m diffmetrics.diagnose"
+CLOSED = 128 + 13  # as a program ends in a shell whose reader has gone: SIGPIPE is 13
 
 
 def find(path: str) -> Any:
@@ -42,11 +50,18 @@ def option(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a report; 0 if the loss is healthy, 1 if not, 2 if it cannot be examined."""
+def lengths(text: str) -> tuple[int, ...]:
+    """Lengths of axes, with an x between them."""
+    numbers = text.lower().split("x")
+    if not all(number.isdecimal() and int(number) for number in numbers):
+        raise argparse.ArgumentTypeError(f"expected lengths such as 16x512x512, got {text!r}")
+    return tuple(map(int, numbers))
+
+
+def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What is asked for; leaves the program if that cannot be understood."""
     parser = argparse.ArgumentParser(
-        prog="python -m diffmetrics.diagnose",
-        description="What is wrong with this loss? Exits with 1 on a defect.",
+        prog=PROGRAM, description="What is wrong with this loss? Exits with 1 on a defect."
     )
     parser.add_argument("loss", help="package.module:function, f(logits, labels) of any reduction")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -56,20 +71,81 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set", type=option, action="append", default=[], metavar="NAME=VALUE",
         help="a keyword of the loss, value as JSON; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--cost", action="store_true",
+        help="also what value and gradient move and need, on arrays that are made up",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target", help=f"with --cost: compiled for {', '.join(_targets.TARGETS)}; default: here"
+    )
+    parser.add_argument(
+        "--shape", type=lengths, metavar="16x512x512",
+        help="with --cost: of the predictions; default: a large one that suits the kind",
+    )  # fmt: skip
     given = parser.parse_args(arguments)
+    given.cost |= bool(given.target or given.shape)
+    return given
+
+
+def cost_of(loss: Any, kind: str, shape: tuple[int, ...] | None, place: Place) -> Cost:
+    """The cost of a loss of this kind on arrays that are made up.
+
+    Raises:
+      ValueError: if the loss does not take them, or the compiler does not; what was said is told.
+    """
+    form = _inference.subject(loss, kind).form
+    call, predictions, labels = _cost.made_up(loss, form, shape)
+    try:
+        return _cost.cost(loss, call, predictions, labels, place)
+    except Exception as error:  # whatever the loss, or a compiler, raises
+        shapes = " and ".join(str(x.shape) for x in jax.tree.leaves(predictions))
+        raise ValueError(f"no cost of predictions {shapes}: {_forms.said(error)}") from error
+
+
+def examined(given: argparse.Namespace) -> tuple[diagnose.Report, Cost | None]:
+    """The report, and the cost if it is asked for.
+
+    Raises:
+      TypeError: if the loss cannot be called.
+      ValueError: if it is not there, or something is asked for that does not exist.
+    """
+    place = _cost.place(given.target)  # which a GPU's compiler wants before JAX's first step
+    loss = find(given.loss)
+    if given.set:
+        loss = functools.partial(loss, **dict(given.set))
+    probes = given.probes.split(",") if given.probes else None
+    report = diagnose.loss(loss, kind=given.kind, probes=probes)
+    kind = report.kind.split(",")[0]
+    return report, cost_of(loss, kind, given.shape, place) if given.cost else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a report; 0 if the loss is healthy, 1 if not, 2 if it cannot be examined."""
+    given = asked(arguments)
     sys.path.insert(0, "")
     try:
-        loss = find(given.loss)
-        if given.set:
-            loss = functools.partial(loss, **dict(given.set))
-        probes = given.probes.split(",") if given.probes else None
-        report = diagnose.loss(loss, kind=given.kind, probes=probes)
+        report, cost = examined(given)
     except (TypeError, ValueError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(report.to_dict(), indent=2) if given.json else report)
+    if given.json:
+        costs = {"cost": cost.to_dict()} if cost else {}
+        print(json.dumps(report.to_dict() | costs, indent=2))
+    else:
+        print(*filter(None, (report, cost)), sep="\n\n")
     return 0 if report.healthy else 1
 
 
+def ended() -> int:
+    """The status of `main`, whose reader may have gone before the last line, as `head` does."""
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        return CLOSED
+    return status
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended())

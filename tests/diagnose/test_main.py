@@ -1,0 +1,112 @@
+"""The loss doctor in a shell: what it prints, and the status with which it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from diffmetrics.diagnose import _targets
+from diffmetrics.diagnose.__main__ import main
+from tests.diagnose.processes import environment, python
+
+
+def test_the_command_exits_with_one_on_a_defect(capsys: pytest.CaptureFixture[str]):
+    options = ["--kind", "binary", "--probes", "weights,direction"]
+    assert main(["experiments.ships.losses:asked_weighted", *options]) == 1
+    assert "DEFECT  weights" in capsys.readouterr().out
+    tversky = ["diffmetrics:tversky_loss", "--set", "fp_weight=0.3", "--set", "fn_weight=0.7"]
+    assert main([*tversky, *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["healthy"] is True
+    assert set(answer["findings"][0]) == {"probe", "cause", "evidence", "advice", "status"}
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("diffmetrics", "name the loss as package.module:function"),
+        ("diffmetrics:dise_loss", "has no attribute 'dise_loss'"),
+        ("difmetrics:dice_loss", "no module difmetrics"),
+        ("diffmetrics:partial_roc_auc_loss", "--set max_fpr=..."),
+    ],
+)
+def test_the_command_says_what_it_cannot_examine(
+    path: str, message: str, capsys: pytest.CaptureFixture[str]
+):
+    assert main([path]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_command_runs_as_a_module():
+    options = ["--kind", "binary", "--probes", "direction"]
+    done = python("-m", "diffmetrics.diagnose", "diffmetrics:dice_loss", *options)
+    assert done.stdout.startswith("dice_loss: binary, loss(logits, labels). no defects, no notes.")
+    assert "Warning" not in done.stderr
+
+
+# --- what it costs --------------------------------------------------------------------------------
+
+FOCAL = ["optax:sigmoid_focal_loss", "--kind", "binary", "--probes", "direction"]
+
+
+def test_the_cost_stands_below_the_report(capsys: pytest.CaptureFixture[str]):
+    assert main([*FOCAL, "--shape", "2x64x64"]) == 0
+    report, cost = capsys.readouterr().out.split("\n\n")
+    assert report.endswith("lowers the loss, for every class")
+    assert cost.startswith("sigmoid_focal_loss on CPU: moves ")
+    assert "diffmetrics.sigmoid_focal_loss, of the same value and gradient" in cost
+    assert main([*FOCAL, "--shape", "2x64x64", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["cost"]["least_bytes"] == 3 * 4 * 2 * 64 * 64
+    assert answer["cost"]["ratio"] > answer["cost"]["ours"]["ratio"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "v9"], "target must be one of h100, v5e, v6e, cpu, got 'v9'"),
+        (["--target", "v5e"], "target v5e needs libtpu: pip install"),
+    ],
+)
+def test_a_target_that_is_not_there_is_one_line(
+    options: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(_targets, "versions", lambda name: {})
+    assert main([*FOCAL, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_a_shape_that_is_none_or_that_the_loss_does_not_take_is_told(
+    capsys: pytest.CaptureFixture[str],
+):
+    with pytest.raises(SystemExit, match="2"):
+        main([*FOCAL, "--shape", "16x"])
+    assert "expected lengths such as 16x512x512, got '16x'" in capsys.readouterr().err
+    columns = ["diffmetrics:dice_loss", "--set", "axis=1", *FOCAL[1:]]
+    assert main([*columns, "--shape", "8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no cost of predictions (8,): ValueError: axis" in line
+
+
+# --- pipes ----------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    command = [sys.executable, "-m", "diffmetrics.diagnose", "diffmetrics:dice_loss"]
+    command += ["--kind", "binary", "--probes", "direction"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.close()  # long before there is anything to read
+        told = run.stderr.read()
+    assert run.returncode == 141
+    assert "Traceback" not in told
+    assert "BrokenPipe" not in told
