@@ -89,6 +89,11 @@ def notable_epsilon(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -(y * jnp.log(p + 1e-3)).sum(-1).mean()
 
 
+def logarithm_of_a_mean(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    p, y = jax.nn.softmax(logits), jax.nn.one_hot(labels, logits.shape[-1])
+    return -jnp.log((p * y).sum(-1).mean())
+
+
 # --- reductions and smoothing ---------------------------------------------------------------------
 
 
@@ -132,9 +137,10 @@ CASES = [
     Case(squeezed_by_tanh, "activation", "a tanh stands before the sigmoid"),
     Case(cosines_without_temperature, "activation", "scaling to length 1", "multiclass"),
     Case(softmax_over_the_batch, "activation", "runs over the examples", "multiclass"),
-    Case(large_epsilon, "epsilon", "log(p + 0.01)"),
-    Case(large_epsilon_of_classes, "epsilon", "log(p + 0.05)", "multiclass"),
-    Case(notable_epsilon, "epsilon", "log(p + 0.001)", "multiclass", status="note"),
+    Case(large_epsilon, "logarithm", "log(p + 0.01)"),
+    Case(large_epsilon_of_classes, "logarithm", "log(p + 0.05)", "multiclass"),
+    Case(notable_epsilon, "logarithm", "log(p + 0.001)", "multiclass", status="note"),
+    Case(logarithm_of_a_mean, "logarithm", "the logarithm of a mean", "multiclass"),
     Case(worst_of_batch, "examples", "a max, a min or an index"),
     Case(first_of_batch, "examples", "a max, a min or an index", "multiclass"),
     Case(all_but_the_last, "examples", "1 of 64 examples never"),

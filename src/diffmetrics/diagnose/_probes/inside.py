@@ -139,16 +139,25 @@ def _squeezed(subject: Subject, inner: str, outer: str) -> Finding:
 LARGE, SMALL = 5e-3, 5e-5
 
 
-@probe("epsilon", CLASSIFYING, rank=11.5, slow=True)
-def epsilon(subject: Subject) -> Finding | None:
-    """How large a number is that keeps a logarithm from 0, and what it costs."""
+@probe("logarithm", CLASSIFYING, rank=11.5, slow=True)
+def logarithm(subject: Subject) -> Finding | None:
+    """Whether it is taken of a mean, or of a probability and a number that is not small."""
     z, found = _seen(subject)
     logs = [step.array for step in found if step.name == "log"]
     if not logs:
         return None
-    added = max((_added(a, p) for a in logs for p in _probabilities(subject, z)), default=0.0)
+    probabilities = list(_probabilities(subject.form, z))
+    right = probabilities[-1].reshape(BATCHES, -1)
+    if any(_same(a, average) for a in logs for average in (right.mean(1), right.sum(1))):
+        return defect(
+            "it takes the logarithm of a mean, where the mean of logarithms is meant",
+            "inside of it is the logarithm of the mean probability of the right class: one example "
+            "that is surely right hides all that are wrong",
+            "take the logarithm of every example's probability, then the mean",
+        )
+    added = max((_added(a, p) for a in logs for p in probabilities), default=0.0)
     if added < SMALL:
-        return ok("nothing is added to the probability before a logarithm")
+        return ok("it is taken of probabilities themselves, one by one")
     wrong = f"{math.log(1 / added):.2g}"
     # A shift that is meant, as that of the asymmetric loss, costs a perfect prediction nothing.
     (perfect,) = subject.measure(3 * SURE * subject.form.sides()[None]).value
@@ -161,12 +170,13 @@ def epsilon(subject: Subject) -> Finding | None:
     )
 
 
-def _probabilities(subject: Subject, z: np.ndarray) -> Iterator[np.ndarray]:
-    if subject.form.decides:
-        yield from (expit(z), expit(-z), expit(z * subject.form.sides()))
-        return
-    p = softmax(z, -1)
-    yield from (p, expit(z), np.take_along_axis(p, subject.form.true[None, :, None], -1))
+def _probabilities(form: Form, z: np.ndarray) -> Iterator[np.ndarray]:
+    """What logarithms are taken of; that of the right class last."""
+    if form.decides:
+        yield from (expit(z), expit(-z), expit(z * form.sides()))
+    else:
+        p = softmax(z, -1)
+        yield from (p, expit(z), p[:, np.arange(form.examples), form.true])
 
 
 def _added(found: np.ndarray, p: np.ndarray) -> float:
