@@ -56,7 +56,7 @@ def _of_sigmoid(form: Form, x: np.ndarray) -> Iterator[np.ndarray]:
 def _of_softmax(form: Form, x: np.ndarray) -> Iterator[np.ndarray]:
     """What a loss with a softmax of x computes of it."""
     if not form.decides:
-        total = logsumexp(x, -1)
+        total = np.asarray(logsumexp(x, -1))
         yield from (softmax(x, -1), log_softmax(x, -1), total, total - x.max(-1))
         yield total - x[:, np.arange(form.examples), form.true]
 
