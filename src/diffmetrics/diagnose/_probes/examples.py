@@ -1,0 +1,90 @@
+"""Probes of whether all that is wrong gets a gradient, and of what an empty set costs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, DECIDING, class_logits
+from diffmetrics.diagnose._probes.margins import offset_free, separable
+from diffmetrics.diagnose._probes.tradeoffs import SURE
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, defect, note, ok
+from diffmetrics.diagnose._subject import Subject
+
+BATCHES = 8
+
+
+@probe("examples", CLASSIFYING, rank=5.5)
+def examples(subject: Subject) -> Finding | None:
+    """Whether every example that is wrong gets a gradient in some batch."""
+    form, rng = subject.form, np.random.default_rng(12)
+    margins = -rng.uniform(0.5, 3.0, (BATCHES, *form.elements))
+    turned = np.arange(BATCHES) % 2 == 1  # every place has more than one label
+    if form.decides:
+        labels = np.stack([1 - form.targets() if t else form.targets() for t in turned])
+        z = margins * (2 * labels - 1)
+    else:
+        ids = [(form.true + 2 * t) % CLASSES for t in turned]
+        labels = np.stack([form.encoded(some) for some in ids])
+        z = np.stack([class_logits(c, m) for c, m in zip(ids, margins, strict=True)])
+    value, slopes = subject.measure(z, labels)
+    if not np.isfinite(slopes).all() or not slopes.any():
+        return None
+    reached = np.abs(slopes).reshape(BATCHES, form.examples, -1).sum(-1) > 0
+    if (reached.sum(1) == 1).all() and form.examples > 1:
+        return defect(
+            "only one example of a batch gets a gradient: a max, a min or an index stands where a "
+            "mean is meant",
+            f"all {form.examples} predictions are wrong, and one gradient in each of {BATCHES} "
+            "batches is not 0",
+            "reduce by the mean",
+        )
+    never = np.flatnonzero(~reached.any(0))
+    # A loss of the worst, as of a part of the ROC curve, sees them if they are worse than all.
+    z[:, never] *= 10.0
+    if not never.size or (subject.measure(z, labels).value != value).any():
+        return ok("every example that is wrong gets a gradient")
+    places = f"{never[0]}" if never.size == 1 else f"{never[0]} to {never[-1]}"
+    cut = never.size == np.ptp(never) + 1 and (never[0] == 0 or never[-1] == form.examples - 1)
+    return defect(
+        f"{never.size} of {form.examples} examples never get a gradient"
+        + (": a slice or a shift by one cuts them off" if cut else ""),
+        f"those at {places}, in {BATCHES} batches of wrong predictions with other labels",
+        "look for slices ([:-1], [1:]) and masks of places in the loss",
+    )
+
+
+@probe("smoothing", DECIDING, rank=10.5)
+def smoothing(subject: Subject) -> Finding | None:
+    """What nothing costs, where nothing is right and where something is missed, of a ratio."""
+    form = subject.form
+    if separable(subject) or offset_free(subject):
+        return None
+    y = form.labels_of_share(0.25)
+    none, sides = 0.0 * y, 2.0 * y - 1.0
+    some = np.stack([sides, -sides, none - 1.0, none - 1.0, none]) * SURE
+    perfect, wrong, missed, *empty = subject.measure(some, np.stack([y, y, y, none, none])).value
+    if not (np.isfinite([perfect, wrong, missed]).all() and abs(perfect) < 0.1 and wrong < 1.05):
+        return None  # not one minus a score
+    if perfect < -1e-3:
+        return note(
+            "a perfect prediction scores more than 1: smoothing is added to the numerator alone",
+            f"loss {perfect:.3g}",
+            "add it to the denominator, too",
+        )
+    if missed < 0.4:
+        return defect(
+            "its smoothing outweighs what it counts: to predict nothing is cheap",
+            f"loss {missed:.2g} where a quarter of {y.size} elements is positive and none is "
+            f"predicted, {wrong:.2g} where all is wrong, of 1",
+            "add smoothing of 1 to sums, not to means; or none, and make 0/0 a 0 by two jnp.where",
+        )
+    if np.isfinite(empty).all() and empty[0] > perfect + 0.5 * (wrong - perfect):
+        return note(
+            "a set without a positive costs as much as a wrong one, whatever is predicted: nothing "
+            "is learnt from it, and no false alarm in it is opposed",
+            f"loss {empty[0]:.2g} if nothing is predicted in it, {empty[1]:.2g} at p = 1/2",
+            "add the same smoothing to numerator and denominator, take the images of a batch as "
+            "one set, or add a cross-entropy",
+        )
+    return ok(f"to predict nothing costs {missed:.2g}; where nothing is, {empty[0]:.2g}")
