@@ -99,3 +99,26 @@ def _play(program: ClosedJaxpr, arguments: Sequence[Any], played: list[Any]) -> 
             )
         known.update(zip(equation.outvars, made, strict=True))
     return read(program.jaxpr.outvars)
+
+
+STEPS = {
+    "argmax": "an argmax", "argmin": "an argmin", "top_k": "a top_k", "round": "a rounding",
+    "floor": "a floor", "ceil": "a ceil", "sign": "a sign",
+}  # fmt: skip
+
+
+def steps_within(subject: Subject) -> list[str]:
+    """What in a loss has no gradient: roundings, decisions, and numbers made of comparisons."""
+    if subject.jaxpr is None:
+        return []
+    found = []
+    for equation in _equations(subject.jaxpr.jaxpr):
+        name, (before, *_) = equation.primitive.name, [*(v.aval for v in equation.invars), None]
+        cast = name == "convert_element_type" and before is not None
+        if cast and before.dtype == bool:
+            found.append("a comparison")
+        elif cast and before.dtype.kind == "f" and equation.outvars[0].aval.dtype.kind in "iu":
+            found.append("a cast to integers")
+        elif name in STEPS:
+            found.append(STEPS[name])
+    return list(dict.fromkeys(found))
