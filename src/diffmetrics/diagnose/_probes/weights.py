@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from diffmetrics.diagnose._probes.margins import separable
 from diffmetrics.diagnose._probes.tradeoffs import SURE, rounded
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
-from diffmetrics.diagnose._subject import Subject
+from diffmetrics.diagnose._subject import NEGATIVE, POSITIVE, Subject
 
 
 @probe("weights", CLASSIFYING, rank=9)
@@ -52,14 +53,15 @@ def _positive_weight(subject: Subject, positive: float, negative: float) -> Find
         f"gradient at p = 1/2: {positive:.3g} of a positive, {negative:.3g} of a negative, "
         f"ratio {factor:.3g}"
     )
-    alpha = subject.claims.get("alpha", 0.5)
-    odds = alpha / (1 - alpha) if 0 < alpha < 1 else 1.0
-    if odds != 1.0 and math.isclose(factor, 1 / odds, rel_tol=0.05):
-        return defect(
-            f"alpha = {alpha:g} weighs the negatives: it sits on the wrong class",
-            f"{evidence}; alpha on the positives would give {odds:.3g}",
-            "alpha belongs to label 1, 1 - alpha to label 0 (Lin et al., 2017)",
-        )
+    for name, claim, odds in _claimed_odds(subject.claims):
+        if abs(math.log(odds)) > 0.1 and math.isclose(factor, 1 / odds, rel_tol=0.05):
+            where = "positives" if name in NEGATIVE else "negatives"
+            return defect(
+                f"{name} = {claim:g} weighs the {where}: it sits on the wrong class",
+                f"{evidence}; {name} as it is called would give {odds:.3g}",
+                "positives are label 1: alpha or the positive weight there, 1 - alpha or 1 at "
+                "label 0 (Lin et al., 2017)",
+            )
     if factor < 0.1:
         return defect(
             f"the class weight is inverted: a negative weighs {rounded(1 / factor)} times as "
@@ -69,12 +71,30 @@ def _positive_weight(subject: Subject, positive: float, negative: float) -> Find
         )
     if 0.8 < factor < 1.25:
         return ok(evidence)
-    heavier, times = ("positive", factor) if factor > 1 else ("negative", 1 / factor)
+    if factor < 1:
+        return note(
+            f"a negative weighs {rounded(1 / factor)} times as much as a positive: right only if "
+            "negatives are the rare class",
+            evidence,
+            "if positives are rare, exchange the two weights; probabilities are shifted by them",
+        )
     return note(
-        f"a {heavier} weighs {rounded(times)} times as much as the other class",
+        f"a positive weighs {rounded(factor)} times as much as the other class",
         evidence,
         "probabilities are shifted by it: correct_prior, or a tuned threshold",
     )
+
+
+def _claimed_odds(claims: Mapping[str, float]) -> Iterator[tuple[str, float, float]]:
+    """Names and numbers that say by how much positives outweigh negatives, and by how much."""
+    for name, value in claims.items():
+        if name == "alpha" and 0 < value < 1:
+            yield name, value, value / (1 - value)
+        elif name in POSITIVE and value > 0:
+            others = [claims[other] for other in NEGATIVE if claims.get(other, 0.0) > 0]
+            yield name, value, value / (others or [1.0])[0]
+        elif name in NEGATIVE and value > 0:
+            yield name, value, 1 / value
 
 
 def _error_weights(subject: Subject) -> Finding | None:

@@ -1,0 +1,263 @@
+"""Losses whose gradient, weights or keywords give away what is wrong, and what must be said.
+
+Each is what somebody writes in a hurry, with one mistake.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tests.diagnose.broken_losses import Case
+
+stopped = jax.lax.stop_gradient
+partial = functools.partial
+
+
+def _entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.logaddexp(0.0, logits) - labels * logits
+
+
+def _right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The logarithm of the probability of the true side."""
+    return jax.nn.log_sigmoid(jnp.where(labels > 0, logits, -logits))
+
+
+# --- a part without a gradient --------------------------------------------------------------------
+
+
+def dice_stopped_below(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    p = jax.nn.sigmoid(logits)
+    return 1 - 2 * (p * labels).sum() / stopped(p.sum() + labels.sum())
+
+
+def dice_stopped_above(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    p = jax.nn.sigmoid(logits)
+    return 1 - 2 * stopped((p * labels).sum()) / (p.sum() + labels.sum())
+
+
+def stopped_positives(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    p, q = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    return -(labels * stopped(p) + (1 - labels) * q).mean()
+
+
+def stopped_scale(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    return jnp.log(stopped(scale)) + 0.5 * ((target - mean) / stopped(scale)) ** 2
+
+
+def stopped_focus(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """As some do on purpose: the factor is a weight and not a part of the loss."""
+    right = _right(logits, labels)
+    return -(stopped(1 - jnp.exp(right)) ** 2 * right).mean()
+
+
+def stopped_teacher(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
+    return optax.losses.kl_divergence(
+        jax.nn.log_softmax(logits_q), stopped(jax.nn.softmax(logits_p))
+    )
+
+
+def straight_through(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    p = jax.nn.sigmoid(logits)
+    p += stopped(jnp.round(p) - p)
+    return 1 - 2 * (p * labels).sum() / (p.sum() + labels.sum())
+
+
+# --- a weight on the wrong class ------------------------------------------------------------------
+
+POS_WEIGHT = 5.0
+ALPHA = 0.25
+
+
+def weight_of_a_module(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return (jnp.where(labels == 0, POS_WEIGHT, 1.0) * _entropy(logits, labels)).mean()
+
+
+def alpha_of_a_module(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return (jnp.where(labels > 0, 1 - ALPHA, ALPHA) * _entropy(logits, labels)).mean()
+
+
+def _weighted(w_pos: float) -> Any:
+    def weight_of_a_closure(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return (jnp.where(labels > 0, 1.0, w_pos) * _entropy(logits, labels)).mean()
+
+    return weight_of_a_closure
+
+
+def negatives_first(
+    logits: jax.Array, labels: jax.Array, pos_weight: float, neg_weight: float = 1.0
+) -> jax.Array:
+    weights = jnp.where(labels > 0, neg_weight, pos_weight)
+    return (weights * _entropy(logits, labels)).mean()
+
+
+def heavier_negatives(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return (jnp.where(labels > 0, 1.0, 5.0) * _entropy(logits, labels)).mean()
+
+
+# --- a label that is off by one -------------------------------------------------------------------
+
+
+def one_less(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    y = jax.nn.one_hot(labels - 1, logits.shape[-1])
+    return -(y * jax.nn.log_softmax(logits)).sum(-1).mean()
+
+
+def one_more(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(logits)
+    return -log_p[jnp.arange(len(labels)), labels + 1].mean()
+
+
+# --- attention, margins, clips --------------------------------------------------------------------
+
+
+def focal_of_the_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    right = _right(logits, labels)
+    return -(jnp.exp(right) ** 2.0 * right).mean()
+
+
+def hinge_less_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.maximum(0.0, -1.0 - (2 * labels - 1) * logits).mean()
+
+
+def triplet_less_margin(
+    anchors: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> jax.Array:
+    near, far = (((anchors - other) ** 2).sum(-1) for other in (positives, negatives))
+    return jnp.maximum(near - far - 0.5, 0.0).mean()
+
+
+def swapped_triplet(anchors: jax.Array, positives: jax.Array, negatives: jax.Array) -> jax.Array:
+    near, far = (((anchors - other) ** 2).sum(-1) for other in (positives, negatives))
+    return jnp.maximum(far - near + 0.5, 0.0).mean()
+
+
+def contrastive_less_margin(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
+    distance = ((a - b) ** 2).sum(-1)
+    return (same * distance + (1 - same) * jnp.maximum(-1.0 - distance, 0.0)).mean()
+
+
+def never_more_than_five(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jnp.minimum(_entropy(logits, labels), 5.0).mean()
+
+
+def positives_only(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return -(labels * jax.nn.log_sigmoid(logits)).mean()
+
+
+def negatives_only(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return -((1 - labels) * jax.nn.log_sigmoid(-logits)).mean()
+
+
+# --- regression -----------------------------------------------------------------------------------
+
+
+def swapped_huber(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    error = predictions - targets
+    size = jnp.abs(error)
+    return jnp.where(size <= 1.0, size - 0.5, 0.5 * error**2).mean()
+
+
+def bare_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return (predictions - targets).mean()
+
+
+def square_of_the_mean(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return (predictions - targets).mean() ** 2
+
+
+def root_of_each(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.sqrt((predictions - targets) ** 2).mean()
+
+
+def root_mean_square(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.sqrt(((predictions - targets) ** 2).mean())
+
+
+def outliers_cut_off(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.minimum((predictions - targets) ** 2, 4.0).mean()
+
+
+# --- a mean and its deviation ---------------------------------------------------------------------
+
+
+def turned_logarithm(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    return 0.5 * ((target - mean) / scale) ** 2 - jnp.log(scale)
+
+
+def no_half(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    return jnp.log(scale) + ((target - mean) / scale) ** 2
+
+
+def not_squared(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    return jnp.log(scale) + 0.5 * (target - mean) ** 2 / scale
+
+
+def of_variance(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    return 0.5 * jnp.log(scale) + 0.5 * (target - mean) ** 2 / scale
+
+
+def log_variance_as_deviation(outputs: jax.Array, target: jax.Array) -> jax.Array:
+    mean, log_variance = outputs[..., 0], outputs[..., 1]
+    return 0.5 * log_variance + 0.5 * ((target - mean) / jnp.exp(log_variance)) ** 2
+
+
+def no_half_of_log_variance(outputs: jax.Array, target: jax.Array) -> jax.Array:
+    mean, log_variance = outputs[..., 0], outputs[..., 1]
+    return log_variance + 0.5 * (target - mean) ** 2 * jnp.exp(-log_variance)
+
+
+def log_variance_left_alone(outputs: jax.Array, target: jax.Array) -> jax.Array:
+    mean, log_variance = outputs[..., 0], outputs[..., 1]
+    return 0.5 * (target - mean) ** 2 * jnp.exp(-log_variance)
+
+
+# --- keywords -------------------------------------------------------------------------------------
+
+
+def weight_over_itself(logits: jax.Array, labels: jax.Array, pos_weight: float = 3.0) -> jax.Array:
+    p = jax.nn.sigmoid(logits)
+    return 1 - 2 * pos_weight * (p * labels).sum() / (pos_weight * (p + labels).sum())
+
+
+def forgotten_gamma(logits: jax.Array, labels: jax.Array, gamma: float = 2.0) -> jax.Array:
+    right = _right(logits, labels)
+    return -((1 - jnp.exp(right)) ** 2 * right).mean()
+
+
+def alpha_for_all(logits: jax.Array, labels: jax.Array, alpha: float = 0.25) -> jax.Array:
+    return alpha * _entropy(logits, labels).mean()
+
+
+# --- a sum, and a mean of a mean ------------------------------------------------------------------
+
+
+def a_sum(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return _entropy(logits, labels).sum()
+
+
+def a_mean_of_a_mean(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return _entropy(logits, labels).mean() / len(labels)
+
+
+# --- divergences ----------------------------------------------------------------------------------
+
+
+def kl_of_second(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
+    log_p, log_q = jax.nn.log_softmax(logits_p), jax.nn.log_softmax(logits_q)
+    return (jnp.exp(log_q) * (log_q - log_p)).sum(-1).mean()
+
+
+def infonce_of_itself(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    """Every example is its own positive, and its own rival."""
+    z = embeddings / jnp.linalg.norm(embeddings + 1e-6, axis=-1, keepdims=True)
+    same = (labels[:, None] == labels).astype(z.dtype)
+    log_p = jax.nn.log_softmax(z @ z.T / 0.1)
+    return -((same * log_p).sum(-1) / same.sum(-1)).mean()
+
+
+CASES: list[Case] = []
