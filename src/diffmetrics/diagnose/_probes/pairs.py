@@ -113,6 +113,29 @@ def direction_of_embeddings(subject: Subject) -> Finding | None:
     return defect("it does not bring the same together", evidence, MEANING)
 
 
+@probe("itself", ("embedding",), rank=20.5)
+def itself(subject: Subject) -> Finding | None:
+    """Whether an example is among those that it is compared with.
+
+    Of n identical embeddings of one identity a cross-entropy over the others is log(n - 1), at any
+    temperature, and one over all of them log(n).
+    """
+    form = subject.form
+    alike = np.broadcast_to(form.predictions()[:1], form.shape)
+    (value,) = subject.measure(alike[None], 0 * form.targets()).value
+    n = form.examples
+    if abs(value - math.log(n)) < 1e-3:
+        return note(
+            "every example is compared with itself, and is its own best match",
+            f"{n} identical examples of one identity cost {value:.4f} = log({n}), and without the "
+            f"comparison with itself log({n - 1}) = {math.log(n - 1):.4f}",
+            "leave the diagonal out of the sum, in the denominator too",
+        )
+    if abs(value - math.log(n - 1)) < 1e-3:
+        return ok(f"{n} identical examples cost log({n - 1}): none is compared with itself")
+    return None
+
+
 @probe("direction", ("triplet",), rank=6)
 def direction_of_triplets(subject: Subject) -> Finding | None:
     """Whether positives are pulled to the anchor and negatives away."""
@@ -262,7 +285,7 @@ def symmetric(subject: Subject) -> Finding | None:
 
 def _known_divergence(subject: Subject, many: np.ndarray, value: np.ndarray) -> str | None:
     """Which divergence of softmax probabilities it is, up to its size."""
-    first, second = (name.removeprefix("logits_") for name in subject.form.predicted)
+    first, second = (name.rsplit("_")[-1] for name in subject.form.predicted)
     log_p, log_q = (many[:, i] - _log_sum_exp(many[:, i]) for i in (0, 1))
     middle = np.logaddexp(log_p, log_q) - math.log(2)
     forth, back = _kl(log_p, log_q), _kl(log_q, log_p)
