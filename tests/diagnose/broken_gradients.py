@@ -6,7 +6,7 @@ Each is what somebody writes in a hurry, with one mistake.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -81,11 +81,14 @@ def alpha_of_a_module(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (jnp.where(labels > 0, 1 - ALPHA, ALPHA) * _entropy(logits, labels)).mean()
 
 
-def _weighted(w_pos: float) -> Any:
+def _weighted(w_pos: float) -> Callable[..., jax.Array]:
     def weight_of_a_closure(logits: jax.Array, labels: jax.Array) -> jax.Array:
         return (jnp.where(labels > 0, 1.0, w_pos) * _entropy(logits, labels)).mean()
 
     return weight_of_a_closure
+
+
+weight_of_a_closure = _weighted(7.0)
 
 
 def negatives_first(
@@ -93,6 +96,9 @@ def negatives_first(
 ) -> jax.Array:
     weights = jnp.where(labels > 0, neg_weight, pos_weight)
     return (weights * _entropy(logits, labels)).mean()
+
+
+bound_weight = partial(negatives_first, pos_weight=9.0)
 
 
 def heavier_negatives(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -160,6 +166,11 @@ def swapped_huber(predictions: jax.Array, targets: jax.Array) -> jax.Array:
     error = predictions - targets
     size = jnp.abs(error)
     return jnp.where(size <= 1.0, size - 0.5, 0.5 * error**2).mean()
+
+
+def berhu(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    size = jnp.abs(predictions - targets)
+    return jnp.where(size <= 1.0, size, 0.5 * (size**2 + 1)).mean()
 
 
 def bare_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
@@ -233,6 +244,12 @@ def alpha_for_all(logits: jax.Array, labels: jax.Array, alpha: float = 0.25) -> 
     return alpha * _entropy(logits, labels).mean()
 
 
+def smoothing_that_is_added(
+    logits: jax.Array, labels: jax.Array, smoothing: float = 0.1
+) -> jax.Array:
+    return (_entropy(logits, labels) + smoothing).mean()
+
+
 # --- a sum, and a mean of a mean ------------------------------------------------------------------
 
 
@@ -260,4 +277,60 @@ def infonce_of_itself(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     return -((same * log_p).sum(-1) / same.sum(-1)).mean()
 
 
-CASES: list[Case] = []
+CASES = [
+    Case(dice_stopped_below, "gradient", "depends on negatives, which get no gradient"),
+    Case(dice_stopped_above, "gradient", "positives are pulled the wrong way"),
+    Case(stopped_positives, "gradient", "depends on positives, which get no gradient"),
+    Case(stopped_scale, "gradient", "the deviations, which get no gradient", "mean_scale"),
+    Case(stopped_focus, "gradient", "a stop_gradient stands between", status="note"),
+    Case(stopped_teacher, "gradient", "keeps logits_p fixed", "divergence", status="note"),
+    Case(straight_through, "gradient", "straight-through estimator", status="note"),
+    Case(weight_of_a_module, "weights", "pos_weight = 5 weighs the negatives"),
+    Case(alpha_of_a_module, "weights", "alpha = 0.25 weighs the negatives"),
+    Case(weight_of_a_closure, "weights", "w_pos = 7 weighs the negatives"),
+    Case(bound_weight, "weights", "pos_weight = 9 weighs the negatives"),
+    Case(heavier_negatives, "weights", "right only if negatives are the rare class", status="note"),
+    Case(one_less, "direction", "off by one: a label of 2 is learnt as class 1", "multiclass"),
+    Case(one_more, "direction", "off by one: a label of 2 is learnt as class 3", "multiclass"),
+    Case(focal_of_the_right, "direction", "attends to what is right already"),
+    Case(hinge_less_margin, "alive", "margin is on the wrong side"),
+    Case(triplet_less_margin, "direction", "margin is on the wrong side", "triplet"),
+    Case(swapped_triplet, "direction", "positives and negatives are swapped", "triplet"),
+    Case(contrastive_less_margin, "direction", "never pushed apart", "pair"),
+    Case(never_more_than_five, "alive", "cut off from above"),
+    Case(positives_only, "alive", "like (1 - y) log(1 - p) is missing"),
+    Case(negatives_only, "alive", "like y log(p) is missing"),
+    Case(swapped_huber, "outliers", "branches of a Huber loss are swapped", "regression"),
+    Case(berhu, "outliers", "outliers rule", "regression", status="note"),
+    Case(bare_error, "cancel", "without a square or an absolute value", "regression"),
+    Case(square_of_the_mean, "cancel", "the mean is taken before the square", "regression"),
+    Case(root_of_each, "minimum", "a prediction meets its target", "regression"),
+    Case(root_mean_square, "minimum", "all predictions of a batch", "regression", status="note"),
+    Case(outliers_cut_off, "alive", "cuts it off from above", "regression"),
+    Case(turned_logarithm, "proper", "has the wrong sign", "mean_scale"),
+    Case(
+        log_variance_left_alone,
+        "proper",
+        "log(scale) that should hold it down is missing",
+        "mean_scale",
+    ),
+    Case(no_half, "proper", "1/2 is missing before the squared error", "mean_scale", "note"),
+    Case(not_squared, "proper", "divided by the scale, and not by its", "mean_scale", "note"),
+    Case(of_variance, "proper", "for a variance, not for a deviation", "mean_scale", "note"),
+    Case(log_variance_as_deviation, "proper", "deviation of 1.41", "mean_scale", "note"),
+    Case(
+        no_half_of_log_variance,
+        "proper",
+        "1/2 were missing before a log-variance",
+        "mean_scale",
+        "note",
+    ),
+    Case(weight_over_itself, "keywords", "its pos_weight changes nothing"),
+    Case(forgotten_gamma, "keywords", "its gamma changes nothing"),
+    Case(alpha_for_all, "keywords", "its alpha multiplies the loss as a whole", status="note"),
+    Case(smoothing_that_is_added, "keywords", "changes no gradient", status="note"),
+    Case(a_sum, "reduction", "a sum over the batch", status="note"),
+    Case(a_mean_of_a_mean, "reduction", "divided by the number of examples twice", status="note"),
+    Case(kl_of_second, "symmetric", "it is KL(q || p)", "divergence", "note"),
+    Case(infonce_of_itself, "itself", "compared with itself", "embedding", "note"),
+]

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, KINDS, PAIRS, said
+from diffmetrics.diagnose._probes.sides import beyond
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -20,7 +21,8 @@ WITH_LABELS = [kind for kind in KINDS if kind not in ("divergence", "triplet")]
 @probe("inputs", (*CLASSIFYING, *PAIRS), rank=3)
 def inputs(subject: Subject) -> tuple[Finding, ...]:
     """What was found out by looking for the form in which the loss makes sense."""
-    return subject.noticed
+    out_of_range = beyond(subject)
+    return (*subject.noticed, *([out_of_range] if out_of_range else []))
 
 
 @probe("jit", rank=0)

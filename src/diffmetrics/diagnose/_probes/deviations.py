@@ -21,7 +21,10 @@ ERRORS = np.array([-100.0, -10.0, -1.0, -0.1, -0.01, 0.0, 0.01, 0.1, 1.0, 10.0, 
 def _over_errors(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """The loss, and its slope, as all predictions have the same error."""
     value, gradient = subject.measure(np.add.outer(ERRORS, subject.form.targets()))
-    return value, gradient.sum(1)
+    slope = gradient.sum(1)
+    # What is left of a sum that cancels is no slope.
+    rest = 1e-4 * np.abs(gradient).sum(1)
+    return value, np.where(np.abs(slope) <= rest, 0.0, slope)
 
 
 @probe("cancel", ("regression",), rank=0.7)
@@ -57,6 +60,12 @@ def cancel(subject: Subject) -> Finding | None:
 def minimum(subject: Subject) -> Finding:
     """Whether the target is the minimum, and whether one may be there."""
     value, slope = _over_errors(subject)
+    if not slope.any():
+        return note(
+            "it leaves the offset free: only how predictions rise and fall with the targets counts",
+            "the loss is the same if all predictions move by the same amount",
+            "a correlation is meant so; add a squared error if the numbers themselves matter",
+        )
     least = ERRORS[np.nanargmin(value)]
     if least != 0:
         return note(
@@ -95,8 +104,9 @@ def direction(subject: Subject) -> Finding | None:
 @probe("alive", ("regression",), rank=12)
 def alive(subject: Subject) -> Finding | None:
     """Whether large and small errors have a gradient."""
-    dead = ERRORS[(_over_errors(subject)[1] == 0) & (ERRORS != 0)]
-    if not dead.size:
+    slope = _over_errors(subject)[1]
+    dead = ERRORS[(slope == 0) & (ERRORS != 0)]
+    if not (dead.size and slope.any()):
         return None
     cause = "it is flat for some errors: a ReLU, a clip or a dead zone"
     if {-100.0, 100.0} <= {*dead} and np.abs(dead).min() >= 1:
@@ -104,11 +114,25 @@ def alive(subject: Subject) -> Finding | None:
             "it is flat for large errors: a clip, or a minimum with a constant, cuts it off from "
             "above, and an outlier is never corrected"
         )
+        if _fades(subject):
+            return note(
+                "it lets go of large errors by and by: outliers do not count",
+                f"gradient 0 at errors {', '.join(f'{s:g}' for s in dead)}",
+                "a redescending loss (Tukey's biweight) is meant so; start from a good fit",
+            )
     return (defect if np.abs(dead).max() >= 1 else note)(
         cause,
         f"gradient 0 at errors {', '.join(f'{s:g}' for s in dead)}",
         "let the last layer be linear, and clip gradients instead of errors",
     )
+
+
+def _fades(subject: Subject) -> bool:
+    """Whether the gradient has become small before it is gone."""
+    errors = np.geomspace(0.1, 100.0, 64)
+    slope = subject.measure(np.add.outer(errors, subject.form.targets())).gradient.sum(1)
+    alive = slope[slope != 0]
+    return bool(alive.size and alive[-1] < 0.3 * alive.max())
 
 
 @probe("outliers", ("regression",), rank=12.5)
@@ -171,9 +195,8 @@ def _floor(subject: Subject) -> Iterator[Finding]:
     lost = RAW[~near.finite]
     if lost.size:
         evidence = f"not finite at raw outputs from {lost.min():g} to {lost.max():g}"
-        anatomy = _anatomy(subject)
-        tiny = anatomy and math.exp(anatomy.power * lost.max() / 2) < 1e-12
-        yield (note if tiny else defect)(VANISHING, evidence, FLOOR)
+        logarithmic = lost.max() <= -20.0 and _is_exponential(near.value - exact.value)
+        yield (note if logarithmic else defect)(VANISHING, evidence, FLOOR)
     sigma = 0.1 / np.sqrt(2 * (near.value - exact.value))
     dead = near.finite & (RAW < 0) & (near.gradient[:, 1].sum(1) == 0)
     if dead[RAW == -1.0].any():
@@ -193,6 +216,15 @@ def _floor(subject: Subject) -> Iterator[Finding]:
         yield ok(f"deviations down to {least:.2g} can be reached")
 
 
+def _is_exponential(grown: np.ndarray) -> bool:
+    """Whether the raw output is a logarithm, of a deviation that vanishes far beyond any data."""
+    some = (RAW >= -3.0) & (RAW <= 3.0)
+    if not (grown[some] > 0).all():
+        return False
+    line = np.polyfit(RAW[some], np.log(grown[some]), 1)
+    return bool(np.abs(np.polyval(line, RAW[some]) - np.log(grown[some])).max() < 0.02)
+
+
 @probe("proper", ("mean_scale",), rank=18)
 def proper(subject: Subject) -> Finding | None:
     """At which deviation its gradient is balanced, for normal errors of deviation 1."""
@@ -206,16 +238,10 @@ def proper(subject: Subject) -> Finding | None:
     if not balance.any():
         evidence = "gradient 0 at every deviation from 0.2 to 4"
         return defect("the deviation has no gradient", evidence, "let it enter the loss")
+    unheld = _unheld(_at_scales(subject, rows, 0.0), balance)
+    if unheld:
+        return unheld
     anatomy = _anatomy(subject)
-    if anatomy and anatomy.log < 1e-3 * anatomy.square:
-        turned = anatomy.log < -1e-3 * anatomy.square
-        return defect(
-            "the deviation only grows: the log(scale) that should hold it down "
-            + ("has the wrong sign" if turned else "is missing"),
-            f"without an error the loss changes by {anatomy.log:.3g} as the deviation grows by "
-            "a factor of e",
-            "a normal likelihood is log(scale) + error**2 / (2 scale**2): diffmetrics.gaussian_nll",
-        )
     if raw:
         return _why_not_one(anatomy, None, raw=True) if anatomy else None
     crossing = np.flatnonzero((balance[:-1] < 0) & (balance[1:] >= 0))
@@ -237,6 +263,23 @@ def proper(subject: Subject) -> Finding | None:
         f"it is content with a deviation of {where:.2f} where the errors' is 1",
         "zero of the gradient in the deviation, for normal errors",
         "another distribution's scale, a variance in place of a deviation, or a missing 1/2?",
+    )
+
+
+def _unheld(exact: Measured, balance: np.ndarray) -> Finding | None:
+    """Whether nothing keeps the deviation down where there is no error, as log(scale) does."""
+    alone = exact.gradient[:, 1].sum(1)
+    error = balance - alone
+    missing = np.abs(alone).max() < 1e-3 * np.abs(error).max()
+    turned = (alone * error > 0).all()
+    if not (missing or turned):
+        return None
+    return defect(
+        "the deviation only grows: the log(scale) that should hold it down "
+        + ("is missing" if missing else "has the wrong sign"),
+        f"gradient in the deviation without an error {alone[len(alone) // 2]:.3g}, with errors of "
+        f"deviation 1 {balance[len(alone) // 2]:.3g}",
+        "a normal likelihood is log(scale) + error**2 / (2 scale**2): diffmetrics.gaussian_nll",
     )
 
 

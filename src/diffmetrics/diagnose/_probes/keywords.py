@@ -15,7 +15,9 @@ from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject, defaults
 
 # What is a number, and no setting of the loss: of these it is no wonder that they change nothing.
-OTHERS = re.compile(r"axis|dim|index|ignore|seed|eps|num|size|class|clip|max|min|limit|iter|step")
+OTHERS = re.compile(
+    r"axis|dim|index|ignore|void|pad|value|fill|seed|eps|num|size|class|clip|max|min|limit"
+)
 # What is asked for in order to change the training.
 ASKED = re.compile(r"weight|alpha|gamma|beta|temperature|smooth|margin|lambda|^w_|_w$")
 # What is asked for in order to change the size of the loss.
@@ -86,16 +88,20 @@ def _effect(subject: Subject, name: str, value: Any, before: np.ndarray) -> Find
             "it is not used, or cancels: above and below a fraction, or divided by its own sum",
         )
     other, some = next(iter(after.items()))
-    if np.ptp(some / before) < 1e-4 * np.abs(some / before).max() and not SIZE.search(name.lower()):
+    times = some / before
+    alike = np.ptp(times) < 1e-4 * np.abs(times).max() and abs(times[0] - 1) > 1e-2
+    if alike and not SIZE.search(name.lower()):
         return note(
             f"its {name} multiplies the loss as a whole: it weighs nothing against anything",
-            f"{some[0] / before[0]:.3g} times the loss with {name} = {other:g} for {value:g}",
+            f"{times[0]:.3g} times the loss with {name} = {other:g} for {value:g}",
             "a weight balances if it multiplies one class, or one of two terms",
         )
-    if np.ptp(some - before) < 1e-5 * size.max():
+    added = some - before
+    constant = np.ptp(added) < 1e-5 * size.max() < 1e-2 * np.abs(added).max()
+    if constant and not subject.form.compares:
         return note(
             f"its {name} adds the same to every loss, and changes no gradient",
-            f"{some[0] - before[0]:+.3g} with {name} = {other:g} for {value:g}",
+            f"{added[0]:+.3g} with {name} = {other:g} for {value:g}",
             "let it multiply what depends on the predictions",
         )
     return None

@@ -54,7 +54,8 @@ def profiles(subject: Subject) -> tuple[Profile, ...]:
 
 
 def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
-    value, gradient = subject.measure(subject.form.at_margins(margins, group))
+    z = subject.form.at_margins(margins, group) + 0.0  # no -0.0, of which a ReLU thinks otherwise
+    value, gradient = subject.measure(z)
     slope = (subject.form.in_margin(gradient) * group.members).reshape(len(margins), -1).sum(1)
     size = np.abs(slope)
     return Profile(group, value, slope, size / max(np.nanmax(size), 1e-300))
@@ -105,10 +106,11 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             evidence,
             "replace the step by a sigmoid or softmax: diffmetrics.score_loss does so for any",
         )
+    plural = "s" if subject.form.decides else ""
     if np.ptp(value) > 1e-4 * (1e-6 + np.abs(value).max()):
         return defect(
-            f"its value changes with {names}, but gives no gradient there: a stop_gradient, a "
-            "rounding, a clip or a comparison ends it",
+            f"its value changes with {names}{plural}, but gives no gradient there: a "
+            "stop_gradient, a rounding, a clip or a comparison ends it",
             f"{evidence}, while the loss goes from {value.max():.3g} to {value.min():.3g}",
             "let the gradient through: sigmoid or softmax in place of a step, no stop_gradient",
         )
@@ -120,7 +122,7 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
         )
     if _is_signed(subject):
         return defect(
-            "it expects labels -1 and +1: with 0 and 1 the hinge of a negative is flat",
+            "it expects labels -1 and +1: with 0 and 1 the loss of a negative is flat",
             evidence + "; with labels -1 and +1 both classes learn",
             "pass 2 * labels - 1, or use diffmetrics.hinge_loss, which takes 0 and 1",
         )

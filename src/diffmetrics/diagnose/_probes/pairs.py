@@ -157,6 +157,8 @@ def direction_of_triplets(subject: Subject) -> Finding | None:
             "rises with the distance of the positive",
         )
     cause = "it does not pull the positive and push the negative"
+    if pull > 0 and push == 0:
+        cause = "no negative is pushed away: it has no gradient in them"
     advice = "check the order of the arguments: anchors, positives, negatives"
     return defect(cause, evidence, advice)
 

@@ -26,7 +26,7 @@ def direction(subject: Subject) -> Finding:
         both = len(wrong) == len(profiles(subject))
         return (
             _shifted(subject)
-            or _attentive_to_the_right(subject)
+            or _attentive(subject, [name for name, _ in wrong])
             or defect(
                 "it pulls predictions to the wrong side"
                 + (": the sign of the loss, or of the labels, is turned round" if both else ""),
@@ -38,7 +38,8 @@ def direction(subject: Subject) -> Finding:
         return note(
             "it pulls back predictions that are more right than it asks for",
             f"the loss rises with the margin, for {_spans(back)}",
-            "fine for a margin that is meant; a squared error of logits wants a sigmoid first",
+            "label smoothing and a margin that is meant do so; a squared error of logits wants a "
+            "sigmoid first, and a squared hinge its maximum with 0 inside the square",
         )
     return ok("raising the right side's logit lowers the loss, for every class")
 
@@ -85,18 +86,20 @@ def _shifted(subject: Subject) -> Finding | None:
     )
 
 
-def _attentive_to_the_right(subject: Subject) -> Finding | None:
-    """Whether a factor p**gamma stands where (1 - p)**gamma is meant."""
+def _attentive(subject: Subject, wrong: list[str]) -> Finding | None:
+    """Whether a factor p**gamma stands where (1 - p)**gamma is meant, for classes that go wrong."""
     if not separable(subject):
         return None
-    gammas = [_power_of_p(profile) for profile in profiles(subject)]
+    gammas = [_power_of_p(profile) for profile in profiles(subject) if profile.name in wrong]
     gamma = min(gammas)
     if not gamma > 0.3:
         return None
+    both = len(wrong) == len(profiles(subject))
     return defect(
-        "it attends to what is right already: its focusing factor is p**gamma in place of "
-        "(1 - p)**gamma, p being the probability of the true class, so what is confidently wrong "
-        "costs nothing and is pulled further away",
+        "it attends to what is right already"
+        + ("" if both else f" among the {wrong[0]}s")
+        + ": its focusing factor is p**gamma in place of (1 - p)**gamma, p being the probability "
+        "of the true class, so what is confidently wrong costs nothing and is pulled further away",
         f"at every margin from -3 to 1 the loss is -log(p) p**{gamma:.2g}",
         "multiply by (1 - p)**gamma: diffmetrics.sigmoid_focal_loss, softmax_focal_loss",
     )
@@ -111,3 +114,20 @@ def _power_of_p(profile: Profile) -> float:
         return 0.0
     line = np.polyfit(log_p, np.log(factor), 1)
     return float(line[0]) if np.ptp(np.polyval(line, log_p) - np.log(factor)) < 0.05 else 0.0
+
+
+def beyond(subject: Subject) -> Finding | None:
+    """Whether the last id alone makes it NaN, as if 1 were added to ids."""
+    form = subject.form
+    if form.kind != "multiclass" or form.labels != "ids":
+        return None
+    ids = np.stack([np.full_like(form.targets(), c) for c in range(CLASSES)])
+    value = subject.measure(np.stack([form.predictions()] * CLASSES), ids).value
+    if not (np.isfinite(value[:-1]).all() and np.isnan(value[-1])):
+        return None
+    return defect(
+        f"the last of its classes is out of range, as if ids were counted from 1: id {CLASSES - 1} "
+        f"of {CLASSES} classes gives NaN",
+        ", ".join(f"id {c}: loss {v:.3g}" for c, v in enumerate(value)),
+        "take ids 0 to C - 1 as they are, without adding 1",
+    )

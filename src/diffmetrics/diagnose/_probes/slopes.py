@@ -16,6 +16,7 @@ from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
 
 MANY = 16
+DEAD = 1e-3  # of the slope of the value
 CHECK = "check the custom_vjp or custom_jvp with jax.test_util.check_grads"
 
 
@@ -31,10 +32,12 @@ def gradient(subject: Subject) -> Finding | None:
         return None
     _, fit, residual = min(tries)
     evidence = f"gradient / finite difference = {fit:.3g}, scatter {residual:.2g}, {MANY} batches"
-    if abs(fit - 1) < 0.05 and residual < 0.25:
+    text = str(subject.jaxpr)
+    parts = list(_parts(subject)) if "stop_gradient" in text and subject.mode == "compiled" else []
+    if abs(fit - 1) < 0.05 and residual < 0.25 and all(part.size > DEAD for part in parts):
         return ok(evidence)
-    if "stop_gradient" in str(subject.jaxpr) and "custom_vjp" not in str(subject.jaxpr):
-        return _stopped(subject, evidence)
+    if "stop_gradient" in text and "custom_vjp" not in text:
+        return _stopped(subject, parts, fit, evidence)
     return defect(
         "its gradient is not that of its value: a custom derivative is wrong, or something is "
         "rounded or compared on the way",
@@ -89,11 +92,10 @@ class Part(NamedTuple):
     pull: float
 
 
-def _stopped(subject: Subject, evidence: str) -> Finding:
+def _stopped(subject: Subject, parts: list[Part], fit: float, evidence: str) -> Finding:
     """A defect if it changes who learns, and a note if all learn as the value asks."""
-    parts = list(_parts(subject)) if subject.mode == "compiled" else []
-    dead = [part.name for part in parts if part.size < 1e-3]
-    turned = [part.name for part in parts if part.size >= 1e-3 and part.pull < -0.1]
+    dead = [part.name for part in parts if part.size <= DEAD]
+    turned = [part.name for part in parts if part.size > DEAD and part.pull < -0.1]
     each = ", ".join(f"{p.pull:.2g} times for {p.name}" for p in parts)
     shown = f"the gradient is as many times the slope of the value: {each}"
     if turned:
@@ -114,6 +116,12 @@ def _stopped(subject: Subject, evidence: str) -> Finding:
             f"a stop_gradient cuts off part of it: its value depends on {_and(dead)}, which get no "
             "gradient",
             shown,
+            REMOVE,
+        )
+    if fit < 0.05:
+        return defect(
+            "a stop_gradient leaves a gradient that does not lower its value",
+            evidence,
             REMOVE,
         )
     return _uneven(parts, shown) or note(
@@ -165,7 +173,7 @@ def _masks(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:
         yield from ((f"{group.name}s", group.members) for group in form.groups())
     elif form.classifies:
         true = form.sides() > 0
-        yield from (("the logits of the true classes", true), ("those of the others", ~true))
+        yield from (("the true logits", true), ("the other logits", ~true))
     elif form.kind in STACKED:
         two = ("the means", "the deviations")
         names = two if form.kind == "mean_scale" else form.predicted

@@ -124,7 +124,7 @@ def _as_meant(a: float, b: float, beta: float, evidence: str) -> Finding:
     """What the score is called."""
     if abs(beta - 1) < 0.03:
         return ok(f"{evidence}, Dice (F1)")
-    if np.allclose((a, b), 1, atol=0.05):
+    if np.allclose((a, b), 1, atol=0.08):
         return ok(f"{evidence}, Jaccard")
     name = f"F-{beta:.2g}" if beta else "a Tversky score"
     return note(f"it is {name}: a miss costs {b / a:.2g} false alarms", evidence)
