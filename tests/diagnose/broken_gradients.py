@@ -49,6 +49,23 @@ def stopped_scale(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.A
     return jnp.log(stopped(scale)) + 0.5 * ((target - mean) / stopped(scale)) ** 2
 
 
+def stopped_mean(mean: jax.Array, scale: jax.Array, target: jax.Array) -> jax.Array:
+    """Which hides behind the deviation, whose gradient is the larger one."""
+    return jnp.log(scale) + 0.5 * ((target - stopped(mean)) / scale) ** 2
+
+
+def stopped_sum(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    true = jnp.take_along_axis(logits, labels[:, None], -1)[:, 0]
+    return (stopped(jax.nn.logsumexp(logits, -1)) - true).mean()
+
+
+def stopped_false_alarms(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Most of what opposes a false alarm has no gradient."""
+    p = jax.nn.sigmoid(logits)
+    alarms = (1 - labels) * (0.02 * p + 0.98 * stopped(p))
+    return ((1 - p) * labels + alarms).mean()
+
+
 def stopped_focus(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """As some do on purpose: the factor is a weight and not a part of the loss."""
     right = _right(logits, labels)
@@ -118,12 +135,22 @@ def one_more(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -log_p[jnp.arange(len(labels)), labels + 1].mean()
 
 
+def counted_from_one(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels + 1).mean()
+
+
 # --- attention, margins, clips --------------------------------------------------------------------
 
 
 def focal_of_the_right(logits: jax.Array, labels: jax.Array) -> jax.Array:
     right = _right(logits, labels)
     return -(jnp.exp(right) ** 2.0 * right).mean()
+
+
+def one_factor_for_both(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """(1 - p)**gamma for negatives too, whose factor is p**gamma."""
+    factor = (1 - jax.nn.sigmoid(logits)) ** 2
+    return (factor * _entropy(logits, labels)).mean()
 
 
 def hinge_less_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -145,6 +172,18 @@ def swapped_triplet(anchors: jax.Array, positives: jax.Array, negatives: jax.Arr
 def contrastive_less_margin(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
     distance = ((a - b) ** 2).sum(-1)
     return (same * distance + (1 - same) * jnp.maximum(-1.0 - distance, 0.0)).mean()
+
+
+def positives_of_triplets(
+    anchors: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> jax.Array:
+    return ((anchors - positives) ** 2).sum(-1).mean()
+
+
+def clusters_less_margin(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
+    distance = ((embeddings[:, None] - embeddings) ** 2).sum(-1)
+    same = labels[:, None] == labels
+    return jnp.where(same, distance, jnp.maximum(-1.0 - distance, 0.0)).mean()
 
 
 def never_more_than_five(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -282,6 +321,9 @@ CASES = [
     Case(dice_stopped_above, "gradient", "positives are pulled the wrong way"),
     Case(stopped_positives, "gradient", "depends on positives, which get no gradient"),
     Case(stopped_scale, "gradient", "the deviations, which get no gradient", "mean_scale"),
+    Case(stopped_mean, "gradient", "the means, which get no gradient", "mean_scale"),
+    Case(stopped_sum, "gradient", "the other logits, which get no gradient", "multiclass"),
+    Case(stopped_false_alarms, "gradient", "positives pull 50 times as much against negatives"),
     Case(stopped_focus, "gradient", "a stop_gradient stands between", status="note"),
     Case(stopped_teacher, "gradient", "keeps logits_p fixed", "divergence", status="note"),
     Case(straight_through, "gradient", "straight-through estimator", status="note"),
@@ -292,11 +334,15 @@ CASES = [
     Case(heavier_negatives, "weights", "right only if negatives are the rare class", status="note"),
     Case(one_less, "direction", "off by one: a label of 2 is learnt as class 1", "multiclass"),
     Case(one_more, "direction", "off by one: a label of 2 is learnt as class 3", "multiclass"),
+    Case(counted_from_one, "inputs", "the last of its classes is out of range", "multiclass"),
     Case(focal_of_the_right, "direction", "attends to what is right already"),
+    Case(one_factor_for_both, "direction", "right already among the negatives"),
     Case(hinge_less_margin, "alive", "margin is on the wrong side"),
     Case(triplet_less_margin, "direction", "margin is on the wrong side", "triplet"),
     Case(swapped_triplet, "direction", "positives and negatives are swapped", "triplet"),
     Case(contrastive_less_margin, "direction", "never pushed apart", "pair"),
+    Case(positives_of_triplets, "direction", "no negative is pushed away", "triplet"),
+    Case(clusters_less_margin, "direction", "never pushed apart", "embedding"),
     Case(never_more_than_five, "alive", "cut off from above"),
     Case(positives_only, "alive", "like (1 - y) log(1 - p) is missing"),
     Case(negatives_only, "alive", "like y log(p) is missing"),

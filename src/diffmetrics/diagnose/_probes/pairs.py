@@ -109,8 +109,24 @@ def direction_of_embeddings(subject: Subject) -> Finding | None:
         return None  # `finite` tells
     evidence = f"right clusters {right:.3g}, wrong ones {mixed:.3g}; pull of the same {pull:.3g}"
     if right < mixed and pull >= -1e-3 * np.abs(gradient).sum() - 1e-6:
-        return ok(evidence)
+        return _no_rival_moves(subject) or ok(evidence)
     return defect("it does not bring the same together", evidence, MEANING)
+
+
+def _no_rival_moves(subject: Subject) -> Finding | None:
+    """Whether examples without another of their kind get no gradient, however near all are."""
+    form = subject.form
+    ids = np.maximum(np.arange(form.examples) - 1, 0).astype(np.int32)  # 0, 0, 1, 2, 3, ...
+    near = np.multiply.outer([0.001, 0.01, 0.1, 1.0], form.predictions())
+    gradient = subject.measure(near, ids).gradient
+    if gradient[:, 2:].any() or not gradient[:, :2].any():
+        return None
+    return defect(
+        "different ones are never pushed apart, however near they are: a margin on the wrong side, "
+        "max(0, -margin - distance), or a missing term",
+        "gradient exactly 0 of all examples that have no other of their identity",
+        "different ones cost max(0, margin - distance): diffmetrics.pairwise_kl_hinge_loss",
+    )
 
 
 @probe("itself", ("embedding",), rank=20.5)

@@ -84,18 +84,20 @@ class Part(NamedTuple):
     """Some of the predictions: of the gradient that their value asks for, how much they get.
 
     `size` is the gradient's length by that of the value's slope, `pull` how much of it points the
-    same way.
+    same way, and `astray` whether it pulls away from the labels, which a value that is no loss
+    (of a surrogate, whose gradient alone is meant) may ask for.
     """
 
     name: str
     size: float
     pull: float
+    astray: bool
 
 
 def _stopped(subject: Subject, parts: list[Part], fit: float, evidence: str) -> Finding:
     """A defect if it changes who learns, and a note if all learn as the value asks."""
     dead = [part.name for part in parts if part.size <= DEAD]
-    turned = [part.name for part in parts if part.size > DEAD and part.pull < -0.1]
+    turned = [part.name for part in parts if part.size > DEAD and part.pull < -0.1 and part.astray]
     each = ", ".join(f"{p.pull:.2g} times for {p.name}" for p in parts)
     shown = f"the gradient is as many times the slope of the value: {each}"
     if turned:
@@ -118,13 +120,14 @@ def _stopped(subject: Subject, parts: list[Part], fit: float, evidence: str) -> 
             shown,
             REMOVE,
         )
-    if fit < 0.05:
+    if fit < 0.05 and any(part.astray for part in parts):
         return defect(
             "a stop_gradient leaves a gradient that does not lower its value",
             evidence,
             REMOVE,
         )
-    return _uneven(parts, shown) or note(
+    uneven = _uneven(parts, shown) if subject.form.classifies else None
+    return uneven or note(
         "its gradient is not that of its value: a stop_gradient stands between",
         evidence,
         "do not read its value as progress; watch what it stands for",
@@ -137,7 +140,7 @@ def _uneven(parts: list[Part], shown: str) -> Finding | None:
         return None
     most, least = max(parts, key=lambda p: p.pull), min(parts, key=lambda p: p.pull)
     times = most.pull / least.pull
-    if times < 4:
+    if times < 10:
         return None
     return defect(
         f"a stop_gradient changes what weighs how much: {most.name} pull {rounded(times)} times "
@@ -153,7 +156,8 @@ def _and(names: list[str]) -> str:
 
 def _parts(subject: Subject) -> Iterator[Part]:
     """The gradient of one batch beside the slope of its value, one prediction after the other."""
-    z, step = subject.form.predictions(10).astype(np.float64), 0.02
+    form, step = subject.form, 0.02
+    z = form.predictions(10).astype(np.float64)
     nudges = step * np.eye(z.size).reshape(-1, *z.shape)
     ahead, behind = (subject.measure(z + s * nudges).value for s in (1, -1))
     slope = ((ahead - behind) / (2 * step)).reshape(z.shape)
@@ -163,7 +167,9 @@ def _parts(subject: Subject) -> Iterator[Part]:
         asked = np.linalg.norm(slope[some])
         if asked > max(noise * np.sqrt(some.sum()), 1e-3 * np.linalg.norm(slope)):
             size = np.linalg.norm(got[some]) / asked
-            yield Part(name, float(size), float((got * slope)[some].sum() / asked**2))
+            pull = float((got * slope)[some].sum() / asked**2)
+            astray = not form.classifies or float((got * form.sides())[some].sum()) > 0
+            yield Part(name, float(size), pull, astray)
 
 
 def _masks(subject: Subject) -> Iterator[tuple[str, np.ndarray]]:

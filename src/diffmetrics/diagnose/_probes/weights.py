@@ -10,7 +10,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSIFYING
-from diffmetrics.diagnose._probes.margins import separable
+from diffmetrics.diagnose._probes.margins import profiles, separable
 from diffmetrics.diagnose._probes.tradeoffs import SURE, rounded
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -72,16 +72,28 @@ def _positive_weight(subject: Subject, positive: float, negative: float) -> Find
     if 0.8 < factor < 1.25:
         return ok(evidence)
     if factor < 1:
-        return note(
-            f"a negative weighs {rounded(1 / factor)} times as much as a positive: right only if "
-            "negatives are the rare class",
-            evidence,
-            "if positives are rare, exchange the two weights; probabilities are shifted by them",
-        )
+        return _heavier_negatives(subject, factor, evidence)
     return note(
         f"a positive weighs {rounded(factor)} times as much as the other class",
         evidence,
         "probabilities are shifted by it: correct_prior, or a tuned threshold",
+    )
+
+
+def _heavier_negatives(subject: Subject, factor: float, evidence: str) -> Finding:
+    more = f"a negative weighs {rounded(1 / factor)} times as much as a positive"
+    focusing = all(p.at(0.847) < 0.3 * p.at(-0.847) for p in profiles(subject))
+    if focusing:  # of which a cross-entropy has 3 / 7 there
+        return note(
+            f"{more}, as alpha = {factor / (1 + factor):.2g} of a focal loss does, which is meant "
+            "to offset what the focusing gives to rare positives",
+            evidence,
+            "if rare positives are not found, raise alpha, which belongs to label 1",
+        )
+    return note(
+        f"{more}: right only if negatives are the rare class",
+        evidence,
+        "if positives are rare, exchange the two weights; probabilities are shifted by them",
     )
 
 
