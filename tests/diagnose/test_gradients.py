@@ -149,7 +149,8 @@ def test_a_divergence_is_known_by_its_name():
 
 
 def test_claims_are_read_wherever_a_loss_can_see_them():
-    bound = partial(negatives_first, pos_weight=np.float32(9))
+    nine: Any = np.float32(9)
+    bound = partial(negatives_first, pos_weight=nine)
     assert Subject(bound, FORM).claims == {"pos_weight": 9.0, "neg_weight": 1.0}
     assert Subject(weight_of_a_module, FORM).claims == {"pos_weight": 5.0}
     assert Subject(jax.jit(weight_of_a_closure), FORM).claims == {"w_pos": 7.0}

@@ -303,7 +303,10 @@ def symmetric(subject: Subject) -> Finding | None:
 
 def _known_divergence(subject: Subject, many: np.ndarray, value: np.ndarray) -> str | None:
     """Which divergence of softmax probabilities it is, up to its size."""
-    first, second = (name.rsplit("_")[-1] for name in subject.form.predicted)
+    first, second = (
+        name.removeprefix("logits_").removeprefix("probabilities_")
+        for name in subject.form.predicted
+    )
     log_p, log_q = (many[:, i] - _log_sum_exp(many[:, i]) for i in (0, 1))
     middle = np.logaddexp(log_p, log_q) - math.log(2)
     forth, back = _kl(log_p, log_q), _kl(log_q, log_p)
