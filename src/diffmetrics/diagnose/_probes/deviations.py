@@ -238,12 +238,14 @@ def proper(subject: Subject) -> Finding | None:
     if not balance.any():
         evidence = "gradient 0 at every deviation from 0.2 to 4"
         return defect("the deviation has no gradient", evidence, "let it enter the loss")
-    unheld = _unheld(_at_scales(subject, rows, 0.0), balance)
-    if unheld:
-        return unheld
-    anatomy = _anatomy(subject)
-    if raw:
-        return _why_not_one(anatomy, None, raw=True) if anatomy else None
+    unheld, anatomy = _unheld(_at_scales(subject, rows, 0.0), balance), _anatomy(subject)
+    if unheld or not raw:
+        return unheld or _settles(rows, balance, anatomy)
+    return _why_not_one(anatomy, None, raw=True) if anatomy else None
+
+
+def _settles(rows: np.ndarray, balance: np.ndarray, anatomy: Anatomy | None) -> Finding:
+    """Where the gradient turns from growing to shrinking."""
     crossing = np.flatnonzero((balance[:-1] < 0) & (balance[1:] >= 0))
     if not crossing.size:
         tendency = "shrinks" if balance.mean() > 0 else "grows"

@@ -120,6 +120,11 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             evidence,
             "check include_background, ignored ids and zero class weights",
         )
+    return _silent_side(subject, names, evidence)
+
+
+def _silent_side(subject: Subject, name: str, evidence: str) -> Finding:
+    """Why positives, or negatives, do not matter."""
     if _is_signed(subject):
         return defect(
             "it expects labels -1 and +1: with 0 and 1 the loss of a negative is flat",
@@ -137,16 +142,16 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
         )
     if separable(subject):
         missing, what = (
-            ("(1 - y) log(1 - p)", "positive") if names == "negative" else ("y log(p)", "negative")
+            ("(1 - y) log(1 - p)", "positive") if name == "negative" else ("y log(p)", "negative")
         )
         return defect(
-            f"no {names} matters to it: a term like {missing} is missing, and everything becomes "
+            f"no {name} matters to it: a term like {missing} is missing, and everything becomes "
             f"{what}",
             evidence,
             "write both terms, or take a loss that has them: diffmetrics.sigmoid_cross_entropy",
         )
     return note(
-        f"no {names} matters to it, as in a bare recall or precision of one side",
+        f"no {name} matters to it, as in a bare recall or precision of one side",
         evidence,
         "add the other kind of error: F-beta, Dice, or a cross-entropy",
     )
@@ -202,7 +207,9 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
         return
     near = profile.at(-1e-3)
     if profile.at(0.0) == 0 and near > 0.01:
-        yield defect(
+        # While another class moves, all leave 0 after one step.
+        stuck = all(p.at(0.0) == 0 for p in profiles(subject))
+        yield (defect if stuck else note)(
             "it has no gradient at exactly 0, where an output layer of zeros starts",
             f"{profile.name}: gradient 0 at margin 0, {near:.2g} of the largest at -0.001",
             "choose the slope at the kink (>= instead of >), or start from random weights",
