@@ -205,15 +205,7 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
     if lenient:
         yield lenient
         return
-    near = profile.at(-1e-3)
-    if profile.at(0.0) == 0 and near > 0.01:
-        # While another class moves, all leave 0 after one step.
-        stuck = all(p.at(0.0) == 0 for p in profiles(subject))
-        yield (defect if stuck else note)(
-            "it has no gradient at exactly 0, where an output layer of zeros starts",
-            f"{profile.name}: gradient 0 at margin 0, {near:.2g} of the largest at -0.001",
-            "choose the slope at the kink (>= instead of >), or start from random weights",
-        )
+    yield from _stuck_at_zero(subject, profile)
     ten = profile.at(-10.0)
     if ten < 0.01:
         yield note(
@@ -227,6 +219,20 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
             "it stops at the boundary: right by a hair is good enough",
             f"{profile.name}: gradient exactly 0 from margin 0.001 on",
             "ask for a margin",
+        )
+
+
+def _stuck_at_zero(subject: Subject, profile: Profile) -> Iterator[Finding]:
+    """Whether predictions that are all 0 have no gradient, although those beside have."""
+    (gradient,) = subject.measure(np.zeros((1, *subject.form.shape))).gradient
+    near, at_zero = profile.at(-1e-3), subject.form.in_margin(gradient)
+    if near > 0.01 and not at_zero[profile.group.members].any():
+        # While another class moves, all leave 0 after one step.
+        yield (note if at_zero.any() else defect)(
+            "it has no gradient at exactly 0, where an output layer of zeros starts",
+            f"{profile.name}: gradient 0 if all logits are 0, {near:.2g} of the largest at margin "
+            "-0.001",
+            "choose the slope at the kink (>= instead of >), or start from random weights",
         )
 
 
