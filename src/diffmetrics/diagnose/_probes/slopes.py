@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffmetrics.diagnose._forms import COMPARING, STACKED
-from diffmetrics.diagnose._probes.margins import jumps, straight_through
+from diffmetrics.diagnose._probes.jumps import jumps, straight_through
 from diffmetrics.diagnose._probes.sides import shift
 from diffmetrics.diagnose._probes.tradeoffs import rounded
 from diffmetrics.diagnose._registry import probe
