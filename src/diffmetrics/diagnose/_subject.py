@@ -7,6 +7,7 @@ more than its compilation.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -21,7 +22,9 @@ from diffmetrics.diagnose._forms import Form, Loss, quiet
 from diffmetrics.diagnose._report import Finding
 
 ROWS = 64
-CLAIMS = ("alpha", "beta", "gamma", "pos_weight", "positive_weight")
+POSITIVE = ("pos_weight", "positive_weight", "weight_pos", "weight_positive", "w_pos", "pos_w")
+NEGATIVE = ("neg_weight", "negative_weight", "weight_neg", "weight_negative", "w_neg", "neg_w")
+CLAIMS = {"alpha", "beta", "gamma", *POSITIVE, *NEGATIVE}  # in lower case
 Program = Callable[[Any, Any], Any]
 
 
@@ -95,17 +98,11 @@ class Subject:
 
     @functools.cached_property
     def claims(self) -> dict[str, float]:
-        """Hyper-parameters by name: defaults, what `partial` bound, attributes of an object."""
-        try:
-            parameters = inspect.signature(self.loss).parameters
-        except (TypeError, ValueError):
-            parameters = {}
-        defaults = {name: p.default for name, p in parameters.items()}
-        found = {name: getattr(self.loss, name, defaults.get(name)) for name in CLAIMS}
+        """Hyper-parameters by name: what is written down where the loss can see it."""
         return {
-            name: float(value)
-            for name, value in found.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
+            name.lower(): float(value)
+            for name, value in _written_down(self.loss).items()
+            if name.lower() in CLAIMS and _is_number(value)
         }
 
     def _compile(self) -> tuple[str, Program, Exception | None]:
@@ -156,6 +153,43 @@ class OwnBatch(Subject):
         differentiate = jax.value_and_grad(self.one)
         ways = {"compiled": jax.jit(differentiate), "eager": differentiate}
         return first_that_runs(ways, self.form.predictions(), self.form.targets())
+
+
+def _written_down(loss: Any) -> dict[str, Any]:
+    """What a loss may mean by a name, the nearest last.
+
+    Constants of its module that it uses, of the function around it, defaults, what `partial` bound,
+    and attributes of an object.
+    """
+    bound: dict[str, Any] = {}
+    while isinstance(loss, functools.partial):
+        bound, loss = {**loss.keywords, **bound}, loss.func
+    function, outside = inspect.unwrap(loss), {}
+    with contextlib.suppress(TypeError, ValueError):  # no function, or one that awaits a variable
+        seen = inspect.getclosurevars(function)
+        outside = {**seen.globals, **seen.nonlocals}
+    attributes = {name: getattr(loss, name) for name in CLAIMS if hasattr(loss, name)}
+    return {**outside, **defaults(loss), **bound, **attributes}
+
+
+def defaults(loss: Any) -> dict[str, Any]:
+    """Values of the arguments that may be left out."""
+    try:
+        parameters = inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return {}
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one number, and no truth value."""
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
+    return (
+        isinstance(value, np.ndarray | np.generic | jax.Array)
+        and value.ndim == 0
+        and value.dtype.kind in "fiu"
+    )
 
 
 def first_that_runs(

@@ -1,8 +1,7 @@
-"""Probes that ask the same of every kind: attentive to labels, compiled, right slopes."""
+"""Probes that ask the same of every kind: attentive to labels, compiled, in any order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, KINDS, PAIRS, said
-from diffmetrics.diagnose._probes.margins import jumps
+from diffmetrics.diagnose._probes.sides import beyond
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -22,7 +21,8 @@ WITH_LABELS = [kind for kind in KINDS if kind not in ("divergence", "triplet")]
 @probe("inputs", (*CLASSIFYING, *PAIRS), rank=3)
 def inputs(subject: Subject) -> tuple[Finding, ...]:
     """What was found out by looking for the form in which the loss makes sense."""
-    return subject.noticed
+    out_of_range = beyond(subject)
+    return (*subject.noticed, *([out_of_range] if out_of_range else []))
 
 
 @probe("jit", rank=0)
@@ -191,54 +191,6 @@ def not_a_mean(whole: Any, halves: Any, off: float, more: str = "") -> Finding |
         f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off:.0%}{more}",
         "sum its counts first and divide once, see docs/microbatches.md",
     )
-
-
-MANY = 16
-
-
-@probe("gradient", rank=11)
-def gradient(subject: Subject) -> Finding | None:
-    """Whether the gradient is that of the value, by finite differences."""
-    if subject.mode == "values" or (subject.form.classifies and jumps(subject)):
-        return None
-    tries = list(_differences(subject))
-    if not tries:
-        return None
-    _, fit, residual = min(tries)
-    evidence = f"gradient / finite difference = {fit:.3g}, scatter {residual:.2g}, {MANY} batches"
-    if abs(fit - 1) < 0.05 and residual < 0.25:
-        return ok(evidence)
-    if "stop_gradient" in str(subject.jaxpr):
-        return note(
-            "its gradient is not that of its value: a stop_gradient stands between",
-            evidence,
-            "do not read its value as progress; watch what it stands for",
-        )
-    return defect(
-        "its gradient is not that of its value: a custom derivative is wrong, or something is "
-        "rounded or compared on the way",
-        evidence,
-        "check the custom_vjp or custom_jvp with jax.test_util.check_grads",
-    )
-
-
-def _differences(subject: Subject) -> Iterator[tuple[float, float, float]]:
-    """Of each step that is of use: how far off the gradient is, its factor, and its scatter."""
-    form, y = subject.form, subject.form.targets()
-    z = np.stack([form.predictions(10 + i) for i in range(MANY)]).astype(np.float64)
-    along = np.random.default_rng(7).normal(size=z.shape)
-    slopes = (subject.measure(z, y).gradient * along).reshape(MANY, -1).sum(1)
-    if not slopes.any() or not np.isfinite(slopes).all():
-        return
-    for step in (0.02, 0.004):  # the smaller one for steep losses, the larger for flat ones
-        ahead, behind = (subject.measure(z + s * step * along, y).value for s in (1, -1))
-        measured = (ahead - behind) / (2 * step)
-        noise = 1e-6 * np.abs(ahead).max() / step
-        power = (measured**2).sum()
-        if np.isfinite(measured).all() and power > MANY * noise**2:
-            fit = float((slopes * measured).sum() / power)
-            residual = float(np.sqrt(((slopes - fit * measured) ** 2).sum() / power))
-            yield abs(fit - 1) + residual, fit, residual
 
 
 @probe("second", rank=16, slow=True)

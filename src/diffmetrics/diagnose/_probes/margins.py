@@ -54,7 +54,8 @@ def profiles(subject: Subject) -> tuple[Profile, ...]:
 
 
 def _profile(subject: Subject, group: Group, margins: np.ndarray) -> Profile:
-    value, gradient = subject.measure(subject.form.at_margins(margins, group))
+    z = subject.form.at_margins(margins, group) + 0.0  # no -0.0, of which a ReLU thinks otherwise
+    value, gradient = subject.measure(z)
     slope = (subject.form.in_margin(gradient) * group.members).reshape(len(margins), -1).sum(1)
     size = np.abs(slope)
     return Profile(group, value, slope, size / max(np.nanmax(size), 1e-300))
@@ -105,17 +106,28 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             evidence,
             "replace the step by a sigmoid or softmax: diffmetrics.score_loss does so for any",
         )
+    plural = "s" if subject.form.decides else ""
+    if np.ptp(value) > 1e-4 * (1e-6 + np.abs(value).max()):
+        return defect(
+            f"its value changes with {names}{plural}, but gives no gradient there: a "
+            "stop_gradient, a rounding, a clip or a comparison ends it",
+            f"{evidence}, while the loss goes from {value.max():.3g} to {value.min():.3g}",
+            "let the gradient through: sigmoid or softmax in place of a step, no stop_gradient",
+        )
     if not subject.form.decides:
         return defect(
             f"{names} never moves: the loss leaves it out",
             evidence,
             "check include_background, ignored ids and zero class weights",
         )
-    side = subject.form.sides()
-    signed = subject.measure(-0.5 * side[None], side)
-    if signed.finite.all() and (signed.gradient * side < 0).all():
+    return _silent_side(subject, names, evidence)
+
+
+def _silent_side(subject: Subject, name: str, evidence: str) -> Finding:
+    """Why positives, or negatives, do not matter."""
+    if _is_signed(subject):
         return defect(
-            "it expects labels -1 and +1: with 0 and 1 the hinge of a negative is flat",
+            "it expects labels -1 and +1: with 0 and 1 the loss of a negative is flat",
             evidence + "; with labels -1 and +1 both classes learn",
             "pass 2 * labels - 1, or use diffmetrics.hinge_loss, which takes 0 and 1",
         )
@@ -128,11 +140,34 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
             "sum over the pixels (all axes but the batch, or all) before dividing: "
             "diffmetrics.jaccard_loss(logits, labels)",
         )
-    return (defect if separable(subject) else note)(
-        f"no {names} matters to it, as in a bare recall or precision of one side",
+    if separable(subject):
+        missing, what = (
+            ("(1 - y) log(1 - p)", "positive") if name == "negative" else ("y log(p)", "negative")
+        )
+        return defect(
+            f"no {name} matters to it: a term like {missing} is missing, and everything becomes "
+            f"{what}",
+            evidence,
+            "write both terms, or take a loss that has them: diffmetrics.sigmoid_cross_entropy",
+        )
+    return note(
+        f"no {name} matters to it, as in a bare recall or precision of one side",
         evidence,
         "add the other kind of error: F-beta, Dice, or a cross-entropy",
     )
+
+
+def _is_signed(subject: Subject) -> bool:
+    """Whether it learns from labels -1 and +1, of which it treats both alike."""
+    side, margins = subject.form.sides(), np.array([-2.0, -0.5, 0.3, 2.0])
+    signed = subject.measure(-0.5 * side[None], side)
+    if not (signed.finite.all() and (signed.gradient * side < 0).all()):
+        return False
+    ones = np.ones(subject.form.shape, np.float32)
+    plus, minus = (
+        subject.measure(np.multiply.outer(s * margins, ones), s * ones)[0] for s in (1, -1)
+    )
+    return np.allclose(plus, minus, rtol=1e-3, atol=1e-6)
 
 
 def _is_own_ratio(subject: Subject) -> bool:
@@ -166,13 +201,11 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
     if end:
         yield end
         return
-    near = profile.at(-1e-3)
-    if profile.at(0.0) == 0 and near > 0.01:
-        yield defect(
-            "it has no gradient at exactly 0, where an output layer of zeros starts",
-            f"{profile.name}: gradient 0 at margin 0, {near:.2g} of the largest at -0.001",
-            "choose the slope at the kink (>= instead of >), or start from random weights",
-        )
+    lenient = separable(subject) and _lenient(profile)
+    if lenient:
+        yield lenient
+        return
+    yield from _stuck_at_zero(subject, profile)
     ten = profile.at(-10.0)
     if ten < 0.01:
         yield note(
@@ -189,6 +222,34 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
         )
 
 
+def _stuck_at_zero(subject: Subject, profile: Profile) -> Iterator[Finding]:
+    """Whether predictions that are all 0 have no gradient, although those beside have."""
+    (gradient,) = subject.measure(np.zeros((1, *subject.form.shape))).gradient
+    near, at_zero = profile.at(-1e-3), subject.form.in_margin(gradient)
+    if near > 0.01 and not at_zero[profile.group.members].any():
+        # While another class moves, all leave 0 after one step.
+        yield (note if at_zero.any() else defect)(
+            "it has no gradient at exactly 0, where an output layer of zeros starts",
+            f"{profile.name}: gradient 0 if all logits are 0, {near:.2g} of the largest at margin "
+            "-0.001",
+            "choose the slope at the kink (>= instead of >), or start from random weights",
+        )
+
+
+def _lenient(profile: Profile) -> Finding | None:
+    """Whether only what is wrong by more than some margin is corrected."""
+    dead = np.flatnonzero(WRONG & (profile.size == 0))
+    moving = np.flatnonzero(WRONG & (profile.size > 1e-3))
+    if not (dead.size > 1 and moving.size and moving[-1] < dead[0] and profile.at(-1e-3) == 0):
+        return None
+    most = -MARGINS[dead[0]]
+    return defect(
+        "its margin is on the wrong side: what is wrong, but not by much, gets no gradient",
+        f"{profile.name}: gradient exactly 0 at margins {-most:g} to 0",
+        "a hinge asks to be right by a margin: max(0, margin - z) of a positive's logit z",
+    )
+
+
 def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     """A clip lets gradients be as large as ever, and then there are none."""
     size = profile.size
@@ -202,13 +263,31 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
     margins = np.linspace(last, first, 64)
     size = _profile(subject, profile.group, margins).size
     edge = margins[np.argmax(size <= 0.05 * size[0])]
+    p = 1 / (1 + math.exp(-edge))
+    evidence = (
+        f"{profile.name}: at margin {last:g} the gradient is {before:.2g} of its largest, "
+        f"from {first:g} on it is gone"
+    )
+    if not _is_epsilon(p):
+        most = (profile.value[0] - profile.value[-1]) / profile.group.members.mean()
+        return defect(
+            "the loss is cut off from above, as by a minimum with a constant: beyond it a "
+            "confidently wrong prediction gets no gradient, and never comes back",
+            f"{evidence}; the loss of an element stops at {most:.3g}",
+            "let it grow, and clip the gradient instead (optax.clip_by_global_norm)",
+        )
     return defect(
         "probabilities are clipped: beyond the clip a confidently wrong prediction gets no "
         "gradient, and never comes back",
-        f"{profile.name}: at margin {last:g} the gradient is {before:.2g} of its largest, "
-        f"from {first:g} on it is gone: a clip at about {1 / (1 + math.exp(-edge)):.0e}",
+        f"{evidence}: a clip at about {p:.0e}",
         "compute from logits (log_sigmoid, log_softmax), which needs no clip",
     )
+
+
+def _is_epsilon(p: float) -> bool:
+    """Whether a probability is one that people clip at: a power of ten, or float32's epsilon."""
+    digits = math.log10(p)
+    return p < 2e-3 and min(abs(digits - round(digits)), abs(digits + 6.92)) < 0.1
 
 
 def abrupt(before: float, after: float, distance: float) -> bool:
@@ -259,71 +338,6 @@ def _focused(everyone: list[Profile]) -> Iterator[Finding]:
             text,
             "probabilities stay closer to 1/2 than they should: tune the threshold",
         )
-
-
-@probe("direction", CLASSIFYING, rank=6)
-def direction(subject: Subject) -> Finding:
-    """Whether every prediction is pulled to its own side."""
-    wrong, back = [], []
-    for profile in profiles(subject):
-        up = MARGINS[profile.slope > 1e-4 * np.nanmax(np.abs(profile.slope))]
-        near = up[(up >= -30.0) & (up < 0.0)]
-        if up.size:
-            (wrong if near.size else back).append((profile.name, near if near.size else up))
-    if wrong:
-        both = len(wrong) == len(profiles(subject))
-        return defect(
-            "it pulls predictions to the wrong side"
-            + (": the sign of the loss, or of the labels, is turned round" if both else ""),
-            f"the loss rises as the margin rises, for {_spans(wrong)}",
-            "minimise 1 - score, not the score; and check which class is called 1",
-        )
-    if back:
-        return note(
-            "it pulls back predictions that are more right than it asks for",
-            f"the loss rises with the margin, for {_spans(back)}",
-            "fine for a margin that is meant; a squared error of logits wants a sigmoid first",
-        )
-    return ok("raising the right side's logit lowers the loss, for every class")
-
-
-def _spans(margins: list[tuple[str, np.ndarray]]) -> str:
-    """Where each of some classes is pulled."""
-    ends = [(name, [f"{m:.3g}" for m in dict.fromkeys(some[[0, -1]])]) for name, some in margins]
-    return "; ".join(f"{name}: at margins {' to '.join(some)}" for name, some in ends)
-
-
-NEAR = np.array([-0.1, -1e-3, 0.0, 1e-3, 0.1])
-
-
-@functools.lru_cache(4)
-def jumps(subject: Subject) -> tuple[str, ...]:
-    """Where the loss jumps as the decision changes, between any two classes."""
-    groups = subject.form.groups(pairwise=True)
-    rows = np.concatenate([subject.form.at_margins(NEAR, group) for group in groups])
-    value, gradient = subject.measure(rows)
-    steep = np.abs(gradient).reshape(len(groups), len(NEAR), -1).sum(2)
-    found = []
-    for group, v, g in zip(groups, value.reshape(-1, len(NEAR)), steep, strict=True):
-        expected = 2e-3 * max(g.max(), np.abs(v[0] - v[1]) / 0.099, np.abs(v[4] - v[3]) / 0.099)
-        if g.max() > 0 and abs(v[1] - v[3]) > 10 * expected + 1e-6:
-            tie = f", {v[2]:.4g} at a tie" if v[2] > max(v[1], v[3]) * 1.0001 else ""
-            found.append(f"{group.name}: {v[1]:.4g} just before, {v[3]:.4g} just after{tie}")
-    return tuple(found)
-
-
-@probe("continuity", CLASSIFYING, rank=8)
-def continuity(subject: Subject) -> Finding:
-    """Whether the loss jumps where the decision changes."""
-    found = jumps(subject)
-    if not found:
-        return ok("no jump where the decision changes")
-    return defect(
-        "the loss jumps where the decision changes: an argmax or comparison inside it switches "
-        "a weight, which has no gradient of its own and is off once the decision is right",
-        "; ".join(found[:2]),
-        "weight by the probabilities instead: expected_cost_loss, cost_sensitive_cross_entropy",
-    )
 
 
 @functools.lru_cache(4)

@@ -59,6 +59,14 @@ def direction_of_pairs(subject: Subject) -> Iterator[Finding]:
             f"{MEANING}, and whether the prediction is a distance or a similarity",
         )
         return
+    if subject.form.kind == "pair" and _never_parts(subject, pairs):
+        yield defect(
+            "different ones are never pushed apart, however near they are: a margin on the wrong "
+            "side, max(0, -margin - distance), or a missing term",
+            "gradient exactly 0 for different pairs at 0.3 to 0.001 of their distance",
+            "different ones cost max(0, margin - distance): diffmetrics.contrastive_loss",
+        )
+        return
     yield ok("the same are pulled together, different ones apart")
     if subject.form.kind != "pair":
         return
@@ -77,6 +85,15 @@ def direction_of_pairs(subject: Subject) -> Iterator[Finding]:
         )
 
 
+def _never_parts(subject: Subject, pairs: Pairs) -> bool:
+    """Whether different ones get no gradient at any distance, and the same do."""
+    if pairs.apart != 0 or pairs.together == 0:
+        return False
+    closer = np.multiply.outer([0.3, 0.1, 0.03, 0.01, 0.001], pairs.near - pairs.first)
+    z = np.stack([np.stack([pairs.first, pairs.first + step]) for step in closer])
+    return not subject.measure(z, 0 * pairs.same).gradient.any()
+
+
 @probe("direction", ("embedding",), rank=6)
 def direction_of_embeddings(subject: Subject) -> Finding | None:
     """Whether the same come together, and right clusters cost less than wrong ones."""
@@ -92,8 +109,47 @@ def direction_of_embeddings(subject: Subject) -> Finding | None:
         return None  # `finite` tells
     evidence = f"right clusters {right:.3g}, wrong ones {mixed:.3g}; pull of the same {pull:.3g}"
     if right < mixed and pull >= -1e-3 * np.abs(gradient).sum() - 1e-6:
-        return ok(evidence)
+        return _no_rival_moves(subject) or ok(evidence)
     return defect("it does not bring the same together", evidence, MEANING)
+
+
+def _no_rival_moves(subject: Subject) -> Finding | None:
+    """Whether examples without another of their kind get no gradient, however near all are."""
+    form = subject.form
+    ids = np.maximum(np.arange(form.examples) - 1, 0).astype(np.int32)  # 0, 0, 1, 2, 3, ...
+    near = np.multiply.outer([0.001, 0.01, 0.1, 1.0], form.predictions())
+    gradient = subject.measure(near, ids).gradient
+    if gradient[:, 2:].any() or not gradient[:, :2].any():
+        return None
+    return defect(
+        "different ones are never pushed apart, however near they are: a margin on the wrong side, "
+        "max(0, -margin - distance), or a missing term",
+        "gradient exactly 0 of all examples that have no other of their identity",
+        "different ones cost max(0, margin - distance): diffmetrics.pairwise_kl_hinge_loss",
+    )
+
+
+@probe("itself", ("embedding",), rank=20.5)
+def itself(subject: Subject) -> Finding | None:
+    """Whether an example is among those that it is compared with.
+
+    Of n identical embeddings of one identity a cross-entropy over the others is log(n - 1), at any
+    temperature, and one over all of them log(n).
+    """
+    form = subject.form
+    alike = np.broadcast_to(form.predictions()[:1], form.shape)
+    (value,) = subject.measure(alike[None], 0 * form.targets()).value
+    n = form.examples
+    if abs(value - math.log(n)) < 1e-3:
+        return note(
+            "every example is compared with itself, and is its own best match",
+            f"{n} identical examples of one identity cost {value:.4f} = log({n}), and without the "
+            f"comparison with itself log({n - 1}) = {math.log(n - 1):.4f}",
+            "leave the diagonal out of the sum, in the denominator too",
+        )
+    if abs(value - math.log(n - 1)) < 1e-3:
+        return ok(f"{n} identical examples cost log({n - 1}): none is compared with itself")
+    return None
 
 
 @probe("direction", ("triplet",), rank=6)
@@ -107,10 +163,43 @@ def direction_of_triplets(subject: Subject) -> Finding | None:
         return None  # `finite` tells
     evidence = f"pull of the positive {pull:.3g}, push of the negative {push:.3g}"
     if pull > 0 and push > 0:
-        return ok(evidence)
+        return _lets_violations_pass(subject) or ok(evidence)
+    if pull < 0 and push < 0:
+        return defect(
+            "positives and negatives are swapped: it pulls the negative to the anchor and pushes "
+            "the positive away",
+            evidence,
+            "check the order of the arguments (anchors, positives, negatives), and that the loss "
+            "rises with the distance of the positive",
+        )
     cause = "it does not pull the positive and push the negative"
+    if pull > 0 and push == 0:
+        cause = "no negative is pushed away: it has no gradient in them"
     advice = "check the order of the arguments: anchors, positives, negatives"
     return defect(cause, evidence, advice)
+
+
+def _lets_violations_pass(subject: Subject) -> Finding | None:
+    """Whether a negative that is a little nearer than the positive is good enough.
+
+    Of unit vectors, so that cosines and distances agree on who is nearer.
+    """
+    _, n, width = subject.form.shape
+    a, p, q = (np.eye(width)[(np.arange(n) + i) % width] for i in range(3))
+
+    def at(positive: float, negative: float, size: float) -> np.ndarray:
+        turned = (np.cos(t) * a + np.sin(t) * side for t, side in ((positive, p), (negative, q)))
+        return size * np.stack([a, *turned])
+
+    little, much = subject.measure(np.stack([at(1.0, 0.95, 1.0), at(2.0, 0.2, 10.0)])).gradient
+    if little.any() or not much.any():
+        return None
+    return defect(
+        "its margin is on the wrong side: a negative that is nearer to the anchor than the "
+        "positive, but not by much, gets no gradient",
+        "gradient exactly 0 with the positive at 57 degrees from the anchor and the negative at 54",
+        "ask for max(0, margin + distance to positive - distance to negative)",
+    )
 
 
 FAR = np.array([1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0, 25.0, 30.0, 40.0, 60.0, 80.0])
@@ -200,14 +289,51 @@ def symmetric(subject: Subject) -> Finding | None:
     if pairs is None:
         return None
     value, turned = (subject.measure(z, pairs.same).value for z in (many, many[:, ::-1]))
+    known = _known_divergence(subject, many, value)
     off = np.abs(turned - value).max() / max(np.abs(value).max(), 1e-30)
     if off > 1e-2:
         return note(
-            "it is asymmetric: whoever is second is pulled otherwise than whoever is first",
+            "it is asymmetric: whoever is second is pulled otherwise than whoever is first"
+            + (f"; it is {known}" if known else ""),
             f"exchanging the two changes the loss by up to {off:.0%}",
             "if both move, take symmetric_kl_divergence; if one is the teacher, all is well",
         )
-    return ok("exchanging the two changes nothing")
+    return ok("exchanging the two changes nothing" + (f": it is {known}" if known else ""))
+
+
+def _known_divergence(subject: Subject, many: np.ndarray, value: np.ndarray) -> str | None:
+    """Which divergence of softmax probabilities it is, up to its size."""
+    first, second = (
+        name.removeprefix("logits_").removeprefix("probabilities_")
+        for name in subject.form.predicted
+    )
+    log_p, log_q = (many[:, i] - _log_sum_exp(many[:, i]) for i in (0, 1))
+    middle = np.logaddexp(log_p, log_q) - math.log(2)
+    forth, back = _kl(log_p, log_q), _kl(log_q, log_p)
+    known = {
+        f"KL({first} || {second}), which wants {second} to cover all that {first} holds likely": (
+            forth
+        ),
+        f"KL({second} || {first}), which lets {second} choose one of what {first} holds likely": (
+            back
+        ),
+        "the symmetric KL": forth + back,
+        "the Jensen-Shannon divergence": _kl(log_p, middle) + _kl(log_q, middle),
+    }
+    for name, of_rows in known.items():
+        expected = of_rows.mean(-1)
+        factor = (value * expected).sum() / (expected**2).sum()
+        if factor > 0 and np.allclose(value, factor * expected, rtol=1e-3):
+            return name
+    return None
+
+
+def _log_sum_exp(z: np.ndarray) -> np.ndarray:
+    return np.logaddexp.reduce(z, -1, keepdims=True)
+
+
+def _kl(log_p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+    return (np.exp(log_p) * (log_p - log_q)).sum(-1)
 
 
 def _many(subject: Subject) -> np.ndarray:

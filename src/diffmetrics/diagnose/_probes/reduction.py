@@ -1,0 +1,39 @@
+"""Probe of what a loss does with the number of examples: a mean, a sum, or a mean of a mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, note, ok
+from diffmetrics.diagnose._subject import Subject
+
+
+@probe("reduction", rank=17.5, slow=True)
+def reduction(subject: Subject) -> Finding | None:
+    """How the loss of the same batch twice over compares with that of the batch."""
+    if subject.output_shape or subject.mode == "values":
+        return None  # what is left unreduced is the caller's to reduce
+    form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
+    once = _forms.value(subject.loss, form, z, y)
+    twice = _forms.value(
+        subject.loss, form, np.concatenate([z, z], form.axis), np.concatenate([y, y])
+    )
+    times = twice / once if once else np.nan
+    evidence = f"{once:.5g}, of the same batch twice over {twice:.5g}: {times:.3g} times"
+    if abs(times - 2) < 2e-3:
+        return note(
+            "it is a sum over the batch and not a mean: loss and gradient grow with the number of "
+            "examples, and so the learning rate that fits shrinks",
+            evidence,
+            "divide by the number of examples, or tune the learning rate for each batch size",
+        )
+    if abs(times - 0.5) < 5e-4:
+        return note(
+            "it is divided by the number of examples twice: loss and gradient shrink as batches "
+            "grow",
+            evidence,
+            "take the mean once: .mean() has divided already",
+        )
+    return ok(f"{times:.3g} times the loss for the same batch twice over") if times > 0 else None
