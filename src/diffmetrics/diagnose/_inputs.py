@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +13,81 @@ from diffmetrics.diagnose._report import Finding, defect, note
 ROUNDING = 1e-3
 # So many logits do not lie in [0, 1] by chance.
 FEW = 32
+# What people write where nothing is to be learnt.
+MARKS = (-1.0, 255.0, -100.0)
+# More kinds than this are no classes, but numbers.
+MOST_CLASSES, LARGEST_ID = 64, 50
+PERCENT, SHADES = 100.0, 255.0
+NAN = "labels are not numbers"
+
+
+class Look(NamedTuple):
+    """What numbers look like, why that is nothing to compute with, and what to do."""
+
+    what: str
+    why: str
+    advice: str
+
+
+def values_of(labels: np.ndarray) -> np.ndarray:
+    """The different values of labels, in their order."""
+    return np.unique(labels.astype(np.float64))
+
+
+def mark(labels: np.ndarray) -> float | None:
+    """The value beside 0 and 1, or 0 and 1 as 255, that marks what is to be left out."""
+    values = set(values_of(labels).tolist())
+    marks = [m for m in MARKS if m in values]
+    return marks[0] if len(marks) == 1 and values - {marks[0]} == {0.0, 1.0} else None
+
+
+def look_of(labels: np.ndarray) -> Look:
+    """What labels look like that are not between 0 and 1."""
+    values = values_of(labels)
+    low, high, whole = values[0], values[-1], bool((values == np.round(values)).all())
+    by_hand = "scale them, or decide: labels > threshold"
+    if set(values) <= {0.0, 255.0}:
+        what = "labels are 0 and 255, as a mask is read from an image"
+        return Look(what, "255 is none", "labels > 0, or labels / 255 if they are shades")
+    if set(values) <= {-1.0, 1.0}:
+        return Look("labels are -1 and +1", "-1 is none", "labels > 0")
+    if set(values) <= {0.0, PERCENT}:
+        return Look("labels are 0 and 100, like percentages", "100 is none", "labels / 100")
+    if len(values) == 2 and whole and low >= 1 and high == low + 1:
+        what = f"labels are {low:g} and {high:g}: they are counted from {low:g}, and none is 0"
+        return Look(what, f"{high:g} is none", f"labels - {low:g}")
+    if mark(labels) is not None:
+        return _marked(labels)
+    if whole and low >= 0 and high <= LARGEST_ID and 2 < len(values) <= MOST_CLASSES:
+        what = f"labels are whole numbers from {low:g} to {high:g}, like ids of classes"
+        return Look(what, f"{high:g} is none", "a loss of classes, with a logit for each of them")
+    if low >= 0 and 20 < high <= PERCENT:
+        what = f"labels lie between {low:g} and {high:g}, like percentages"
+        return Look(what, f"{high:g} is none", "labels / 100, and labels > 0.5 for decisions")
+    if low >= 0 and PERCENT < high <= SHADES:
+        what = f"labels lie between {low:g} and {high:g}, like shades of an image"
+        return Look(what, f"{high:g} is none", "labels > 127, or labels / 255 if shades are meant")
+    return Look("labels lie outside of [0, 1]", "they are none", by_hand)
+
+
+def _marked(labels: np.ndarray) -> Look:
+    """Of 0, 1 and another number."""
+    other = mark(labels)
+    if _mixes_scales(labels):
+        what = "some of the masks are 0 and 1, and others 0 and 255"
+        return Look(what, "255 is none", "labels > 0, in every one of them")
+    what = f"labels are {other:g} beside 0 and 1, as a mark of what is to be left out"
+    advice = f"known = labels != {other:g}; (known * loss(logits, known * labels)).sum() / known"
+    return Look(what, f"{other:g} is none", f"{advice}.sum()")
+
+
+def _mixes_scales(labels: np.ndarray) -> bool:
+    """Whether 255 is the 1 of some of the examples."""
+    if labels.ndim < 2 or mark(labels) != SHADES:
+        return False
+    rows = labels.reshape(len(labels), -1)
+    of_images, of_ones = (rows == SHADES).any(1), (rows == 1).any(1)
+    return bool(of_images.any() and not (of_images & of_ones).any())
 
 
 def unlike_probabilities(labels: np.ndarray) -> Finding | None:
@@ -22,41 +99,46 @@ def unlike_probabilities(labels: np.ndarray) -> Finding | None:
     fine = (y >= -ROUNDING) & (y <= 1 + ROUNDING)
     if fine.all() or not jnp.issubdtype(labels.dtype, jnp.floating):
         return None
+    missing = ~np.isfinite(y)
+    if missing.any():
+        return defect(NAN, f"{missing.mean():.2%} of them are NaN or infinite", "leave them out")
     evidence = f"{(~fine).mean():.2%} of {y.size} labels, which lie in [{y.min():g}, {y.max():g}]"
-    values = set(np.unique(y))
-    if values <= {0.0, 255.0}:
-        return defect(
-            "labels are 0 and 255, as a mask is read from an image: as floats they count as "
-            "probabilities, and 255 is none",
-            evidence,
-            "labels > 0, or labels / 255 if they are shades",
-        )
-    if values <= {-1.0, 1.0}:
-        return defect(
-            "labels are -1 and +1: as floats they count as probabilities, and -1 is none",
-            evidence,
-            "labels > 0, or leave them integers",
-        )
-    if np.isnan(y).any():
-        return defect("labels are not numbers", f"{np.isnan(y).mean():.2%} of them", "leave out")
-    return defect(
-        "floating labels lie outside of [0, 1], and are no probabilities",
-        evidence,
-        "scale them, or decide: labels > threshold",
-    )
+    look = look_of(labels)
+    cause = f"{look.what}: as floats they count as probabilities, and {look.why}"
+    return defect(cause, evidence, look.advice)
 
 
 def misread(labels: np.ndarray) -> Finding | None:
     """What to say of integer labels if a loss computes with them, where they mean yes and no."""
-    values = set(np.unique(labels).tolist())
-    for kind in ({0, 255}, {-1, 1}):
-        if values <= kind and not values <= {0, 1}:
-            return defect(
-                f"labels are {min(kind)} and {max(kind)}, and the loss computes with these numbers",
-                f"{labels.dtype} labels, of which {(labels > 0).mean():.2%} are positive",
-                "labels > 0",
-            )
-    return None
+    values = values_of(labels)
+    if set(values) <= {0.0, 1.0}:
+        return None
+    shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
+    evidence = f"{labels.dtype} labels {shown}, of which {(labels > 0).mean():.2%} are above 0"
+    look = look_of(labels)
+    return defect(
+        f"{look.what}, and the loss computes with these numbers as if they were 0 and 1",
+        evidence,
+        look.advice,
+    )
+
+
+def one_sided(labels: np.ndarray) -> Look | None:
+    """Labels that differ, and yet are all above 0, or none is, so that all mean the same."""
+    values = values_of(labels)
+    if len(values) < 2 or not np.isfinite(values).all() or values[0] <= 0 < values[-1]:
+        return None
+    above = values[0] > 0
+    if jnp.issubdtype(labels.dtype, jnp.floating) and values[-1] <= 1 and above:
+        return None
+    side, all_are = ("above 0", "positive") if above else ("not above 0", "negative")
+    if len(values) == 2:
+        shown = f"{values[0]:g} and {values[1]:g}: both are"
+    else:
+        shown = f"between {values[0]:g} and {values[-1]:g}: all are"
+    why = f"all count as {all_are}"
+    inverted = "logical_not(labels), if ~ was meant to invert a mask of integers"
+    return Look(f"labels are {shown} {side}", why, f"labels - {values[0]:g}" if above else inverted)
 
 
 def like_probabilities(predictions: np.ndarray) -> Finding | None:
@@ -64,6 +146,9 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
     z = predictions.astype(np.float64)
     if not ((z >= 0) & (z <= 1)).all() or np.ptp(z) < 1e-6:
         return None
+    decisions = like_decisions(z)
+    if decisions is not None:
+        return decisions
     shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
     advice = "give what the last layer returns, or log(p), or log(p / (1 - p))"
     if z.ndim > 1 and z.shape[-1] > 1 and np.allclose(z.sum(-1), 1.0, atol=ROUNDING):
@@ -72,3 +157,43 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
     if z.size < FEW:
         return None
     return note("logits look like probabilities: none is below 0 or above 1", shown, advice)
+
+
+def like_decisions(predictions: np.ndarray) -> Finding | None:
+    """Predictions that a threshold, or an argmax, has been at."""
+    z = predictions
+    if z.size < FEW or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
+        return None
+    return note(
+        "predictions are all 0 or 1: a threshold, a round or an argmax came before, and no "
+        "gradient passes through those",
+        f"all {z.size}, of which {z.mean():.1%} are 1",
+        "give what stands before the threshold; decide where you evaluate",
+    )
+
+
+def like_percentages(predictions: np.ndarray) -> Finding | None:
+    """Predictions of a loss of probabilities that go beyond 1."""
+    z = predictions.astype(np.float64)
+    if z.size < FEW or not (z >= 0).all() or not 20 < z.max() <= SHADES:
+        return None
+    like, top = ("percentages", PERCENT) if z.max() <= PERCENT else ("shades of an image", SHADES)
+    return defect(
+        f"predictions look like {like}, and the loss takes probabilities",
+        f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]",
+        f"predictions / {top:g}",
+    )
+
+
+def graded(labels: np.ndarray) -> Finding | None:
+    """Integers of three values or more, of which everything above 0 means yes."""
+    values = values_of(labels)
+    if len(values) < 3 or jnp.issubdtype(labels.dtype, jnp.floating) or mark(labels) is not None:
+        return None
+    between = ((labels > 0) & (labels < values[-1])).mean()
+    return note(
+        f"labels have {len(values)} values from {values[0]:g} to {values[-1]:g}, and all above 0 "
+        "count as positive: so do the edges of a mask that was saved with losses, as JPEG",
+        f"{(labels > 0).mean():.2%} are above 0, {between:.2%} below the largest as well",
+        "labels > 127 for shades; one label for each class, if they are ids of classes",
+    )
