@@ -17,6 +17,7 @@ FEW = 32
 MARKS = (-1.0, 255.0, -100.0)
 # More kinds than this are no classes, but numbers.
 MOST_CLASSES, LARGEST_ID = 64, 50
+ENOUGH = 4  # labels for each class, of which none is of the first
 PERCENT, SHADES = 100.0, 255.0
 NAN = "labels are not numbers"
 
@@ -27,6 +28,7 @@ class Look(NamedTuple):
     what: str
     why: str
     advice: str
+    mark: float | None = None
 
 
 def values_of(labels: np.ndarray) -> np.ndarray:
@@ -54,7 +56,7 @@ def look_of(labels: np.ndarray) -> Look:
     if set(values) <= {0.0, PERCENT}:
         return Look("labels are 0 and 100, like percentages", "100 is none", "labels / 100")
     if len(values) == 2 and whole and low >= 1 and high == low + 1:
-        what = f"labels are {low:g} and {high:g}: they are counted from {low:g}, and none is 0"
+        what = f"labels are {low:g} and {high:g}, counted from {low:g} and not from 0"
         return Look(what, f"{high:g} is none", f"labels - {low:g}")
     if mark(labels) is not None:
         return _marked(labels)
@@ -78,7 +80,7 @@ def _marked(labels: np.ndarray) -> Look:
         return Look(what, "255 is none", "labels > 0, in every one of them")
     what = f"labels are {other:g} beside 0 and 1, as a mark of what is to be left out"
     advice = f"known = labels != {other:g}; (known * loss(logits, known * labels)).sum() / known"
-    return Look(what, f"{other:g} is none", f"{advice}.sum()")
+    return Look(what, f"{other:g} is none", f"{advice}.sum()", other)
 
 
 def _mixes_scales(labels: np.ndarray) -> bool:
@@ -86,8 +88,8 @@ def _mixes_scales(labels: np.ndarray) -> bool:
     if labels.ndim < 2 or mark(labels) != SHADES:
         return False
     rows = labels.reshape(len(labels), -1)
-    of_images, of_ones = (rows == SHADES).any(1), (rows == 1).any(1)
-    return bool(of_images.any() and not (of_images & of_ones).any())
+    scaled, unscaled = ((rows == value).any(1) for value in (SHADES, 1))
+    return bool(scaled.any() and not (scaled & unscaled).any())
 
 
 def unlike_probabilities(labels: np.ndarray) -> Finding | None:
@@ -139,6 +141,11 @@ def one_sided(labels: np.ndarray) -> Look | None:
     why = f"all count as {all_are}"
     inverted = "logical_not(labels), if ~ was meant to invert a mask of integers"
     return Look(f"labels are {shown} {side}", why, f"labels - {values[0]:g}" if above else inverted)
+
+
+def from_one(ids: np.ndarray, number: int) -> bool:
+    """Whether ids of so many classes are counted from 1."""
+    return bool(ids.size >= ENOUGH * number and ids.min() == 1 and ids.max() == number)
 
 
 def like_probabilities(predictions: np.ndarray) -> Finding | None:

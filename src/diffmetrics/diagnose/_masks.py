@@ -21,6 +21,7 @@ class Turned(NamedTuple):
     """Masks that were laid otherwise, what is wrong with them if they fit, and what to do."""
 
     masks: np.ndarray
+    how: str
     cause: str
     advice: str
 
@@ -66,7 +67,7 @@ def misplaced(predicted: np.ndarray, masks: np.ndarray) -> Finding | None:
     if _fits_better(predicted, masks, best.masks):
         evidence = (
             f"IoU with the predictions {_iou(predicted, masks):.3g} as they are, "
-            f"{_iou(predicted, best.masks):.3g} {best.cause.split(':')[0].removeprefix('masks ')}"
+            f"{_iou(predicted, best.masks):.3g} {best.how}"
         )
         return defect(best.cause, evidence, best.advice)
     return _of_others(predicted, masks)
@@ -103,27 +104,36 @@ def _as_many(scores: np.ndarray, number: int) -> np.ndarray:
 
 def _turned(masks: np.ndarray) -> Iterator[Turned]:
     """The ways in which masks come to lie wrong."""
-    number, height, width = masks.shape
-    decode = "decode run lengths that go down the columns by flat.reshape(width, height).T"
-    if height == width:
-        yield Turned(masks.swapaxes(1, 2), "masks lie transposed: rows stand for columns", decode)
+    yield from _rows_for_columns(masks)
+    if masks.shape[1] == masks.shape[2]:
+        turn = (
+            "turn image and mask alike; some image readers heed the camera's tag (EXIF), some not"
+        )
         for turns, way in ((1, "to the left"), (-1, "to the right")):
-            yield Turned(
-                np.rot90(masks, turns, (1, 2)),
-                f"masks are rotated by 90 degrees: turned {way} they fit",
-                "turn image and mask alike; some image readers heed a tag of the camera (EXIF)",
-            )
-    else:
-        cause = "masks were read in the other order: rows stand for columns"
-        yield Turned(masks.reshape(number, width, height).swapaxes(1, 2), cause, decode)
-        rows = "decode run lengths that go along the rows by flat.reshape(height, width)"
-        yield Turned(masks.swapaxes(1, 2).reshape(masks.shape), cause, rows)
-    same = "flip image and mask alike, or neither; look at the origin of coordinates"
-    yield Turned(masks[:, ::-1], "masks lie upside down: flipped they fit", same)
-    yield Turned(masks[:, :, ::-1], "masks are flipped left to right: mirrored they fit", same)
-    yield Turned(
-        masks[:, ::-1, ::-1], "masks are turned by 180 degrees: turned back they fit", same
-    )
+            cause = f"masks are rotated by 90 degrees: turned {way} they fit the predictions"
+            yield Turned(np.rot90(masks, turns, (1, 2)), f"turned {way}", cause, turn)
+    alike = "flip image and mask alike, or neither; look at the origin of coordinates"
+    for flipped, how, cause in (
+        (masks[:, ::-1], "flipped", "masks lie upside down"),
+        (masks[:, :, ::-1], "mirrored", "masks are flipped left to right"),
+        (masks[:, ::-1, ::-1], "turned back", "masks are turned by 180 degrees"),
+    ):
+        yield Turned(flipped, how, f"{cause}: {how} they fit the predictions", alike)
+
+
+def _rows_for_columns(masks: np.ndarray) -> Iterator[Turned]:
+    """What run lengths become that are decoded in the wrong order."""
+    number, height, width = masks.shape
+    down = "decode run lengths that go down the columns by flat.reshape(width, height).T"
+    if height == width:
+        cause = "masks lie transposed: with rows and columns exchanged they fit the predictions"
+        yield Turned(masks.swapaxes(1, 2), "transposed", cause, down)
+        return
+    how = "read in the other order"
+    cause = f"masks were read along the wrong axis: {how} they fit the predictions"
+    yield Turned(masks.reshape(number, width, height).swapaxes(1, 2), how, cause, down)
+    along = "decode run lengths that go along the rows by flat.reshape(height, width)"
+    yield Turned(masks.swapaxes(1, 2).reshape(masks.shape), how, cause, along)
 
 
 def _iou(predicted: np.ndarray, masks: np.ndarray) -> float:

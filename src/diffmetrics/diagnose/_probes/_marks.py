@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffmetrics.diagnose._inputs import MARKS, look_of, mark
+from diffmetrics.diagnose._inputs import MARKS, from_one, look_of, mark
 from diffmetrics.diagnose._probes._asked import Asked
 from diffmetrics.diagnose._probes.own_reduction import is_scalar, summed
 from diffmetrics.diagnose._report import Finding, defect, note
 
-ENOUGH = 4  # labels of each class, of which none is of the first
 ADVICE = (
     "known = labels != {0:g}; the loss of where(known, labels, 0), times known, over known.sum()"
 )
@@ -20,7 +19,7 @@ def unnamed(asked: Asked) -> Finding | None:
     if asked.decides or asked.known.all() or not asked.known.any() or not asked.classifies:
         return None
     y, number = np.asarray(asked.y).astype(np.int64), asked.z.shape[-1]
-    if y.min() == 1 and y.max() == number and y.size >= ENOUGH * number:
+    if from_one(y, number):
         return _from_one(number, y, asked)
     values, counts = np.unique(y[~asked.known], return_counts=True)
     most = float(values[counts.argmax()])
