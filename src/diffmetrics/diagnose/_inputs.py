@@ -78,7 +78,7 @@ def _marked(labels: np.ndarray) -> Look:
     if _mixes_scales(labels):
         what = "some of the masks are 0 and 1, and others 0 and 255"
         return Look(what, "255 is none", "labels > 0, in every one of them")
-    what = f"labels are {other:g} beside 0 and 1, as a mark of what is to be left out"
+    what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
     advice = f"known = labels != {other:g}; (known * loss(logits, known * labels)).sum() / known"
     return Look(what, f"{other:g} is none", f"{advice}.sum()", other)
 
@@ -198,9 +198,12 @@ def graded(labels: np.ndarray) -> Finding | None:
     if len(values) < 3 or jnp.issubdtype(labels.dtype, jnp.floating) or mark(labels) is not None:
         return None
     between = ((labels > 0) & (labels < values[-1])).mean()
+    what, advice = "noise at the edges of a mask that was saved as JPEG", "labels > 127"
+    if values[-1] <= LARGEST_ID:
+        what, advice = "every class but 0, if these are ids of classes", "labels == the class"
     return note(
         f"labels have {len(values)} values from {values[0]:g} to {values[-1]:g}, and all above 0 "
-        "count as positive: so do the edges of a mask that was saved with losses, as JPEG",
+        f"count as positive: so does {what}",
         f"{(labels > 0).mean():.2%} are above 0, {between:.2%} below the largest as well",
-        "labels > 127 for shades; one label for each class, if they are ids of classes",
+        advice,
     )

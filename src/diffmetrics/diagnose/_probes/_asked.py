@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._inputs import mark, one_sided
-from diffmetrics.diagnose._subject import OwnBatch
+from diffmetrics.diagnose._subject import OwnBatch, Seen
 
 FAR = 20.0  # a logit
 NEAR = 1e-5  # a distance to 0 or 1, unless the type of the predictions has only larger ones
@@ -35,6 +35,14 @@ class Range(NamedTuple):
         return self.meant and self.wrong > 0
 
 
+def look(batch: OwnBatch, predictions: jax.Array, labels: Any) -> Seen:
+    """What a batch that is made up shows; NaN if the loss refuses its numbers."""
+    try:
+        return batch.look(predictions, labels)
+    except Exception:  # whatever a user's function may raise
+        return Seen(np.nan, [np.full(predictions.shape, np.nan)])
+
+
 class Asked:
     """Decisions or classes, and what the loss is at predictions that are right or wrong.
 
@@ -48,12 +56,13 @@ class Asked:
       hard: labels that say so, without marks.
     """
 
-    def __init__(self, batch: OwnBatch, known: np.ndarray, positive: np.ndarray) -> None:
+    def __init__(
+        self, batch: OwnBatch, known: np.ndarray, positive: np.ndarray, hard: np.ndarray
+    ) -> None:
         self.batch, self.known, self.positive = batch, known, positive
         self.z, self.y = batch.form.predictions(), batch.form.targets()
         self.decides = self.y.shape == self.z.shape
-        hard = positive if self.decides else np.where(known, self.y, positive.argmax(-1).max())
-        self.hard = jnp.asarray(hard.reshape(self.y.shape), self.y.dtype)
+        self.hard = jnp.asarray(hard, self.y.dtype)
 
     @classmethod
     def of(cls, batch: OwnBatch) -> Asked | None:
@@ -62,27 +71,30 @@ class Asked:
         if not isinstance(z, jax.Array) or not jnp.issubdtype(z.dtype, jnp.floating):
             return None
         if y.shape == z.shape:
-            made = cls(batch, y != mark(y), _positives(y))
-        elif y.dtype.kind in "iu" and y.shape in (z.shape[:-1], (*z.shape[:-1], 1)):
-            ids, number = y.reshape(z.shape[:-1]).astype(np.int64), z.shape[-1]
-            known = (ids >= 0) & (ids < number)
-            some = np.where(known, ids, ids[known][0] if known.any() else 0)
-            made = cls.of_ids(batch, known.reshape(y.shape), some)
+            positive = _positives(y)
+            made = cls(batch, y != mark(y), positive, positive)
+        elif are_ids(y, z):
+            made = cls._of_ids(batch, y.astype(np.int64), z.shape)
         else:
             return None
         return made if made.positive.any() and not made.positive.all() else None
 
     @classmethod
-    def of_ids(cls, batch: OwnBatch, known: np.ndarray, ids: np.ndarray) -> Asked:
-        """Of ids that all name a class."""
-        made = cls(batch, known, ids[..., None] == np.arange(batch.form.predictions().shape[-1]))
-        made.hard = jnp.asarray(ids.reshape(known.shape), made.y.dtype)
-        return made
+    def _of_ids(cls, batch: OwnBatch, ids: np.ndarray, shape: tuple[int, ...]) -> Asked:
+        """Of ids, of which those that name no class are taken for one that is named."""
+        known = (ids >= 0) & (ids < shape[-1])
+        named = np.where(known, ids, ids[known][0] if known.any() else 0)
+        positive = named.reshape(*shape[:-1], 1) == np.arange(shape[-1])
+        return cls(batch, known, positive, named)
+
+    def look(self, predictions: Any, labels: Any) -> Seen:
+        """What these show instead of those that were given."""
+        return look(self.batch, jnp.asarray(predictions, self.z.dtype), labels)
 
     def ends(self, low: float, high: float) -> Range:
         """The loss between two predictions, of which one is right for each element."""
         right, wrong = (
-            self.batch.look(jnp.asarray(np.where(some, high, low), self.z.dtype), self.hard)
+            self.look(np.where(some, high, low), self.hard)
             for some in (self.positive, ~self.positive)
         )
         alive = np.isfinite(wrong.slope).all() and wrong.slope.any()
@@ -107,13 +119,18 @@ class Asked:
         """Whether predictions and labels may move together, as those of a regression."""
         if not self.decides or self.hard.dtype == bool:
             return False
-        here, there = (self.batch.look(self.z + up, self.hard + up).value for up in (0, 1))
+        here, there = (self.look(self.z + up, self.hard + up).value for up in (0, 1))
         return bool(abs(here - there) <= 1e-3 * abs(here))
 
     @property
     def classifies(self) -> bool:
         """Whether the loss is one of decisions or of classes."""
         return (self.as_logits.told_apart or self.as_probabilities.told_apart) and not self.compares
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether labels are ids or decisions, and no probabilities."""
+        return len(np.unique(np.asarray(self.y)[self.known])) <= 2 or not self.decides
 
     @property
     def undecided(self) -> jax.Array:
@@ -125,7 +142,7 @@ class Asked:
     def near(self, predictions: np.ndarray) -> bool:
         """Whether the loss is as small at these as at the best, with the labels that there are."""
         takes = self.as_logits if self.as_logits.meant else self.as_probabilities
-        value = self.batch.look(jnp.asarray(predictions, self.z.dtype), self.y).value
+        value = self.look(predictions, self.y).value
         return bool(min(abs(value), abs(value - takes.right)) <= LITTLE * takes.wrong)
 
     @property
@@ -147,6 +164,14 @@ class Asked:
             return False
         y = np.asarray(self.y, np.float64)
         return not (self.near(y) or self.reads_signs or self.near(FAR * y))
+
+
+def are_ids(labels: np.ndarray, predictions: Any) -> bool:
+    """Whether labels are one whole number for each example of several classes."""
+    shape = predictions.shape
+    if not shape or shape[-1] < 2 or labels.dtype.kind not in "iu":
+        return False
+    return labels.shape in (shape[:-1], (*shape[:-1], 1))
 
 
 def _positives(y: np.ndarray) -> np.ndarray:

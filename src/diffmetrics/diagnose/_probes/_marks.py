@@ -46,8 +46,8 @@ def _from_one(number: int, y: np.ndarray, asked: Asked) -> Finding:
 
 def _what_is_done(asked: Asked) -> str:
     """What becomes of labels that name no class, or nothing if the loss leaves them out."""
-    seen, batch = asked.batch.seen, asked.batch
-    if not seen.finite and batch.look(asked.z, asked.hard).finite:
+    seen = asked.batch.seen
+    if not seen.finite and asked.look(asked.z, asked.hard).finite:
         return "the loss, or its gradient, is NaN on account of them"
     slope = seen.slopes[0].reshape(asked.known.size, -1)[~asked.known.ravel()]
     pulled = np.unique(slope.argmin(1)[(slope < 0).any(1)])
@@ -75,7 +75,7 @@ def marked(asked: Asked) -> Finding | None:
 def averaged(asked: Asked, value: float) -> Finding | None:
     """Whether what is left out is counted by the mean."""
     share, even = float(asked.known.mean()), asked.undecided
-    here, there = (asked.batch.look(even, labels).value for labels in (asked.y, asked.hard))
+    here, there = (asked.look(even, labels).value for labels in (asked.y, asked.hard))
     off = abs(here - share * there)
     if share > 0.98 or off > 1e-3 * abs(there) or not is_scalar(asked.batch) or summed(asked.batch):
         return None

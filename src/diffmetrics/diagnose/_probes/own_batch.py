@@ -16,6 +16,7 @@ import numpy as np
 from diffmetrics.diagnose._forms import OWN
 from diffmetrics.diagnose._inputs import one_sided
 from diffmetrics.diagnose._probes import contracts
+from diffmetrics.diagnose._probes._asked import look
 from diffmetrics.diagnose._probes.own_inputs import inputs
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -97,9 +98,9 @@ def _shuffled(y: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _blind(y: np.ndarray, evidence: str) -> Finding:
-    look = one_sided(y)
-    if look is not None:
-        return defect(f"{look.what}, and {look.why}", evidence, look.advice)
+    alike = one_sided(y)
+    if alike is not None:
+        return defect(f"{alike.what}, and {alike.why}", evidence, alike.advice)
     advice = "look for (B,) against (B, 1), and for means over the batch before the labels come in"
     return defect(contracts.BLIND + contracts.SHARE, evidence, advice)
 
@@ -118,6 +119,9 @@ def decided(batch: OwnBatch) -> Decided | None:
     slope, *others = batch.seen.slopes
     if others or y.shape != z.shape or not np.isin(y, (0, 1)).all() or not slope.any():
         return None
+    higher = look(batch, _first(batch) + 1, batch.form.targets()).value
+    if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
+        return None  # only differences count, as of a ranking or of classes: 0 is no threshold
     return Decided(slope, y == 1, (z > 0) != (y == 1))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _inputs
 from diffmetrics.diagnose._forms import OWN
-from diffmetrics.diagnose._probes._asked import FAR, Asked
+from diffmetrics.diagnose._probes._asked import FAR, Asked, look
 from diffmetrics.diagnose._probes._marks import marked, unnamed
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect
@@ -100,7 +100,7 @@ def _multiplied(batch: OwnBatch) -> Finding | None:
     number, whole = z.shape[-1], (labels == np.round(labels)).all()
     if not whole or labels.min() < 0 or not 2 <= labels.max() <= number:
         return None
-    none, once, twice = (batch.look(z, k * y).value for k in (0, 1, 2))
+    none, once, twice = (look(batch, z, k * y).value for k in (0, 1, 2))
     if abs((twice - once) - (once - none)) > CLOSE * abs(once - none) or once == none:
         return None
     return defect(
@@ -141,7 +141,7 @@ def _all_one(asked: Asked) -> bool:
     y = np.asarray(asked.y)
     if _inputs.one_sided(y) is None:
         return False
-    one = asked.batch.look(asked.z, jnp.full_like(asked.y, y.max()))
+    one = asked.look(asked.z, jnp.full_like(asked.y, y.max()))
     return bool(abs(one.value - asked.batch.seen.value) <= 1e-6 * abs(one.value))
 
 

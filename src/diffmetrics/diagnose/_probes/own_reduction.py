@@ -54,7 +54,9 @@ def halves(batch: OwnBatch) -> Halves | None:
 
 def _examples(batch: OwnBatch) -> int:
     """How many, if all arrays have as many on their first axis, or else 0."""
-    numbers = {a.shape[:1] for a in jax.tree.leaves(batch.form.batch)}
+    numbers = {
+        a.shape[:1] for a in jax.tree.leaves((batch.form.predictions(), batch.form.targets()))
+    }
     return 0 if len(numbers) > 1 else sum(numbers.pop())
 
 

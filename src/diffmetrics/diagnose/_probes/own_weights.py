@@ -36,8 +36,10 @@ def _held(batch: OwnBatch) -> Finding | None:
 
 def _inverted(asked: Asked) -> Finding | None:
     """A weight that falls on what is frequent: the rarer a class, the less each of it weighs."""
-    slope = np.abs(asked.batch.look(asked.undecided, asked.hard).slopes[0])
+    slope = np.abs(asked.look(asked.undecided, asked.hard).slopes[0])
     known = asked.known.ravel()
+    if not asked.is_hard:
+        return None
     if asked.decides:
         which, size = asked.positive.ravel()[known].astype(int), slope.ravel()[known]
     else:
@@ -52,9 +54,9 @@ def _inverted(asked: Asked) -> Finding | None:
     if order.size < 2 or (np.diff(weight[order]) < -1e-6 * weight.max()).any():
         return None
     least, most = order[0], order[-1]
-    times = weight[most] / weight[least]
+    times = float(weight[most] / weight[least])
     often = number[most] >= RARE * number[least]
-    return _told(asked, least, most, times, number / number.sum()) if often else None
+    return _told(asked, int(least), int(most), times, number / number.sum()) if often else None
 
 
 def _told(asked: Asked, least: int, most: int, times: float, share: np.ndarray) -> Finding | None:
