@@ -122,7 +122,8 @@ def decided(batch: OwnBatch) -> Decided | None:
     higher = look(batch, _first(batch) + 1, batch.form.targets()).value
     if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
         return None  # only differences count, as of a ranking or of classes: 0 is no threshold
-    return Decided(slope, y == 1, (z > 0) != (y == 1))
+    middle = 0.5 if ((z >= 0) & (z <= 1)).all() else 0.0  # of probabilities, and of logits
+    return Decided(slope, y == 1, (z > middle) != (y == 1))
 
 
 @probe("alive", (OWN,), rank=12)

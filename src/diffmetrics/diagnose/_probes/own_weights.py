@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from diffmetrics.diagnose._forms import OWN
@@ -15,6 +18,7 @@ from diffmetrics.diagnose._subject import OwnBatch
 # Focal loss weighs a positive a third of a negative on purpose (alpha = 1/4, Lin et al., 2017).
 INVERTED = 4.0
 RARE = 3.0  # times as many of the heaviest class as of the lightest
+SAME = 1e-3
 
 
 @probe("weights", (OWN,), rank=9)
@@ -34,42 +38,64 @@ def _held(batch: OwnBatch) -> Finding | None:
     return ok(f"positives are {of:.2%} of the batch and hold {share:.1%} of the gradient")
 
 
+class _Weights(NamedTuple):
+    """Of each class: how many examples it has, and the gradient of one at equal predictions."""
+
+    number: np.ndarray
+    weight: np.ndarray
+    names: Sequence[str]
+
+
 def _inverted(asked: Asked) -> Finding | None:
     """A weight that falls on what is frequent: the rarer a class, the less each of it weighs."""
+    some = _weights(asked) if asked.is_hard else None
+    if some is None:
+        return None
+    weighed = np.flatnonzero(some.weight > 0)  # of a class without a gradient `alive` tells
+    order = weighed[np.argsort(some.number[weighed], kind="stable")]
+    grows = np.diff(some.weight[order]) >= -SAME * some.weight.max()
+    if order.size < 2 or not grows.all():
+        return None
+    rare, frequent = int(order[0]), int(order[-1])
+    often = some.number[frequent] >= RARE * some.number[rare]
+    return _told(some, rare, frequent) if often else None
+
+
+def _weights(asked: Asked) -> _Weights | None:
+    """None if examples of a class weigh differently, and so have no weight of their class."""
     slope = np.abs(asked.look(asked.undecided, asked.hard).slopes[0])
-    known = asked.known.ravel()
-    if not asked.is_hard:
-        return None
-    if asked.decides:
-        which, size = asked.positive.ravel()[known].astype(int), slope.ravel()[known]
+    known, positive = asked.known.ravel(), asked.positive
+    if asked.decides and not _one_hot(positive):
+        which, size = positive.ravel()[known].astype(int), slope.ravel()[known]
+        names: Sequence[str] = ("a negative", "a positive")
     else:
-        which = asked.positive.reshape(known.size, -1).argmax(1)[known]
-        size = slope.reshape(known.size, -1)[known, which]
-    if not np.isfinite(size).all():
-        return None
+        rows = positive.reshape(-1, positive.shape[-1])
+        known = known if known.size == len(rows) else np.ones(len(rows), bool)
+        which = rows.argmax(1)[known]
+        size = slope.reshape(rows.shape)[known, which]
+        names = [f"an example of class {c}" for c in range(rows.shape[1])]
     number = np.bincount(which)
     weight = np.bincount(which, size) / np.maximum(number, 1)
-    some = np.flatnonzero(weight > 0)
-    order = some[np.argsort(number[some], kind="stable")]
-    if order.size < 2 or (np.diff(weight[order]) < -1e-6 * weight.max()).any():
-        return None
-    least, most = order[0], order[-1]
-    times = float(weight[most] / weight[least])
-    often = number[most] >= RARE * number[least]
-    return _told(asked, int(least), int(most), times, number / number.sum()) if often else None
+    alike = np.abs(size - weight[which]) <= SAME * weight[which]
+    return _Weights(number, weight, names) if alike.all() else None
 
 
-def _told(asked: Asked, least: int, most: int, times: float, share: np.ndarray) -> Finding | None:
+def _one_hot(positive: np.ndarray) -> bool:
+    """Whether every row has one class of several."""
+    several = positive.ndim > 1 and positive.shape[-1] > 2
+    return several and bool((positive.sum(-1) == 1).all())
+
+
+def _told(some: _Weights, rare: int, frequent: int) -> Finding | None:
+    times = float(some.weight[frequent] / some.weight[rare])
     if times < INVERTED:
         return None
-    names = ("the negatives", "the positives")
-    if not asked.decides:
-        names = tuple(f"class {c}" for c in range(len(share)))
-    rare, frequent = names[least], names[most]
+    few, many = some.names[rare], some.names[frequent]
+    share = some.number / some.number.sum()
     return defect(
-        f"the class weight is on the wrong class: an example of {rare}, the rarer, weighs "
-        f"{rounded(times)} times less than one of {frequent}",
-        f"gradient of one at equal predictions; {rare} {share[least]:.2%} of the labels, "
-        f"{frequent} {share[most]:.2%}",
-        "weigh a class by one over its share; sigmoid losses: the weight belongs to label 1",
+        f"the class weight is on the wrong class: {few}, which is rarer, weighs {rounded(times)} "
+        f"times less than {many}",
+        f"gradient at equal predictions {some.weight[rare]:.3g} of {few}, of which there are "
+        f"{share[rare]:.2%}, and {some.weight[frequent]:.3g} of {many}, {share[frequent]:.2%}",
+        "exchange them: a class weighs more, the rarer it is, as one over its share",
     )
