@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffmetrics import diagnose
-from tests.diagnose.test_run import KINDS, KINDS_SEEN, SEEN, SHIPS, TRANSPOSED
+from tests.diagnose.test_masks import KINDS, KINDS_SEEN, SEEN, SHIPS, TRANSPOSED
 
 N = 2000  # one size for all, which is one compilation
 rng = np.random.default_rng(0)

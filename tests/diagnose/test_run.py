@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import diffmetrics as dm
 from diffmetrics import diagnose
+from tests.diagnose.trials import Trial, is_told, named, of_probe
 
 CLASSES = 5
 N = 60
@@ -29,38 +28,6 @@ LEFT_OUT = np.arange(N) % 3 == 0
 
 binary = optax.sigmoid_binary_cross_entropy
 of_ids = optax.softmax_cross_entropy_with_integer_labels
-
-
-class Trial(NamedTuple):
-    """A loss and a batch, and what is to be said of them: nothing, or words of a cause."""
-
-    what: str
-    loss: Callable[..., Any]
-    predictions: Any
-    labels: Any
-    probe: str = ""
-    cause: str = ""
-    status: str = "defect"
-
-
-def _named(trials: list[Trial]) -> Any:
-    return pytest.mark.parametrize("trial", trials, ids=[trial.what for trial in trials])
-
-
-def _of_probe(report: diagnose.Report, probe: str) -> list[diagnose.Finding]:
-    return [found for found in report.findings if found.probe == probe]
-
-
-def _is_told(trial: Trial) -> None:
-    report = diagnose.run(trial.loss, trial.predictions, trial.labels)
-    (found,) = _of_probe(report, trial.probe)
-    assert trial.cause in found.cause, str(report)
-    assert found.status == trial.status
-    assert found.evidence
-    assert found.advice
-    assert max(map(len, str(report).splitlines())) <= 100
-    if trial.status == "defect":
-        assert report.findings[0] is found, str(report)
 
 
 # --- ids of classes -------------------------------------------------------------------------------
@@ -95,9 +62,9 @@ WRONG_IDS = [
 ]  # fmt: skip
 
 
-@_named(WRONG_IDS)
+@named(WRONG_IDS)
 def test_ids_that_name_other_classes_or_are_multiplied(trial: Trial):
-    _is_told(trial)
+    is_told(trial)
 
 
 # --- labels of 0 and 1 ----------------------------------------------------------------------------
@@ -134,9 +101,9 @@ WRONG_LABELS = [
 ]  # fmt: skip
 
 
-@_named(WRONG_LABELS)
+@named(WRONG_LABELS)
 def test_labels_that_are_no_zeros_and_ones(trial: Trial):
-    _is_told(trial)
+    is_told(trial)
 
 
 # --- what is to be left out -----------------------------------------------------------------------
@@ -213,9 +180,9 @@ NOT_LEFT_OUT = [
 ]  # fmt: skip
 
 
-@_named(NOT_LEFT_OUT)
+@named(NOT_LEFT_OUT)
 def test_marks_and_missing_numbers_that_a_loss_does_not_leave_out(trial: Trial):
-    _is_told(trial)
+    is_told(trial)
 
 
 # --- predictions ----------------------------------------------------------------------------------
@@ -233,7 +200,7 @@ DECIDED = (LOGITS > 0).astype(np.float32)
 PROBABILITIES = np.asarray(jax.nn.sigmoid(LOGITS))
 
 
-@_named(
+@named(
     [
         Trial(
             "percent", of_probabilities, 100 * PROBABILITIES, LABELS, "inputs", "like percentages"
@@ -245,81 +212,7 @@ PROBABILITIES = np.asarray(jax.nn.sigmoid(LOGITS))
     ]
 )
 def test_predictions_that_are_percentages_or_decisions(trial: Trial):
-    _is_told(trial)
-
-
-# --- masks ----------------------------------------------------------------------------------------
-
-
-def _ships(number: int, height: int, width: int) -> np.ndarray:
-    """Masks of an ellipse or two."""
-    draw = np.random.default_rng(1)
-    rows, columns = np.mgrid[:height, :width]
-    masks = np.zeros((number, height, width), bool)
-    for mask in masks:
-        for _ in range(draw.integers(1, 3)):
-            y, x = draw.integers(4, height - 4), draw.integers(4, width - 4)
-            a, b = draw.uniform(1.5, 5, 2)
-            mask |= ((rows - y) / a) ** 2 + ((columns - x) / b) ** 2 < 1
-    return masks
-
-
-def _predicted(masks: np.ndarray) -> np.ndarray:
-    noise = np.random.default_rng(2).normal(size=masks.shape)
-    return (6.0 * masks - 3.0 + noise).astype(np.float32)
-
-
-def _two_kinds(masks: np.ndarray) -> np.ndarray:
-    """Ids of a background and of two classes."""
-    return np.where(masks, 1 + np.arange(masks.shape[-1]) % 2, 0)
-
-
-SHIPS, WIDE = _ships(8, 24, 24), _ships(8, 16, 32)
-SEEN, WIDE_SEEN = _predicted(SHIPS), _predicted(WIDE)
-KINDS = _two_kinds(SHIPS)
-KINDS_SEEN = np.stack([_predicted(np.equal(KINDS, c)) for c in range(3)], -1)
-TRANSPOSED = SHIPS.swapaxes(1, 2)
-BY_COLUMNS = WIDE.swapaxes(1, 2).reshape(WIDE.shape)  # of run lengths that go down the columns
-BY_ROWS = WIDE.reshape(8, 32, 16).swapaxes(1, 2)
-FLOATS = SHIPS.astype(np.float32)
-DIAGONAL = "masks lie transposed"
-OTHER_ORDER = "masks were read along the wrong axis"
-
-MISPLACED = [
-    Trial("transposed", binary, SEEN, TRANSPOSED.astype("f"), "masks", DIAGONAL),
-    Trial("booleans", dm.dice_loss, SEEN, TRANSPOSED, "masks", DIAGONAL),
-    Trial("0 and 255", dm.dice_loss, SEEN, TRANSPOSED.astype(np.uint8) * 255, "masks", DIAGONAL),
-    Trial("signs", optax.hinge_loss, SEEN, 2.0 * TRANSPOSED - 1, "masks", DIAGONAL),
-    Trial("a channel", binary, SEEN[..., None], TRANSPOSED[..., None], "masks", DIAGONAL),
-    Trial("classes", of_ids, KINDS_SEEN, KINDS.swapaxes(1, 2), "masks", DIAGONAL),
-    Trial("one image", binary, SEEN[0], TRANSPOSED[0], "masks", DIAGONAL, "note"),
-    Trial("by columns", binary, WIDE_SEEN, BY_COLUMNS, "masks", OTHER_ORDER),
-    Trial("by rows", binary, WIDE_SEEN, BY_ROWS, "masks", OTHER_ORDER),
-    Trial("upside down", binary, SEEN, SHIPS[:, ::-1], "masks", "masks lie upside down"),
-    Trial("mirrored", binary, SEEN, SHIPS[:, :, ::-1], "masks", "flipped left to right"),
-    Trial("half a turn", binary, SEEN, SHIPS[:, ::-1, ::-1], "masks", "turned by 180 degrees"),
-    Trial("a quarter", binary, SEEN, np.rot90(SHIPS, 1, (1, 2)), "masks", "rotated by 90"),
-    Trial("of the image before", binary, SEEN, np.roll(SHIPS, 1, 0), "masks", "the image before"),
-    Trial("of the next image", binary, SEEN, np.roll(SHIPS, -1, 0), "masks", "the next image"),
-    Trial("shuffled", binary, SEEN, SHIPS[[2, 0, 1, 5, 3, 4, 7, 6]], "masks", "of another image"),
-]
-
-
-@_named(MISPLACED)
-def test_masks_that_lie_otherwise_than_their_predictions(trial: Trial):
-    _is_told(trial)
-
-
-def test_both_ious_are_told():
-    report = diagnose.run(binary, SEEN, TRANSPOSED)
-    (found,) = _of_probe(report, "masks")
-    told = re.fullmatch(
-        r"IoU with the predictions (.*) as they are, (.*) transposed", found.evidence
-    )
-    assert told
-    assert float(told[1]) < 0.2
-    assert float(told[2]) > 0.9
-    assert "flat.reshape(width, height).T" in found.advice
+    is_told(trial)
 
 
 # --- weights, sums --------------------------------------------------------------------------------
@@ -364,9 +257,9 @@ WRONG_WAY = [
 ]  # fmt: skip
 
 
-@_named(WRONG_WAY)
+@named(WRONG_WAY)
 def test_weights_of_the_wrong_class_and_sums(trial: Trial):
-    _is_told(trial)
+    is_told(trial)
 
 
 def test_a_sum_is_no_loss_of_the_whole_batch():
@@ -401,20 +294,7 @@ def distilled(logits: jax.Array, teacher: jax.Array) -> jax.Array:
     return -(jax.nn.softmax(teacher) * jax.nn.log_softmax(logits)).sum(-1).mean()
 
 
-NOISE = np.random.default_rng(3).normal(size=SHIPS.shape).astype(np.float32)
-DOTS = (np.arange(SHIPS.size).reshape(SHIPS.shape) % 613 == 0).astype(np.float32)
-ROAD = np.zeros_like(FLOATS)
-ROAD[:, 16:] = 1.0
-SKY = (NOISE + 4.0 * (np.arange(24) < 8)[:, None]).astype(np.float32)
 SOUND = [
-    Trial("masks", binary, SEEN, FLOATS),
-    Trial("masks of classes", of_ids, KINDS_SEEN, KINDS),
-    Trial("untrained", binary, NOISE, FLOATS),
-    Trial("few pixels", binary, NOISE, DOTS),
-    Trial("one answer for all", binary, np.broadcast_to(SEEN[:1], SEEN.shape), FLOATS),
-    Trial("symmetric masks", binary, SEEN, FLOATS * TRANSPOSED),
-    Trial("a bias to the other side", binary, SKY, ROAD),
-    Trial("images", lambda z, y: jnp.abs(z - y).mean(), SEEN, SEEN.swapaxes(1, 2)),
     Trial("regression of ids", optax.squared_error, LOGITS, IDS.astype("f")),
     Trial("ordered ids", lambda z, y: jnp.abs(z - y).mean(), LOGITS, IDS),
     Trial("counts", lambda z, y: (jnp.exp(z) - y * z).mean(), LOGITS, IDS),
@@ -443,12 +323,12 @@ SOUND = [
 ]  # fmt: skip
 
 
-@_named(SOUND)
+@named(SOUND)
 def test_nothing_is_named_that_is_right(trial: Trial):
     report = diagnose.run(trial.loss, trial.predictions, trial.labels)
     assert report.healthy, str(report)
-    assert not _of_probe(report, "inputs"), str(report)
-    assert not _of_probe(report, "masks"), str(report)
+    assert not of_probe(report, "inputs"), str(report)
+    assert not of_probe(report, "masks"), str(report)
 
 
 def test_a_loss_may_refuse_the_numbers_that_are_made_up():
