@@ -235,6 +235,7 @@ def pairs(z: jax.Array, y: jax.Array) -> jax.Array:
     return ((z[:, None] - z[None] - y[:, None] + y[None]) ** 2).sum()
 
 
+focal = functools.partial(optax.sigmoid_focal_loss, alpha=0.25)
 SHARES = (0.67, 0.23, 0.1)
 ONE_HOT = np.eye(3, dtype="f")[SKEWED]
 OF_SHARE = "an example of class 2, which is rarer, weighs 6.7 times less than an example of class 0"
@@ -245,6 +246,7 @@ WRONG_WAY = [
     ),
     Trial("classes", by_class(*SHARES), SCORES[:, :3], SKEWED, "weights", OF_SHARE),
     Trial("one-hot", by_row(*SHARES), SCORES[:, :3], ONE_HOT, "weights", OF_SHARE),
+    Trial("focal", focal, LOGITS, RARE, "weights", "3 times less than a negative, as in", "note"),
     Trial(
         "a sum", lambda z, y: binary(z, y).sum(), LOGITS, LABELS, "reduction",
         "the loss is a sum over the examples", "note",
@@ -260,6 +262,11 @@ WRONG_WAY = [
 @named(WRONG_WAY)
 def test_weights_of_the_wrong_class_and_sums(trial: Trial):
     is_told(trial)
+
+
+def test_a_mean_in_bfloat16_is_a_mean():
+    z, y = (jnp.asarray(a, jnp.bfloat16) for a in (LOGITS, LABELS))
+    assert not diagnose.run(lambda z, y: binary(z, y).mean(), z, y).findings
 
 
 def test_a_sum_is_no_loss_of_the_whole_batch():
@@ -310,7 +317,7 @@ SOUND = [
     Trial("void", dm.softmax_cross_entropy, SCORES, MARKED[-1]),
     Trial("missing", beforehand, LOGITS, MISSING),
     Trial("heavy positives", weighted(30, 1), LOGITS, RARE),
-    Trial("focal", functools.partial(optax.sigmoid_focal_loss, alpha=0.25), LOGITS, RARE),
+    Trial("focal", focal, LOGITS, RARE),
     Trial("a ranking", dm.roc_auc_loss, LOGITS, RARE),
     Trial("a margin of one rival", dm.crammer_singer_loss, SCORES, np.eye(5, dtype="f")[IDS]),
     Trial("two", binary, np.array([1.0, -1.0], "f"), np.array([0.0, 1.0], "f")),

@@ -28,7 +28,6 @@ class Look(NamedTuple):
     what: str
     why: str
     advice: str
-    mark: float | None = None
 
 
 def values_of(labels: np.ndarray) -> np.ndarray:
@@ -37,10 +36,21 @@ def values_of(labels: np.ndarray) -> np.ndarray:
 
 
 def mark(labels: np.ndarray) -> float | None:
-    """The value beside 0 and 1, or 0 and 1 as 255, that marks what is to be left out."""
+    """The value beside 0 and 1 that marks what is to be left out."""
     values = set(values_of(labels).tolist())
     marks = [m for m in MARKS if m in values]
-    return marks[0] if len(marks) == 1 and values - {marks[0]} == {0.0, 1.0} else None
+    if len(marks) != 1 or values - {marks[0]} != {0.0, 1.0} or mixes_scales(labels):
+        return None
+    return marks[0]
+
+
+def mixes_scales(labels: np.ndarray) -> bool:
+    """Whether 255 is the 1 of some of the examples."""
+    if labels.ndim < 2 or set(values_of(labels).tolist()) != {0.0, 1.0, SHADES}:
+        return False
+    rows = labels.reshape(len(labels), -1)
+    scaled, unscaled = ((rows == value).any(1) for value in (SHADES, 1))
+    return not (scaled & unscaled).any()
 
 
 def look_of(labels: np.ndarray) -> Look:
@@ -58,8 +68,13 @@ def look_of(labels: np.ndarray) -> Look:
     if len(values) == 2 and whole and low >= 1 and high == low + 1:
         what = f"labels are {low:g} and {high:g}, counted from {low:g} and not from 0"
         return Look(what, f"{high:g} is none", f"labels - {low:g}")
-    if mark(labels) is not None:
-        return _marked(labels)
+    if mixes_scales(labels):
+        what = "some of the masks are 0 and 1, and others 0 and 255"
+        return Look(what, "255 is none", "labels > 0, in every one of them")
+    other = mark(labels)
+    if other is not None:
+        what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
+        return Look(what, f"{other:g} is none", left_out(other))
     if whole and low >= 0 and high <= LARGEST_ID and 2 < len(values) <= MOST_CLASSES:
         what = f"labels are whole numbers from {low:g} to {high:g}, like ids of classes"
         return Look(what, f"{high:g} is none", "a loss of classes, with a logit for each of them")
@@ -72,24 +87,12 @@ def look_of(labels: np.ndarray) -> Look:
     return Look("labels lie outside of [0, 1]", "they are none", by_hand)
 
 
-def _marked(labels: np.ndarray) -> Look:
-    """Of 0, 1 and another number."""
-    other = mark(labels)
-    if _mixes_scales(labels):
-        what = "some of the masks are 0 and 1, and others 0 and 255"
-        return Look(what, "255 is none", "labels > 0, in every one of them")
-    what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
-    advice = f"known = labels != {other:g}; (known * loss(logits, known * labels)).sum() / known"
-    return Look(what, f"{other:g} is none", f"{advice}.sum()", other)
-
-
-def _mixes_scales(labels: np.ndarray) -> bool:
-    """Whether 255 is the 1 of some of the examples."""
-    if labels.ndim < 2 or mark(labels) != SHADES:
-        return False
-    rows = labels.reshape(len(labels), -1)
-    scaled, unscaled = ((rows == value).any(1) for value in (SHADES, 1))
-    return bool(scaled.any() and not (scaled & unscaled).any())
+def left_out(mark: float) -> str:
+    """What to do about a mark."""
+    return (
+        f"known = labels != {mark:g}; the loss of where(known, labels, 0), times known, over "
+        "known.sum()"
+    )
 
 
 def unlike_probabilities(labels: np.ndarray) -> Finding | None:
@@ -195,7 +198,12 @@ def like_percentages(predictions: np.ndarray) -> Finding | None:
 def graded(labels: np.ndarray) -> Finding | None:
     """Integers of three values or more, of which everything above 0 means yes."""
     values = values_of(labels)
-    if len(values) < 3 or jnp.issubdtype(labels.dtype, jnp.floating) or mark(labels) is not None:
+    if (
+        len(values) < 3
+        or jnp.issubdtype(labels.dtype, jnp.floating)
+        or mark(labels) is not None
+        or mixes_scales(labels)
+    ):
         return None
     between = ((labels > 0) & (labels < values[-1])).mean()
     what, advice = "noise at the edges of a mask that was saved as JPEG", "labels > 127"

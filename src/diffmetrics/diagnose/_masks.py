@@ -14,7 +14,8 @@ FEW_IMAGES, LEAST_OF_FEW = 4, 0.6
 MOST_IMAGES = 32
 MORE = 1.5  # times as well as with masks of other images, or with masks that were moved
 SHORTEST, SMALLEST = 4, 64  # of the side of an image, and of its area
-CHANNELS = 4
+LONGEST = 100  # side of what is compared all with all
+CHANNELS, MOST_CLASSES = 4, 256
 
 
 class Turned(NamedTuple):
@@ -46,7 +47,7 @@ def classes(logits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndar
     known = (labels >= 0) & (labels < number)
     true = _stacked(np.where(known, labels.astype(int), number))
     top = _stacked(np.where(known, logits.argmax(-1), number))
-    if true is None or top is None or not known.any():
+    if true is None or top is None or not 0 < len(np.unique(labels[known])) <= MOST_CLASSES:
         return None
     of_none = {number, int(np.bincount(labels[known].astype(int)).argmax())}
     return tuple(np.where(np.isin(a, list(of_none)), 0, a + 1) for a in (top, true))  # type: ignore[return-value]
@@ -145,8 +146,9 @@ def _iou(predicted: np.ndarray, masks: np.ndarray) -> float:
 
 
 def _each_with_each(predicted: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """IoU of every prediction with every mask ``[N, N]``."""
-    p, m = (a.reshape(len(a), -1) for a in (predicted, masks))
+    """IoU of every prediction with every mask ``[N, N]``, by some of the pixels of large images."""
+    every = -(-max(masks.shape[1:]) // LONGEST)
+    p, m = (a[:, ::every, ::every].reshape(len(a), -1) for a in (predicted, masks))
 
     def both(of_p: np.ndarray, of_m: np.ndarray) -> np.ndarray:
         return of_p.astype(np.float32) @ of_m.astype(np.float32).T
@@ -181,10 +183,13 @@ def _moved(masks: np.ndarray) -> Iterator[np.ndarray]:
 
 def _of_others(predicted: np.ndarray, masks: np.ndarray) -> Finding | None:
     """Whether each image has the mask of another one."""
-    number, table = len(masks), _each_with_each(predicted, masks)
+    number = len(masks)
+    if number < FEW_IMAGES:
+        return None
+    table = _each_with_each(predicted, masks)
     fitting, own = table.argmax(1), np.diag(table)
     others = fitting != np.arange(number)
-    if number < FEW_IMAGES or others.mean() < 0.5 or len(set(fitting)) < 0.75 * number:
+    if others.mean() < 0.5 or len(set(fitting)) < 0.75 * number:
         return None
     second, best = np.sort(table[others], 1)[:, -2:].mean(0)
     own = own[others].mean()

@@ -71,8 +71,9 @@ class Asked:
         if not isinstance(z, jax.Array) or not jnp.issubdtype(z.dtype, jnp.floating):
             return None
         if y.shape == z.shape:
-            positive = _positives(y)
-            made = cls(batch, y != mark(y), positive, positive)
+            positive, other = _positives(y), mark(y)
+            known = np.full(y.shape, True) if other is None else y != other
+            made = cls(batch, known, positive, positive)
         elif are_ids(y, z):
             made = cls._of_ids(batch, y.astype(np.int64), z.shape)
         else:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffmetrics.diagnose._inputs import MARKS, from_one, look_of, mark
+from diffmetrics.diagnose._inputs import MARKS, from_one, left_out, look_of, mark
 from diffmetrics.diagnose._probes._asked import Asked
 from diffmetrics.diagnose._probes.own_reduction import is_scalar, summed
 from diffmetrics.diagnose._report import Finding, defect, note
-
-ADVICE = (
-    "known = labels != {0:g}; the loss of where(known, labels, 0), times known, over known.sum()"
-)
 
 
 def unnamed(asked: Asked) -> Finding | None:
@@ -28,7 +24,7 @@ def unnamed(asked: Asked) -> Finding | None:
     named = f"labels of {most:g} mark what is to be left out" if most in MARKS else ""
     named = named or f"labels of {most:g} name no class"
     if does:
-        return defect(f"{named}, and {does}", shown, ADVICE.format(most))
+        return defect(f"{named}, and {does}", shown, left_out(most))
     if most in MARKS:
         return averaged(asked, most)
     return note(f"{named}, and the loss leaves them out without a word", shown, "check the labels")
@@ -69,7 +65,7 @@ def marked(asked: Asked) -> Finding | None:
     if asked.reads_signs:
         taken = f"the loss counts them as {'positive' if value > 0 else 'negative'}"
     shown = f"{(~asked.known).sum()} of {y.size} labels"
-    return defect(f"{look_of(y).what}, and {taken}", shown, ADVICE.format(value))
+    return defect(f"{look_of(y).what}, and {taken}", shown, left_out(value))
 
 
 def averaged(asked: Asked, value: float) -> Finding | None:

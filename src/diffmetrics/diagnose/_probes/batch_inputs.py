@@ -50,11 +50,11 @@ def _marked(batch: Batch) -> Finding | None:
     """Integers of 0, 1 and another number."""
     y = batch.labels
     other = mark(y)
-    if other is None or (look := look_of(y)).mark is None:
+    if other is None:
         return None
     share, side = (y == other).mean(), "positive" if other > 0 else "negative"
     return note(
-        f"{look.what}: here they count as {side}",
+        f"{look_of(y).what}: here they count as {side}",
         f"{share:.2%} of {y.size} labels",
         f"known = labels != {other:g}; ask again with logits[known], labels[known]",
     )

@@ -12,11 +12,11 @@ from diffmetrics.diagnose._probes._asked import Asked
 from diffmetrics.diagnose._probes.own_batch import decided
 from diffmetrics.diagnose._probes.tradeoffs import rounded
 from diffmetrics.diagnose._registry import probe
-from diffmetrics.diagnose._report import Finding, defect, ok
+from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import OwnBatch
 
 # Focal loss weighs a positive a third of a negative on purpose (alpha = 1/4, Lin et al., 2017).
-INVERTED = 4.0
+INVERTED, NOTED = 4.0, 1.5
 RARE = 3.0  # times as many of the heaviest class as of the lightest
 SAME = 1e-3
 
@@ -88,14 +88,16 @@ def _one_hot(positive: np.ndarray) -> bool:
 
 def _told(some: _Weights, rare: int, frequent: int) -> Finding | None:
     times = float(some.weight[frequent] / some.weight[rare])
-    if times < INVERTED:
-        return None
     few, many = some.names[rare], some.names[frequent]
     share = some.number / some.number.sum()
-    return defect(
-        f"the class weight is on the wrong class: {few}, which is rarer, weighs {rounded(times)} "
-        f"times less than {many}",
+    less = f"{few}, which is rarer, weighs {rounded(times)} times less than {many}"
+    evidence = (
         f"gradient at equal predictions {some.weight[rare]:.3g} of {few}, of which there are "
-        f"{share[rare]:.2%}, and {some.weight[frequent]:.3g} of {many}, {share[frequent]:.2%}",
-        "exchange them: a class weighs more, the rarer it is, as one over its share",
+        f"{share[rare]:.2%}, and {some.weight[frequent]:.3g} of {many}, {share[frequent]:.2%}"
     )
+    advice = "exchange them: a class weighs more, the rarer it is, as one over its share"
+    if times >= INVERTED:
+        return defect(f"the class weight is on the wrong class: {less}", evidence, advice)
+    if times >= NOTED:
+        return note(f"{less}, as in focal loss, of which it is meant so", evidence, advice)
+    return None
