@@ -92,6 +92,7 @@ WRONG_LABELS = [
         "inverted integers", dm.dice_loss, LOGITS, ~LABELS.astype(int), "labels",
         "labels are -2 and -1: both are not above 0, and all count as negative",
     ),
+    Trial("no signs", optax.hinge_loss, LOGITS, LABELS, "alive", "the loss takes -1 and +1"),
     Trial("constant", binary, LOGITS, 0 * LABELS, "labels", "all labels are the same", "note"),
     Trial(
         "mixed scales", binary, LOGITS.reshape(6, 10),

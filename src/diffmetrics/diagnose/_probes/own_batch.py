@@ -137,6 +137,12 @@ def alive(batch: OwnBatch) -> Finding | None:
     dead, number = some.wrong & (some.slope == 0), some.wrong.sum()
     if dead.sum() <= 0.01 * max(number, 1):
         return ok(f"all {number} wrong predictions get a gradient")
+    if _takes_signs(batch, some):
+        return defect(
+            "no negative gets a gradient: labels are 0 and 1, and the loss takes -1 and +1",
+            f"{dead.sum()} of {number} wrong ones get none; with labels of -1 and +1 all do",
+            "2 * labels - 1",
+        )
     of_positives, of_negatives = (
         dead[of].mean() if of.any() else 0.0 for of in (some.positive, ~some.positive)
     )
@@ -146,6 +152,15 @@ def alive(batch: OwnBatch) -> Finding | None:
         f"{of_negatives:.1%} of the negatives",
         why,
     )
+
+
+def _takes_signs(batch: OwnBatch, some: Decided) -> bool:
+    """Whether 0 means nothing to the loss, as to a hinge, and -1 would mean no."""
+    y = batch.form.targets()
+    if y.dtype == bool or some.slope[~some.positive].any():
+        return False
+    signed = look(batch, _first(batch), 2 * y - 1).slopes[0]
+    return bool(np.isfinite(signed).all() and signed[some.wrong].all())
 
 
 @probe("direction", (OWN,), rank=6)
