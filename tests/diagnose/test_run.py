@@ -307,6 +307,8 @@ SOUND = [
     Trial("ordered ids", lambda z, y: jnp.abs(z - y).mean(), LOGITS, IDS),
     Trial("counts", lambda z, y: (jnp.exp(z) - y * z).mean(), LOGITS, IDS),
     Trial("bins", of_bins, SCORES, IDS.astype("f")),
+    Trial("targets above", lambda z, y: jnp.abs(z - y).mean(), LOGITS, LOGITS[::-1] + 50),
+    Trial("members", lambda z, y: jnp.abs(z - y).mean(), SCORES + 50, IDS[:, None]),
     Trial("a critic", critic, LOGITS, 2 * LABELS - 1),
     Trial("a hinge", optax.hinge_loss, LOGITS, 2 * LABELS - 1),
     Trial("a teacher", distilled, SCORES, SCORES[::-1]),

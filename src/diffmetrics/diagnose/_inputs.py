@@ -19,6 +19,7 @@ MARKS = (-1.0, 255.0, -100.0)
 MOST_CLASSES, LARGEST_ID = 64, 50
 ENOUGH = 4  # labels for each class, of which none is of the first
 PERCENT, SHADES = 100.0, 255.0
+LARGE = 20.0  # for a number that should be a probability
 NAN = "labels are not numbers"
 
 
@@ -32,7 +33,10 @@ class Look(NamedTuple):
 
 def values_of(labels: np.ndarray) -> np.ndarray:
     """The different values of labels, in their order."""
-    return np.unique(labels.astype(np.float64))
+    ones = labels == 1
+    if (ones | (labels == 0)).all():  # the usual ones, of which there may be many to sort
+        return np.unique([float(ones.all()), float(ones.any())]) if labels.size else np.zeros(0)
+    return np.unique(labels).astype(np.float64)
 
 
 def mark(labels: np.ndarray) -> float | None:
@@ -53,37 +57,64 @@ def mixes_scales(labels: np.ndarray) -> bool:
     return not (scaled & unscaled).any()
 
 
+PAIRS = (
+    (
+        {0.0, SHADES},
+        Look(
+            "labels are 0 and 255, as a mask is read from an image",
+            "255 is none",
+            "labels > 0, or labels / 255 if they are shades",
+        ),
+    ),
+    ({-1.0, 1.0}, Look("labels are -1 and +1", "-1 is none", "labels > 0")),
+    (
+        {0.0, PERCENT},
+        Look("labels are 0 and 100, like percentages", "100 is none", "labels / 100"),
+    ),
+)
+
+
 def look_of(labels: np.ndarray) -> Look:
     """What labels look like that are not between 0 and 1."""
     values = values_of(labels)
-    low, high, whole = values[0], values[-1], bool((values == np.round(values)).all())
-    by_hand = "scale them, or decide: labels > threshold"
-    if set(values) <= {0.0, 255.0}:
-        what = "labels are 0 and 255, as a mask is read from an image"
-        return Look(what, "255 is none", "labels > 0, or labels / 255 if they are shades")
-    if set(values) <= {-1.0, 1.0}:
-        return Look("labels are -1 and +1", "-1 is none", "labels > 0")
-    if set(values) <= {0.0, PERCENT}:
-        return Look("labels are 0 and 100, like percentages", "100 is none", "labels / 100")
-    if len(values) == 2 and whole and low >= 1 and high == low + 1:
-        what = f"labels are {low:g} and {high:g}, counted from {low:g} and not from 0"
-        return Look(what, f"{high:g} is none", f"labels - {low:g}")
+    return _pair(values) or _with_a_mark(labels) or _range(values)
+
+
+def _pair(values: np.ndarray) -> Look | None:
+    for pair, look in PAIRS:
+        if set(values) <= pair:
+            return look
+    low, high = values[0], values[-1]
+    if len(values) != 2 or low < 1 or high != low + 1 or low != round(low):
+        return None
+    what = f"labels are {low:g} and {high:g}, counted from {low:g} and not from 0"
+    return Look(what, f"{high:g} is none", f"labels - {low:g}")
+
+
+def _with_a_mark(labels: np.ndarray) -> Look | None:
     if mixes_scales(labels):
         what = "some of the masks are 0 and 1, and others 0 and 255"
         return Look(what, "255 is none", "labels > 0, in every one of them")
     other = mark(labels)
-    if other is not None:
-        what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
-        return Look(what, f"{other:g} is none", left_out(other))
-    if whole and low >= 0 and high <= LARGEST_ID and 2 < len(values) <= MOST_CLASSES:
+    if other is None:
+        return None
+    what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
+    return Look(what, f"{other:g} is none", left_out(other))
+
+
+def _range(values: np.ndarray) -> Look:
+    low, high, several = values[0], values[-1], 2 < len(values) <= MOST_CLASSES
+    whole, none = bool((values == np.round(values)).all()), f"{high:g} is none"
+    if low >= 0 and whole and several and high <= LARGEST_ID:
         what = f"labels are whole numbers from {low:g} to {high:g}, like ids of classes"
-        return Look(what, f"{high:g} is none", "a loss of classes, with a logit for each of them")
-    if low >= 0 and 20 < high <= PERCENT:
-        what = f"labels lie between {low:g} and {high:g}, like percentages"
-        return Look(what, f"{high:g} is none", "labels / 100, and labels > 0.5 for decisions")
+        return Look(what, none, "a loss of classes, with a logit for each of them")
+    between = f"labels lie between {low:g} and {high:g}, like"
+    if low >= 0 and LARGE < high <= PERCENT:
+        return Look(f"{between} percentages", none, "labels / 100, and labels > 0.5 to decide")
     if low >= 0 and PERCENT < high <= SHADES:
-        what = f"labels lie between {low:g} and {high:g}, like shades of an image"
-        return Look(what, f"{high:g} is none", "labels > 127, or labels / 255 if shades are meant")
+        advice = "labels > 127, or labels / 255 if shades are meant"
+        return Look(f"{between} shades of an image", none, advice)
+    by_hand = "scale them, or decide: labels > threshold"
     return Look("labels lie outside of [0, 1]", "they are none", by_hand)
 
 
@@ -136,14 +167,14 @@ def one_sided(labels: np.ndarray) -> Look | None:
     above = values[0] > 0
     if jnp.issubdtype(labels.dtype, jnp.floating) and values[-1] <= 1 and above:
         return None
-    side, all_are = ("above 0", "positive") if above else ("not above 0", "negative")
+    shown = f"between {values[0]:g} and {values[-1]:g}: all are"
     if len(values) == 2:
         shown = f"{values[0]:g} and {values[1]:g}: both are"
-    else:
-        shown = f"between {values[0]:g} and {values[-1]:g}: all are"
-    why = f"all count as {all_are}"
-    inverted = "logical_not(labels), if ~ was meant to invert a mask of integers"
-    return Look(f"labels are {shown} {side}", why, f"labels - {values[0]:g}" if above else inverted)
+    if above:
+        advice = f"labels - {values[0]:g}"
+        return Look(f"labels are {shown} above 0", "all count as positive", advice)
+    advice = "logical_not(labels), if ~ was meant to invert a mask of integers"
+    return Look(f"labels are {shown} not above 0", "all count as negative", advice)
 
 
 def from_one(ids: np.ndarray, number: int) -> bool:
@@ -185,7 +216,7 @@ def like_decisions(predictions: np.ndarray) -> Finding | None:
 def like_percentages(predictions: np.ndarray) -> Finding | None:
     """Predictions of a loss of probabilities that go beyond 1."""
     z = predictions.astype(np.float64)
-    if z.size < FEW or not (z >= 0).all() or not 20 < z.max() <= SHADES:
+    if z.size < FEW or not (z >= 0).all() or not LARGE < z.max() <= SHADES:
         return None
     like, top = ("percentages", PERCENT) if z.max() <= PERCENT else ("shades of an image", SHADES)
     return defect(
@@ -198,12 +229,9 @@ def like_percentages(predictions: np.ndarray) -> Finding | None:
 def graded(labels: np.ndarray) -> Finding | None:
     """Integers of three values or more, of which everything above 0 means yes."""
     values = values_of(labels)
-    if (
-        len(values) < 3
-        or jnp.issubdtype(labels.dtype, jnp.floating)
-        or mark(labels) is not None
-        or mixes_scales(labels)
-    ):
+    if len(values) < 3 or jnp.issubdtype(labels.dtype, jnp.floating):
+        return None
+    if mark(labels) is not None or mixes_scales(labels):
         return None
     between = ((labels > 0) & (labels < values[-1])).mean()
     what, advice = "noise at the edges of a mask that was saved as JPEG", "labels > 127"

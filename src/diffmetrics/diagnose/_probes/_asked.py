@@ -35,7 +35,7 @@ class Range(NamedTuple):
         return self.meant and self.wrong > 0
 
 
-def look(batch: OwnBatch, predictions: jax.Array, labels: Any) -> Seen:
+def look(batch: OwnBatch, predictions: Any, labels: Any) -> Seen:
     """What a batch that is made up shows; NaN if the loss refuses its numbers."""
     try:
         return batch.look(predictions, labels)

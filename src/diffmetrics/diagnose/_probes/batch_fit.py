@@ -47,7 +47,9 @@ def baseline(batch: Batch) -> Finding | None:
     model, constant, best = (_decisions if decides else _classes)(batch)
     if not constant > 0:
         return None
-    text = f"log loss {model:.3g}, {constant:.3g} of a constant, {best:.2g} at best"
+    text = (
+        f"log loss {model:.3g}; that of a constant is {constant:.3g}, the best possible {best:.2g}"
+    )
     if model < constant or batch.y.size < FEW:
         return ok(text)
     return note(

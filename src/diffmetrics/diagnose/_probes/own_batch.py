@@ -7,7 +7,7 @@ what is seen in it is all there is to say.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,15 +79,33 @@ def labels(batch: OwnBatch) -> Finding | None:
     if y.size < 2 or np.ptp(y.astype(np.float64)) == 0:
         shown = ", ".join(f"{label:g}" for label in y.ravel()[:1].astype(np.float64))
         return note("all labels are the same", f"{y.size} of {shown}", "look at another batch")
-    others = [batch.look(batch.form.predictions(), jnp.asarray(o)).value for o in _shuffled(y)]
-    value = batch.seen.value
-    other = max(others, key=lambda other: abs(other - value))
+    z = batch.form.predictions()
+    value, other = _shuffling(batch, z, y)
     moved = abs(other - value) / max(abs(value), 1e-30)
     if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
         return ok(f"shuffling the labels moves the loss by {moved:.2g} of itself")
-    if value == 0 and not batch.seen.slope.any():
-        return None  # `alive` tells of it
+    if not np.isfinite(other) or (value == 0 and not batch.seen.slope.any()):
+        return None  # of a loss that is 0 `alive` tells
+    here, there = _shuffling(batch, _among(z, y), y) if isinstance(z, jax.Array) else (0.0, 0.0)
+    if abs(here - there) > 1e-5 * abs(here):
+        return ok("shuffling the labels moves the loss where predictions lie among them")
     return _blind(y, f"{value:.6g}, with shuffled labels {other:.6g}")
+
+
+def _shuffling(batch: OwnBatch, predictions: Any, y: np.ndarray) -> tuple[float, float]:
+    """The loss, and the loss of the same labels in the order that moves it most."""
+    value = look(batch, predictions, batch.form.targets()).value
+    others = [look(batch, predictions, jnp.asarray(other)).value for other in _shuffled(y)]
+    return value, max(others, key=lambda other: abs(other - value))
+
+
+def _among(predictions: jax.Array, y: np.ndarray) -> jax.Array:
+    """Predictions of the location and scale of the labels.
+
+    An absolute error of predictions that all lie below their targets is the same in any order.
+    """
+    z, y = np.asarray(predictions, np.float64), y.astype(np.float64)
+    return jnp.asarray((z - z.mean()) / z.std() * y.std() + y.mean(), predictions.dtype)
 
 
 def _shuffled(y: np.ndarray) -> Iterator[np.ndarray]:
