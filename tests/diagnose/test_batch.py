@@ -36,6 +36,7 @@ NUMBERS: list[tuple[str, Any, Any, str, str]] = [
     ("marks", LOGITS, np.where(SOME, -1, LABELS), "here they count as negative", "note"),
     ("ids of a sigmoid", LOGITS, IDS, "so does every class but 0", "note"),
     ("noise", LOGITS, 3 * SOME + 252 * LABELS, "saved as JPEG", "note"),
+    ("percent", 100 / (1 + np.exp(-LOGITS)), LABELS, "logits look like percentages", "note"),
     ("decisions", LABELS.astype("f"), LABELS, "predictions are all 0 or 1", "note"),
     ("one-hot", SCORES, np.eye(3)[IDS], "labels are one-hot, each row holds one 1", "note"),
     ("ids from one", SCORES, IDS + 1, "class ids go from 1 to 3", "defect"),

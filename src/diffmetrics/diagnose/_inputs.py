@@ -24,7 +24,7 @@ NAN = "labels are not numbers"
 
 
 class Look(NamedTuple):
-    """What numbers look like, why that is nothing to compute with, and what to do."""
+    """What numbers look like, why they are not what is meant, and what to do."""
 
     what: str
     why: str
@@ -213,17 +213,14 @@ def like_decisions(predictions: np.ndarray) -> Finding | None:
     )
 
 
-def like_percentages(predictions: np.ndarray) -> Finding | None:
-    """Predictions of a loss of probabilities that go beyond 1."""
+def like_percentages(predictions: np.ndarray) -> Look | None:
+    """Predictions of which none is below 0, and that go far beyond 1."""
     z = predictions.astype(np.float64)
     if z.size < FEW or not (z >= 0).all() or not LARGE < z.max() <= SHADES:
         return None
     like, top = ("percentages", PERCENT) if z.max() <= PERCENT else ("shades of an image", SHADES)
-    return defect(
-        f"predictions look like {like}, and the loss takes probabilities",
-        f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]",
-        f"predictions / {top:g}",
-    )
+    shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
+    return Look(f"look like {like}", shown, f"predictions / {top:g}")
 
 
 def graded(labels: np.ndarray) -> Finding | None:

@@ -12,6 +12,7 @@ from diffmetrics.diagnose._inputs import (
     MARKS,
     from_one,
     graded,
+    like_percentages,
     like_probabilities,
     look_of,
     mark,
@@ -27,8 +28,16 @@ CLASSES = 3  # so many that exactly one positive in every row is no chance
 def inputs(batch: Batch) -> list[Finding]:
     """Whether labels are 0/1, probabilities or ids, and logits are no probabilities."""
     of_labels = _of_decisions if batch.kind == DECISIONS else _of_ids
-    found = (next(of_labels(batch), None), like_probabilities(batch.logits))
+    of_logits = like_probabilities(batch.logits) or _percentages(batch)
+    found = (next(of_labels(batch), None), of_logits)
     return [finding for finding in found if finding is not None]
+
+
+def _percentages(batch: Batch) -> Finding | None:
+    look = like_percentages(batch.logits)
+    if look is None or batch.kind != DECISIONS:
+        return None
+    return note(f"logits {look.what}: none is below 0", look.why, "log(p / (1 - p)), p from 0 to 1")
 
 
 def _of_decisions(batch: Batch) -> Iterator[Finding]:

@@ -178,7 +178,11 @@ def _like_decisions(asked: Asked) -> Finding | None:
 
 
 def _like_percentages(asked: Asked) -> Finding | None:
-    return _inputs.like_percentages(_numbers(asked)) if asked.as_probabilities.meant else None
+    look = _inputs.like_percentages(_numbers(asked))
+    if look is None or not asked.as_probabilities.meant:
+        return None
+    cause = f"predictions {look.what}, and the loss takes probabilities"
+    return defect(cause, look.why, look.advice)
 
 
 def _numbers(asked: Asked) -> np.ndarray:
