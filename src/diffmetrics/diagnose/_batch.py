@@ -12,7 +12,7 @@ import numpy as np
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
-from diffmetrics.diagnose._inputs import like_probabilities, unlike_probabilities
+from diffmetrics.diagnose._inputs import one_sided
 from diffmetrics.diagnose._registry import PROBES, probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 
@@ -102,13 +102,6 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
 BOTH = (DECISIONS, CLASSES)
 
 
-@probe("inputs", BOTH, rank=3)
-def inputs(batch: Batch) -> list[Finding]:
-    """Whether labels are 0/1 or probabilities, and logits are not."""
-    found = (unlike_probabilities(batch.labels), like_probabilities(batch.logits))
-    return [finding for finding in found if finding is not None]
-
-
 @probe("finite", BOTH, rank=13)
 def finite(batch: Batch) -> Finding | None:
     """Whether logits are numbers."""
@@ -152,6 +145,10 @@ def saturated(batch: Batch) -> Finding | None:
 @probe("prevalence", (DECISIONS,), rank=26)
 def prevalence(batch: Batch) -> Finding:
     """Whether there are positives, and how many."""
+    look = one_sided(batch.labels)
+    if look is not None:
+        shown = f"prevalence {batch.share:g} of {batch.y.size}"
+        return defect(f"{look.what}, and {look.why}", shown, look.advice)
     if batch.share in (0.0, 1.0):
         return defect(
             f"there are no {'positives' if batch.share == 0 else 'negatives'} in it",

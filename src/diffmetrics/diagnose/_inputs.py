@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +13,117 @@ from diffmetrics.diagnose._report import Finding, defect, note
 ROUNDING = 1e-3
 # So many logits do not lie in [0, 1] by chance.
 FEW = 32
+# What people write where nothing is to be learnt.
+MARKS = (-1.0, 255.0, -100.0)
+# More kinds than this are no classes, but numbers.
+MOST_CLASSES, LARGEST_ID = 64, 50
+ENOUGH = 4  # labels for each class, of which none is of the first
+PERCENT, SHADES = 100.0, 255.0
+LARGE = 20.0  # for a number that should be a probability
+NAN = "labels are not numbers"
+
+
+class Look(NamedTuple):
+    """What numbers look like, why they are not what is meant, and what to do."""
+
+    what: str
+    why: str
+    advice: str
+
+
+def values_of(labels: np.ndarray) -> np.ndarray:
+    """The different values of labels, in their order."""
+    ones = labels == 1
+    if (ones | (labels == 0)).all():  # the usual ones, of which there may be many to sort
+        return np.unique([float(ones.all()), float(ones.any())]) if labels.size else np.zeros(0)
+    return np.unique(labels).astype(np.float64)
+
+
+def mark(labels: np.ndarray) -> float | None:
+    """The value beside 0 and 1 that marks what is to be left out."""
+    values = set(values_of(labels).tolist())
+    marks = [m for m in MARKS if m in values]
+    if len(marks) != 1 or values - {marks[0]} != {0.0, 1.0} or mixes_scales(labels):
+        return None
+    return marks[0]
+
+
+def mixes_scales(labels: np.ndarray) -> bool:
+    """Whether 255 is the 1 of some of the examples."""
+    if labels.ndim < 2 or set(values_of(labels).tolist()) != {0.0, 1.0, SHADES}:
+        return False
+    rows = labels.reshape(len(labels), -1)
+    scaled, unscaled = ((rows == value).any(1) for value in (SHADES, 1))
+    return not (scaled & unscaled).any()
+
+
+PAIRS = (
+    (
+        {0.0, SHADES},
+        Look(
+            "labels are 0 and 255, as a mask is read from an image",
+            "255 is none",
+            "labels > 0, or labels / 255 if they are shades",
+        ),
+    ),
+    ({-1.0, 1.0}, Look("labels are -1 and +1", "-1 is none", "labels > 0")),
+    (
+        {0.0, PERCENT},
+        Look("labels are 0 and 100, like percentages", "100 is none", "labels / 100"),
+    ),
+)
+
+
+def look_of(labels: np.ndarray) -> Look:
+    """What labels look like that are not between 0 and 1."""
+    values = values_of(labels)
+    return _pair(values) or _with_a_mark(labels) or _range(values)
+
+
+def _pair(values: np.ndarray) -> Look | None:
+    for pair, look in PAIRS:
+        if set(values) <= pair:
+            return look
+    low, high = values[0], values[-1]
+    if len(values) != 2 or low < 1 or high != low + 1 or low != round(low):
+        return None
+    what = f"labels are {low:g} and {high:g}, counted from {low:g} and not from 0"
+    return Look(what, f"{high:g} is none", f"labels - {low:g}")
+
+
+def _with_a_mark(labels: np.ndarray) -> Look | None:
+    if mixes_scales(labels):
+        what = "some of the masks are 0 and 1, and others 0 and 255"
+        return Look(what, "255 is none", "labels > 0, in every one of them")
+    other = mark(labels)
+    if other is None:
+        return None
+    what = f"some labels are {other:g}, beside 0 and 1, as a mark of what is to be left out"
+    return Look(what, f"{other:g} is none", left_out(other))
+
+
+def _range(values: np.ndarray) -> Look:
+    low, high, several = values[0], values[-1], 2 < len(values) <= MOST_CLASSES
+    whole, none = bool((values == np.round(values)).all()), f"{high:g} is none"
+    if low >= 0 and whole and several and high <= LARGEST_ID:
+        what = f"labels are whole numbers from {low:g} to {high:g}, like ids of classes"
+        return Look(what, none, "a loss of classes, with a logit for each of them")
+    between = f"labels lie between {low:g} and {high:g}, like"
+    if low >= 0 and LARGE < high <= PERCENT:
+        return Look(f"{between} percentages", none, "labels / 100, and labels > 0.5 to decide")
+    if low >= 0 and PERCENT < high <= SHADES:
+        advice = "labels > 127, or labels / 255 if shades are meant"
+        return Look(f"{between} shades of an image", none, advice)
+    by_hand = "scale them, or decide: labels > threshold"
+    return Look("labels lie outside of [0, 1]", "they are none", by_hand)
+
+
+def left_out(mark: float) -> str:
+    """What to do about a mark."""
+    return (
+        f"known = labels != {mark:g}; the loss of where(known, labels, 0), times known, over "
+        "known.sum()"
+    )
 
 
 def unlike_probabilities(labels: np.ndarray) -> Finding | None:
@@ -22,41 +135,51 @@ def unlike_probabilities(labels: np.ndarray) -> Finding | None:
     fine = (y >= -ROUNDING) & (y <= 1 + ROUNDING)
     if fine.all() or not jnp.issubdtype(labels.dtype, jnp.floating):
         return None
+    missing = ~np.isfinite(y)
+    if missing.any():
+        return defect(NAN, f"{missing.mean():.2%} of them are NaN or infinite", "leave them out")
     evidence = f"{(~fine).mean():.2%} of {y.size} labels, which lie in [{y.min():g}, {y.max():g}]"
-    values = set(np.unique(y))
-    if values <= {0.0, 255.0}:
-        return defect(
-            "labels are 0 and 255, as a mask is read from an image: as floats they count as "
-            "probabilities, and 255 is none",
-            evidence,
-            "labels > 0, or labels / 255 if they are shades",
-        )
-    if values <= {-1.0, 1.0}:
-        return defect(
-            "labels are -1 and +1: as floats they count as probabilities, and -1 is none",
-            evidence,
-            "labels > 0, or leave them integers",
-        )
-    if np.isnan(y).any():
-        return defect("labels are not numbers", f"{np.isnan(y).mean():.2%} of them", "leave out")
-    return defect(
-        "floating labels lie outside of [0, 1], and are no probabilities",
-        evidence,
-        "scale them, or decide: labels > threshold",
-    )
+    look = look_of(labels)
+    cause = f"{look.what}: as floats they count as probabilities, and {look.why}"
+    return defect(cause, evidence, look.advice)
 
 
 def misread(labels: np.ndarray) -> Finding | None:
     """What to say of integer labels if a loss computes with them, where they mean yes and no."""
-    values = set(np.unique(labels).tolist())
-    for kind in ({0, 255}, {-1, 1}):
-        if values <= kind and not values <= {0, 1}:
-            return defect(
-                f"labels are {min(kind)} and {max(kind)}, and the loss computes with these numbers",
-                f"{labels.dtype} labels, of which {(labels > 0).mean():.2%} are positive",
-                "labels > 0",
-            )
-    return None
+    values = values_of(labels)
+    if set(values) <= {0.0, 1.0}:
+        return None
+    shown = ", ".join(f"{v:g}" for v in values[:4]) + (", ..." if len(values) > 4 else "")
+    evidence = f"{labels.dtype} labels {shown}, of which {(labels > 0).mean():.2%} are above 0"
+    look = look_of(labels)
+    return defect(
+        f"{look.what}, and the loss computes with these numbers as if they were 0 and 1",
+        evidence,
+        look.advice,
+    )
+
+
+def one_sided(labels: np.ndarray) -> Look | None:
+    """Labels that differ, and yet are all above 0, or none is, so that all mean the same."""
+    values = values_of(labels)
+    if len(values) < 2 or not np.isfinite(values).all() or values[0] <= 0 < values[-1]:
+        return None
+    above = values[0] > 0
+    if jnp.issubdtype(labels.dtype, jnp.floating) and values[-1] <= 1 and above:
+        return None
+    shown = f"between {values[0]:g} and {values[-1]:g}: all are"
+    if len(values) == 2:
+        shown = f"{values[0]:g} and {values[1]:g}: both are"
+    if above:
+        advice = f"labels - {values[0]:g}"
+        return Look(f"labels are {shown} above 0", "all count as positive", advice)
+    advice = "logical_not(labels), if ~ was meant to invert a mask of integers"
+    return Look(f"labels are {shown} not above 0", "all count as negative", advice)
+
+
+def from_one(ids: np.ndarray, number: int) -> bool:
+    """Whether ids of so many classes are counted from 1."""
+    return bool(ids.size >= ENOUGH * number and ids.min() == 1 and ids.max() == number)
 
 
 def like_probabilities(predictions: np.ndarray) -> Finding | None:
@@ -64,6 +187,9 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
     z = predictions.astype(np.float64)
     if not ((z >= 0) & (z <= 1)).all() or np.ptp(z) < 1e-6:
         return None
+    decisions = like_decisions(z)
+    if decisions is not None:
+        return decisions
     shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
     advice = "give what the last layer returns, or log(p), or log(p / (1 - p))"
     if z.ndim > 1 and z.shape[-1] > 1 and np.allclose(z.sum(-1), 1.0, atol=ROUNDING):
@@ -72,3 +198,45 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
     if z.size < FEW:
         return None
     return note("logits look like probabilities: none is below 0 or above 1", shown, advice)
+
+
+def like_decisions(predictions: np.ndarray) -> Finding | None:
+    """Predictions that a threshold, or an argmax, has been at."""
+    z = predictions
+    if z.size < FEW or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
+        return None
+    return note(
+        "predictions are all 0 or 1: a threshold, a round or an argmax came before, and no "
+        "gradient passes through those",
+        f"all {z.size}, of which {z.mean():.1%} are 1",
+        "give what stands before the threshold; decide where you evaluate",
+    )
+
+
+def like_percentages(predictions: np.ndarray) -> Look | None:
+    """Predictions of which none is below 0, and that go far beyond 1."""
+    z = predictions.astype(np.float64)
+    if z.size < FEW or not (z >= 0).all() or not LARGE < z.max() <= SHADES:
+        return None
+    like, top = ("percentages", PERCENT) if z.max() <= PERCENT else ("shades of an image", SHADES)
+    shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
+    return Look(f"look like {like}", shown, f"predictions / {top:g}")
+
+
+def graded(labels: np.ndarray) -> Finding | None:
+    """Integers of three values or more, of which everything above 0 means yes."""
+    values = values_of(labels)
+    if len(values) < 3 or jnp.issubdtype(labels.dtype, jnp.floating):
+        return None
+    if mark(labels) is not None or mixes_scales(labels):
+        return None
+    between = ((labels > 0) & (labels < values[-1])).mean()
+    what, advice = "noise at the edges of a mask that was saved as JPEG", "labels > 127"
+    if values[-1] <= LARGEST_ID:
+        what, advice = "every class but 0, if these are ids of classes", "labels == the class"
+    return note(
+        f"labels have {len(values)} values from {values[0]:g} to {values[-1]:g}, and all above 0 "
+        f"count as positive: so does {what}",
+        f"{(labels > 0).mean():.2%} are above 0, {between:.2%} below the largest as well",
+        advice,
+    )

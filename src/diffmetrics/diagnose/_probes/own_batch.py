@@ -6,17 +6,21 @@ what is seen in it is all there is to say.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._forms import OWN
+from diffmetrics.diagnose._inputs import one_sided
 from diffmetrics.diagnose._probes import contracts
+from diffmetrics.diagnose._probes._asked import look
+from diffmetrics.diagnose._probes.own_inputs import inputs
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
-from diffmetrics.diagnose._subject import OwnBatch, Seen
+from diffmetrics.diagnose._subject import OwnBatch
 
 
 def _first(batch: OwnBatch) -> jax.Array:
@@ -38,11 +42,14 @@ def finite(batch: OwnBatch) -> Finding:
     value, slope = batch.seen.value, batch.seen.slope
     if batch.seen.finite:
         return ok(f"loss {value:.4g}, gradient finite")
+    advice = "diagnose.loss tells from which logit on; clip the gradients' norm, not the logits"
+    if any(found.status == "defect" for found in inputs(batch)):
+        advice = "first put right what is said of the inputs"
     return defect(
         "value or gradient are not finite on this batch",
         f"loss {value:g}, {(~np.isfinite(slope)).sum()} of {slope.size} entries of the gradient "
         "not finite",
-        "diagnose.loss tells from which logit on; clip the gradients' norm, not the logits",
+        advice,
     )
 
 
@@ -66,38 +73,54 @@ def shapes(batch: OwnBatch) -> Finding | None:
 
 
 @probe("labels", (OWN,), rank=1)
-def labels(batch: OwnBatch) -> Finding:
+def labels(batch: OwnBatch) -> Finding | None:
     """Whether it matters whose label is whose."""
     y = np.asarray(batch.form.targets())
     if y.size < 2 or np.ptp(y.astype(np.float64)) == 0:
-        return note("all labels are the same", f"{y.ravel()[:1]}", "look at another batch")
-    shuffled = np.random.default_rng(0).permutation(y.ravel()).reshape(y.shape)
-    other = batch.look(batch.form.predictions(), jnp.asarray(shuffled)).value
-    value = batch.seen.value
+        shown = ", ".join(f"{label:g}" for label in y.ravel()[:1].astype(np.float64))
+        return note("all labels are the same", f"{y.size} of {shown}", "look at another batch")
+    z = batch.form.predictions()
+    value, other = _shuffling(batch, z, y)
     moved = abs(other - value) / max(abs(value), 1e-30)
     if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
         return ok(f"shuffling the labels moves the loss by {moved:.2g} of itself")
-    return defect(
-        contracts.BLIND + contracts.SHARE,
-        f"{value:.6g}, with shuffled labels {other:.6g}",
-        "look for (B,) against (B, 1), and for means over the batch before the labels come in",
-    )
+    if not np.isfinite(other) or (value == 0 and not batch.seen.slope.any()):
+        return None  # of a loss that is 0 `alive` tells
+    here, there = _shuffling(batch, _among(z, y), y) if isinstance(z, jax.Array) else (0.0, 0.0)
+    if abs(here - there) > 1e-5 * abs(here):
+        return ok("shuffling the labels moves the loss where predictions lie among them")
+    return _blind(y, f"{value:.6g}, with shuffled labels {other:.6g}")
 
 
-@probe("decomposable", (OWN,), rank=17)
-def decomposable(batch: OwnBatch) -> Finding | None:
-    """Whether the loss is the mean over the two halves of the batch."""
-    z, y, whole = batch.form.predictions(), batch.form.targets(), batch.seen
-    n = (*_first(batch).shape, 0)[0]
-    if n < 2 or n % 2 or y.shape[:1] != (n,):
-        return None
-    ends = slice(0, n // 2), slice(n // 2, n)
-    halves = [batch.look(jax.tree.map(lambda a, e=end: a[e], z), y[end]) for end in ends]
-    both = zip(*(half.slopes for half in halves), strict=True)
-    mean = Seen((halves[0].value + halves[1].value) / 2, [np.concatenate(two) / 2 for two in both])
-    off = np.linalg.norm(whole.slope - mean.slope) / max(float(np.linalg.norm(whole.slope)), 1e-30)
-    of_the_whole = contracts.not_a_mean(whole.value, mean.value, float(off))
-    return of_the_whole or ok("its loss is the mean over its halves")
+def _shuffling(batch: OwnBatch, predictions: Any, y: np.ndarray) -> tuple[float, float]:
+    """The loss, and the loss of the same labels in the order that moves it most."""
+    value = look(batch, predictions, batch.form.targets()).value
+    others = [look(batch, predictions, jnp.asarray(other)).value for other in _shuffled(y)]
+    return value, max(others, key=lambda other: abs(other - value))
+
+
+def _among(predictions: jax.Array, y: np.ndarray) -> jax.Array:
+    """Predictions of the location and scale of the labels.
+
+    An absolute error of predictions that all lie below their targets is the same in any order.
+    """
+    z, y = np.asarray(predictions, np.float64), y.astype(np.float64)
+    return jnp.asarray((z - z.mean()) / z.std() * y.std() + y.mean(), predictions.dtype)
+
+
+def _shuffled(y: np.ndarray) -> Iterator[np.ndarray]:
+    """The same labels in other orders, of which one may happen to be the order that they have."""
+    flat = y.ravel()
+    for other in (np.random.default_rng(0).permutation(flat), flat[::-1], np.roll(flat, 1)):
+        yield other.reshape(y.shape)
+
+
+def _blind(y: np.ndarray, evidence: str) -> Finding:
+    alike = one_sided(y)
+    if alike is not None:
+        return defect(f"{alike.what}, and {alike.why}", evidence, alike.advice)
+    advice = "look for (B,) against (B, 1), and for means over the batch before the labels come in"
+    return defect(contracts.BLIND + contracts.SHARE, evidence, advice)
 
 
 class Decided(NamedTuple):
@@ -108,28 +131,38 @@ class Decided(NamedTuple):
     wrong: np.ndarray
 
 
-def _decided(batch: OwnBatch) -> Decided | None:
+def decided(batch: OwnBatch) -> Decided | None:
     """The decisions, if that is what predictions and labels are, and there is any gradient."""
     z, y = (np.asarray(a) for a in (_first(batch), batch.form.targets()))
     slope, *others = batch.seen.slopes
     if others or y.shape != z.shape or not np.isin(y, (0, 1)).all() or not slope.any():
         return None
-    return Decided(slope, y == 1, (z > 0) != (y == 1))
+    higher = look(batch, _first(batch) + 1, batch.form.targets()).value
+    if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
+        return None  # only differences count, as of a ranking or of classes: 0 is no threshold
+    middle = 0.5 if ((z >= 0) & (z <= 1)).all() else 0.0  # of probabilities, and of logits
+    return Decided(slope, y == 1, (z > middle) != (y == 1))
 
 
 @probe("alive", (OWN,), rank=12)
 def alive(batch: OwnBatch) -> Finding | None:
     """Whether predictions that are wrong get a gradient."""
-    decided, why = _decided(batch), "diagnose.loss tells why"
+    some, why = decided(batch), "diagnose.loss tells why"
     if not batch.seen.slope.any():
         return defect("no prediction gets a gradient", "gradient 0 everywhere", why)
-    if decided is None:
+    if some is None:
         return None
-    dead, number = decided.wrong & (decided.slope == 0), decided.wrong.sum()
+    dead, number = some.wrong & (some.slope == 0), some.wrong.sum()
     if dead.sum() <= 0.01 * max(number, 1):
         return ok(f"all {number} wrong predictions get a gradient")
+    if _takes_signs(batch, some):
+        return defect(
+            "no negative gets a gradient: labels are 0 and 1, and the loss takes -1 and +1",
+            f"{dead.sum()} of {number} wrong ones get none; with labels of -1 and +1 all do",
+            "2 * labels - 1",
+        )
     of_positives, of_negatives = (
-        dead[some].mean() if some.any() else 0.0 for some in (decided.positive, ~decided.positive)
+        dead[of].mean() if of.any() else 0.0 for of in (some.positive, ~some.positive)
     )
     return defect(
         "predictions that are wrong get no gradient",
@@ -139,29 +172,27 @@ def alive(batch: OwnBatch) -> Finding | None:
     )
 
 
+def _takes_signs(batch: OwnBatch, some: Decided) -> bool:
+    """Whether 0 means nothing to the loss, as to a hinge, and -1 would mean no."""
+    y = batch.form.targets()
+    if y.dtype == bool or some.slope[~some.positive].any():
+        return False
+    signed = look(batch, _first(batch), 2 * y - 1).slopes[0]
+    return bool(np.isfinite(signed).all() and signed[some.wrong].all())
+
+
 @probe("direction", (OWN,), rank=6)
 def direction(batch: OwnBatch) -> Finding | None:
     """Whether wrong predictions are pulled to their own side."""
-    decided = _decided(batch)
-    if decided is None:
+    some = decided(batch)
+    if some is None:
         return None
-    rising = decided.slope * np.where(decided.positive, 1, -1)
-    astray = (rising > 1e-6 * np.abs(rising).max()) & decided.wrong
+    rising = some.slope * np.where(some.positive, 1, -1)
+    astray = (rising > 1e-6 * np.abs(rising).max()) & some.wrong
     if not astray.any():
         return None
     return defect(
         "wrong predictions are pulled further to the wrong side",
-        f"{astray.sum()} of {decided.wrong.sum()} wrong ones",
+        f"{astray.sum()} of {some.wrong.sum()} wrong ones",
         "check the sign of the loss, and which class is called 1",
     )
-
-
-@probe("weights", (OWN,), rank=9)
-def weights(batch: OwnBatch) -> Finding | None:
-    """How much of the gradient the positives hold."""
-    decided = _decided(batch)
-    if decided is None or decided.positive.all() or not decided.positive.any():
-        return None
-    size, of = np.abs(decided.slope), decided.positive.mean()
-    share = size[decided.positive].sum() / size.sum()
-    return ok(f"positives are {of:.2%} of the batch and hold {share:.1%} of the gradient")

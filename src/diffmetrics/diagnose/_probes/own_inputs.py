@@ -7,134 +7,193 @@ regression, a distance or a critic, is not asked.
 
 from __future__ import annotations
 
-import functools
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffmetrics.diagnose import _inputs
 from diffmetrics.diagnose._forms import OWN
-from diffmetrics.diagnose._inputs import like_probabilities, misread, unlike_probabilities
+from diffmetrics.diagnose._probes._asked import FAR, Asked, look
+from diffmetrics.diagnose._probes._marks import marked, unnamed
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect
 from diffmetrics.diagnose._subject import OwnBatch
 
-FAR, NEAR = 20.0, 2.0**-8  # a logit, and a distance to 0 or 1 that bfloat16 has, too
-LITTLE = 0.01
+CLOSE = 1e-3
 
 
 @probe("inputs", (OWN,), rank=3)
 def inputs(batch: OwnBatch) -> list[Finding]:
-    """Labels that are no probabilities, and logits and probabilities in each other's place."""
-    asked = _Asked.of(batch)
+    """Labels that are not what they are taken for, and logits in the place of probabilities."""
+    unusable = _not_numbers(batch) or _multiplied(batch)
+    if unusable is not None:
+        return [unusable]
+    asked = Asked.of(batch)
     if asked is None:
         return []
     odd = _odd(asked)
     if odd is not None:  # what the loss takes predictions for can be asked with others only
-        return [odd] if asked.reads_as_probabilities else []
-    found = (_logits(asked), _probabilities(asked))
+        return [odd]
+    found = (unnamed(asked), marked(asked), _predicted(asked))
     return [finding for finding in found if finding is not None]
 
 
-class _Range(NamedTuple):
-    """What a loss is where all is right and where all is wrong, and whether that has a slope."""
-
-    right: float
-    wrong: float
-    alive: bool
-
-    @property
-    def meant(self) -> bool:
-        """Whether these are the numbers that the loss takes: right is next to nothing."""
-        return bool(np.isfinite(self.wrong) and abs(self.right) <= LITTLE * self.wrong)
+# --- labels ---------------------------------------------------------------------------------------
 
 
-class _Asked:
-    """Decisions or classes, and what the loss is at predictions that are right or wrong."""
-
-    def __init__(self, batch: OwnBatch, positive: np.ndarray) -> None:
-        self.batch, self.positive = batch, positive
-        self.z, self.y = batch.form.predictions(), batch.form.targets()
-        self.decides = self.y.shape == self.z.shape
-        # Of class ids nothing is changed.
-        self.hard = jnp.asarray(positive, self.y.dtype) if self.decides else self.y
-
-    @classmethod
-    def of(cls, batch: OwnBatch) -> _Asked | None:
-        """None if predictions and labels are neither 0/1 nor ids of classes, or all of a kind."""
-        z, y = batch.form.predictions(), np.asarray(batch.form.targets())
-        if not isinstance(z, jax.Array) or not jnp.issubdtype(z.dtype, jnp.floating):
-            return None
-        if y.shape == z.shape:
-            floating = jnp.issubdtype(y.dtype, jnp.floating)
-            positive = y > 0.5 if floating else y > 0
-        elif y.shape == z.shape[:-1] and y.dtype.kind in "iu":
-            positive = y[..., None].astype(np.int64) == np.arange(z.shape[-1])
-        else:
-            return None
-        return cls(batch, positive) if positive.any() and not positive.all() else None
-
-    def ends(self, low: float, high: float) -> _Range:
-        """The loss between two predictions, of which one is right for each element."""
-        right, wrong = (
-            self.batch.look(jnp.asarray(np.where(some, high, low), self.z.dtype), self.hard)
-            for some in (self.positive, ~self.positive)
+def _not_numbers(batch: OwnBatch) -> Finding | None:
+    """NaN in labels or predictions, if it reaches the loss or its gradient."""
+    y = np.asarray(batch.form.targets())
+    missing = ~np.isfinite(y.astype(np.float64))
+    leaves = [np.asarray(a, np.float64) for a in jax.tree.leaves(batch.form.predictions())]
+    lost = [~np.isfinite(leaf) for leaf in leaves]
+    if batch.seen.finite or not (missing.any() or any(bad.any() for bad in lost)):
+        return None
+    where = "through the value" if not np.isfinite(batch.seen.value) else "through the gradient"
+    if missing.any():
+        return _missing(batch, missing)
+    if _all_left_out(batch, lost[0]):
+        return defect(
+            f"predictions are not numbers where nothing is to be learnt, and come {where} of the "
+            "loss all the same: 0 times NaN is NaN",
+            f"{lost[0].sum()} of {lost[0].size} predictions, all beside labels that name nothing",
+            "jnp.where(known, logits, 0) in front of the loss; times known after it is too late",
         )
-        alive = np.isfinite(wrong.slope).all() and wrong.slope.any()
-        return _Range(right.value, wrong.value, bool(alive))
+    return defect(
+        "predictions are not numbers: the model or its inputs are at fault, not the loss",
+        f"{sum(bad.sum() for bad in lost)} of {sum(bad.size for bad in lost)} are NaN or infinite",
+        "look for the first NaN: jax.config.update('jax_debug_nans', True)",
+    )
 
-    @functools.cached_property
-    def as_logits(self) -> _Range:
-        return self.ends(-FAR, FAR)
 
-    @functools.cached_property
-    def as_probabilities(self) -> _Range:
-        return self.ends(NEAR, 1 - NEAR)
-
-    @property
-    def compares(self) -> bool:
-        """Whether predictions and labels may move together, as those of a regression."""
-        if not self.decides or self.hard.dtype == bool:
-            return False
-        here, there = (self.batch.look(self.z + up, self.hard + up).value for up in (0, 1))
-        return bool(abs(here - there) <= 1e-3 * abs(here))
-
-    @property
-    def reads_as_probabilities(self) -> bool:
-        """Whether labels outside of [0, 1] make another loss of predictions that are right.
-
-        Those of a regression are met by predictions like them; what reads -1 as "no", as a hinge
-        does, finds nothing wrong with it.
-        """
-        takes, right = self.as_logits, np.where(self.positive, FAR, -FAR)
-        if not takes.meant:
-            takes, right = self.as_probabilities, np.where(self.positive, 1 - NEAR, NEAR)
-        if not takes.meant:
-            return False
-        like_labels, hard = (
-            self.batch.look(jnp.asarray(z, self.z.dtype), self.y).value for z in (self.y, right)
+def _missing(batch: OwnBatch, missing: np.ndarray) -> Finding:
+    evidence = f"{missing.mean():.2%} of them are NaN or infinite"
+    if not np.isfinite(batch.seen.value):
+        return defect(
+            f"{_inputs.NAN}, and the loss does not leave them out",
+            evidence,
+            "known = ~isnan(labels); jnp.where(known, labels, 0) in front of the loss, times known",
         )
-        near = LITTLE * takes.wrong
-        return not (abs(like_labels) <= near or abs(hard - takes.right) <= near)
+    return defect(
+        f"{_inputs.NAN}: the value leaves them out, and the gradient is NaN on account of them",
+        f"{evidence}; loss {batch.seen.value:.4g}",
+        "jnp.where(known, labels, 0) in front of the loss too: the branch of a where that is not "
+        "taken has a gradient as well",
+    )
 
 
-def _odd(asked: _Asked) -> Finding | None:
-    """Labels that are not between 0 and 1."""
+def _all_left_out(batch: OwnBatch, lost: np.ndarray) -> bool:
+    """Whether predictions are lost only beside labels that are marks, or name no class."""
+    asked = Asked.of(batch)
+    if asked is None or asked.known.all():
+        return False
+    rows = lost.reshape(asked.known.size, -1).any(1)
+    return not (rows & asked.known.ravel()).any()
+
+
+def _multiplied(batch: OwnBatch) -> Finding | None:
+    """Ids of classes that a loss computes with, where 0 and 1 for each class are meant."""
+    z, y = batch.form.predictions(), batch.form.targets()
+    labels = np.asarray(y, np.float64)
+    if not isinstance(z, jax.Array) or z.ndim < 2 or not _broadcast(z.shape, y.shape):
+        return None
+    number, whole = z.shape[-1], (labels == np.round(labels)).all()
+    if not whole or labels.min() < 0 or not 2 <= labels.max() <= number:
+        return None
+    none, once, twice = (look(batch, z, k * y).value for k in (0, 1, 2))
+    if abs((twice - once) - (once - none)) > CLOSE * abs(once - none) or once == none:
+        return None
+    if abs(look(batch, z + 1, y + 1).value - once) <= CLOSE * abs(once):
+        return None  # a distance between predictions and labels
+    return defect(
+        "labels are ids of classes, and the loss multiplies with them: class 2 counts twice, and "
+        "class 0 not at all",
+        f"labels {y.shape} from 0 to {labels.max():g}, predictions {z.shape}; the loss of labels "
+        "twice as large is moved twice as far",
+        f"jax.nn.one_hot(ids, {number}), or a loss that takes ids, of shape {z.shape[:-1]}",
+    )
+
+
+def _broadcast(predictions: tuple[int, ...], labels: tuple[int, ...]) -> bool:
+    """Whether one label is computed with every class of an example, or of another one."""
+    if predictions[-1] < 2:
+        return False
+    square = predictions[-2] == predictions[-1] and len(predictions) == 2
+    return labels == (*predictions[:-1], 1) or (square and labels == predictions[:-1])
+
+
+def _odd(asked: Asked) -> Finding | None:
+    """Labels that are not between 0 and 1, if the loss minds."""
     y = np.asarray(asked.y)
     if not asked.decides or y.dtype == bool:
         return None
     floating = jnp.issubdtype(y.dtype, jnp.floating)
-    return unlike_probabilities(y) if floating else misread(y)
+    found = _inputs.unlike_probabilities(y) if floating else _inputs.misread(y)
+    if found is None or not (asked.as_logits.meant or asked.as_probabilities.meant):
+        return None
+    if not asked.known.all() and marked(asked) is not None:
+        return None  # which tells more
+    if asked.reads_as_probabilities:
+        return None if _all_one(asked) else found
+    return _graded(asked, y)
 
 
-def _logits(asked: _Asked) -> Finding | None:
+def _all_one(asked: Asked) -> bool:
+    """Whether labels that differ mean the same to the loss, which `labels` tells."""
+    y = np.asarray(asked.y)
+    if _inputs.one_sided(y) is None:
+        return False
+    one = asked.look(asked.z, jnp.full_like(asked.y, y.max()))
+    return bool(abs(one.value - asked.batch.seen.value) <= 1e-6 * abs(one.value))
+
+
+def _graded(asked: Asked, y: np.ndarray) -> Finding | None:
+    """Integers of many values, of which all above 0 mean yes: so does the noise of a JPEG."""
+    values = _inputs.values_of(y)
+    if y.dtype.kind == "f" or len(values) < 3 or asked.compares or not asked.reads_signs:
+        return None
+    return _inputs.graded(y)
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def _predicted(asked: Asked) -> Finding | None:
+    if not (asked.as_logits.meant or asked.as_probabilities.meant):
+        return None
+    if asked.as_logits.meant and asked.as_logits.alive:
+        return _like_probabilities(asked) or _like_decisions(asked)
+    if asked.compares:
+        return None
+    return _like_decisions(asked) or _like_percentages(asked) or _logits(asked)
+
+
+def _like_probabilities(asked: Asked) -> Finding | None:
+    """Probabilities where the loss takes logits."""
+    return None if asked.as_probabilities.meant else _inputs.like_probabilities(_numbers(asked))
+
+
+def _like_decisions(asked: Asked) -> Finding | None:
+    return None if asked.compares else _inputs.like_decisions(_numbers(asked))
+
+
+def _like_percentages(asked: Asked) -> Finding | None:
+    look = _inputs.like_percentages(_numbers(asked))
+    if look is None or not asked.as_probabilities.meant:
+        return None
+    cause = f"predictions {look.what}, and the loss takes probabilities"
+    return defect(cause, look.why, look.advice)
+
+
+def _numbers(asked: Asked) -> np.ndarray:
+    return np.asarray(asked.z, np.float64)
+
+
+def _logits(asked: Asked) -> Finding | None:
     """Logits where the loss takes probabilities."""
-    z = np.asarray(asked.z, np.float64)
+    z = _numbers(asked)
     # Distances are never below 0, and may be what is meant.
     if not (z < 0).any() or not asked.as_probabilities.meant:
-        return None
-    if (asked.as_logits.meant and asked.as_logits.alive) or asked.compares:
         return None
     return defect(
         "predictions are logits, and the loss takes probabilities",
@@ -142,11 +201,3 @@ def _logits(asked: _Asked) -> Finding | None:
         f"as its label, and {asked.as_logits.right:.3g} at logits of {FAR:g} on the right side",
         "put a sigmoid or softmax before it; better: a loss that takes logits",
     )
-
-
-def _probabilities(asked: _Asked) -> Finding | None:
-    """Probabilities where the loss takes logits."""
-    like = like_probabilities(np.asarray(asked.z))
-    if like is None or not asked.as_logits.meant or asked.as_probabilities.meant:
-        return None
-    return like

@@ -1,0 +1,96 @@
+"""Whether logits and labels are what they are taken for, where no loss says what it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from diffmetrics.diagnose._batch import BOTH, DECISIONS, Batch
+from diffmetrics.diagnose._inputs import (
+    FEW,
+    MARKS,
+    from_one,
+    graded,
+    like_percentages,
+    like_probabilities,
+    look_of,
+    mark,
+    unlike_probabilities,
+)
+from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._report import Finding, defect, note
+
+CLASSES = 3  # so many that exactly one positive in every row is no chance
+
+
+@probe("inputs", BOTH, rank=3)
+def inputs(batch: Batch) -> list[Finding]:
+    """Whether labels are 0/1, probabilities or ids, and logits are no probabilities."""
+    of_labels = _of_decisions if batch.kind == DECISIONS else _of_ids
+    of_logits = like_probabilities(batch.logits) or _percentages(batch)
+    found = (next(of_labels(batch), None), of_logits)
+    return [finding for finding in found if finding is not None]
+
+
+def _percentages(batch: Batch) -> Finding | None:
+    look = like_percentages(batch.logits)
+    if look is None or batch.kind != DECISIONS:
+        return None
+    return note(f"logits {look.what}: none is below 0", look.why, "log(p / (1 - p)), p from 0 to 1")
+
+
+def _of_decisions(batch: Batch) -> Iterator[Finding]:
+    """What labels are that each belong to a logit."""
+    found = (unlike_probabilities(batch.labels), _marked(batch), graded(batch.labels))
+    yield from (finding for finding in found if finding is not None)
+    y = batch.labels
+    if y.ndim < 2 or y.shape[-1] < CLASSES or len(y) < FEW or not np.isin(y, (0, 1)).all():
+        return
+    if (y.sum(-1) == 1).all():
+        yield note(
+            "labels are one-hot, each row holds one 1: here every class is a decision of its own",
+            f"{y.size // y.shape[-1]} rows of {y.shape[-1]} classes",
+            "if the classes compete, as behind a softmax, give ids: labels.argmax(-1)",
+        )
+
+
+def _marked(batch: Batch) -> Finding | None:
+    """Integers of 0, 1 and another number."""
+    y = batch.labels
+    other = mark(y)
+    if other is None:
+        return None
+    share, side = (y == other).mean(), "positive" if other > 0 else "negative"
+    return note(
+        f"{look_of(y).what}: here they count as {side}",
+        f"{share:.2%} of {y.size} labels",
+        f"known = labels != {other:g}; ask again with logits[known], labels[known]",
+    )
+
+
+def _of_ids(batch: Batch) -> Iterator[Finding]:
+    """What ids are that name no class."""
+    y, number = batch.labels.astype(np.int64), batch.logits.shape[-1]
+    outside = (y < 0) | (y >= number)
+    if from_one(y, number):
+        yield defect(
+            f"class ids go from 1 to {number}, and are counted from 0 here: each example has the "
+            f"class after its own, and those of {number} none",
+            f"{y.size} labels, none of them 0, {outside.sum()} of them {number}",
+            "labels - 1",
+        )
+    if not outside.any():
+        return
+    values, counts = np.unique(y[outside], return_counts=True)
+    most = values[counts.argmax()]
+    shown = f"{outside.sum()} of {y.size} labels, for {number} classes, 0 to {number - 1}"
+    if most in MARKS:
+        yield note(
+            f"labels of {most} are taken as marks, and left out here",
+            shown,
+            "leave them out of the loss too",
+        )
+    else:
+        cause = f"labels of {most} name no class, and are left out here"
+        yield note(cause, shown, "check the labels, and the number of outputs")
