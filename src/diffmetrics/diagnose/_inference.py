@@ -14,15 +14,18 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSES, KINDS, WIDTH, Form, Loss, OwnForm, name_of
+from diffmetrics.diagnose._masks import Mask, is_mask
 from diffmetrics.diagnose._report import Finding, note
 from diffmetrics.diagnose._subject import Subject
 
 # The names under which the arguments of a loss go.
 LABELS = {
     "label", "labels", "y", "y_true", "target", "targets", "truth", "true", "ground_truth", "mask",
-    "masks", "ids", "expected",
+    "masks", "ids", "expected", "count", "counts",
 }  # fmt: skip
 SCALES = ("scale", "std", "sigma", "stddev", "deviation")
+LOGITS = {"logit", "logits", "probability", "probabilities"}
+RATES = {"rate", "rates", "lam", "lambda", "intensity", "intensities"}
 
 
 def subject(loss: Loss, kind: str | None) -> Subject:
@@ -80,7 +83,7 @@ def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
     form = first.form
     if not form.classifies or _senseless(first):
         yield form.squeezed(), _wants_probabilities(first)
-    named = {name.lower() for name in _required(first.loss)} & LABELS
+    named = {name.lower() for name in _arguments(first.loss)[0]} & LABELS
     if form.classifies and form.labels != "ids" and not named:
         yield (
             dataclasses.replace(form, lead=True),
@@ -158,6 +161,13 @@ def _required(loss: Loss) -> list[str]:
     return names
 
 
+def _arguments(loss: Loss) -> tuple[list[str], str | None]:
+    """Names of the arguments, and that of a mask behind them, if there is one."""
+    names = _required(loss)
+    masked = len(names) == 3 and is_mask(names[2])
+    return (names[:2], names[2]) if masked else (names, None)
+
+
 def _labels_lead(names: list[str]) -> bool:
     """Whether the names say that labels come before predictions."""
     return len(names) > 1 and names[0].lower() in LABELS and names[1].lower() not in LABELS
@@ -168,7 +178,19 @@ BINARY_SHAPES = ((64,), (16, 4), (4, 4, 4), (4, 4, 4, 1), (2, 2, 4, 4, 1))
 
 def _usual(loss: Loss, kind: str) -> list[Form]:
     """The ways in which a loss of this kind may be called, the likely ones first."""
-    names = _required(loss)
+    names, mask = _arguments(loss)
+    forms = _unmasked(names, kind)
+    if kind == "counts":
+        likely = _words(names) & RATES and "log" not in _words(names)
+        return sorted(
+            forms[::-1] if likely else forms, key=lambda form: not _counts_are_best(loss, form)
+        )
+    if mask is None or not (kind in _forms.CLASSIFYING or kind == "regression"):
+        return forms
+    return list(_with_masks(loss, forms, mask))
+
+
+def _unmasked(names: list[str], kind: str) -> list[Form]:
     make = functools.partial(Form, kind, lead=_labels_lead(names))
     two, scales = (2, 16, WIDTH), functools.partial(make, (2, 64), called="target", labels="real")
     match kind:
@@ -189,11 +211,43 @@ def _usual(loss: Loss, kind: str) -> list[Form]:
             return [make((3, 16, WIDTH), ("anchors", "positives", "negatives"), labels="none")]
         case "regression":
             return [make((64,), ("predictions",), labels="real")]
+        case "counts":
+            counts = functools.partial(make, (64,), called="counts", labels="counts")
+            return [counts(("log_rates",)), counts(("rates",), step=jnp.exp)]
     if len(names) == 3:
         return [scales(("mean", "scale"))]
     raw = functools.partial(jnp.moveaxis, source=0, destination=-1)
     outputs = scales(("outputs [..., 2]",), step=raw, raw_scale=True)
     return [outputs, scales(("(mean, scale)",), step=tuple)]
+
+
+def _with_masks(loss: Loss, forms: list[Form], name: str) -> Iterator[Form]:
+    """The same with a mask, of sequences if it can be."""
+    dtypes = ("float32", "bool") if Mask(name).weighs else ("bool", "float32")
+    for form in forms:
+        for length in (None,) if form.decides else (4, None):
+            for dtype in dtypes:
+                yield _meant(loss, form, Mask(name, length, dtype))
+
+
+def _meant(loss: Loss, form: Form, mask: Mask) -> Form:
+    """The form whose mask means what the loss takes it for: where it is true there is padding."""
+    given, other = (
+        dataclasses.replace(form, mask=dataclasses.replace(mask, marks_padding=some))
+        for some in (False, True)
+    )
+    return other if _moves(loss, other) and not _moves(loss, given) else given
+
+
+def _moves(loss: Loss, form: Form) -> bool:
+    """Whether the loss is a number that depends on the predictions."""
+    here, there = (_value(loss, form, form.predictions(i), form.targets()) for i in (0, 1))
+    return bool(np.isfinite(here) and np.isfinite(there) and here != there)
+
+
+def _words(names: list[str]) -> set[str]:
+    """Those of the first argument's name."""
+    return set(names[0].lower().split("_")) if names else set()
 
 
 def _refusal(loss: Loss, form: Form) -> str | None:
@@ -216,6 +270,8 @@ def _kind_of_names(names: list[str]) -> str | None:
         if not {low[0], low[2]} & LABELS:
             return "pair"
     if len(low) == 2:
+        if _words(low) & RATES or low[1] in ("count", "counts"):
+            return "counts"
         if low[0].startswith("embedding"):
             return "embedding"
         if low[0][-2:] == "_p" or set(low) == {"p", "q"}:
@@ -227,7 +283,7 @@ def _kind_of_names(names: list[str]) -> str | None:
 
 def _candidates(loss: Loss) -> Iterator[str]:
     """Kinds that the loss may be of, by its signature and by what it accepts and ignores."""
-    names = _required(loss)
+    names, mask = _arguments(loss)
     named = _kind_of_names(names)
     if named:
         yield named
@@ -242,17 +298,49 @@ def _candidates(loss: Loss) -> Iterator[str]:
             "wrap it in a function of those"
         )
     yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
-    (ids, one_hot), (embedding,) = _usual(loss, "multiclass"), _usual(loss, "embedding")
-    if _refusal(loss, ids) is None:
+    if not _words(names) & LOGITS and _counts_are_best(loss, _usual(loss, "counts")[0]):
+        yield "counts"
+    (embedding,) = _usual(loss, "embedding")
+    taken = next((f for f in _usual(loss, "multiclass") if _refusal(loss, f) is None), None)
+    if taken and taken.labels == "ids":
         yield "embedding" if _only_compares(loss, embedding) else "multiclass"
-    elif _refusal(loss, one_hot) is None and _is_softmax(loss, one_hot):
+    elif taken and _is_softmax(loss, taken):
         yield "multiclass"
+    if mask is not None:
+        yield "multilabel"
     yield "binary"
+
+
+def _counts_are_best(loss: Loss, form: Form) -> bool:
+    """Whether each count is told best by a rate as large, as by a likelihood of counts."""
+    for count in (2.0, 7.0):
+        rates = np.log(count) + np.array([0.0, -1.0, -0.3, 0.3, 1.0])
+        y = np.full(form.shape, count, np.float32)
+        best, *others = (_value(loss, form, np.full(form.shape, z), y) for z in rates)
+        if not all(best < other for other in others):  # which NaN is not
+            return False
+    return True
+
+
+@functools.lru_cache(8)
+def _program(loss: Loss, form: Form) -> Any:
+    """The loss of a batch as one number, compiled, because several are asked for."""
+    return jax.jit(lambda z, y: _forms.total(form.call(loss, z, y)))
+
+
+def _value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
+    """The same; NaN if it raises."""
+    z, y = np.asarray(predictions, np.float32), jnp.asarray(labels)
+    try:
+        with _forms.quiet():
+            return float(_program(loss, form)(z, y))
+    except Exception:  # it looks at values, or has no hash
+        return _forms.value(loss, form, z, y)
 
 
 def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) -> bool:
     """Whether two batches have the same loss."""
-    a, b = (_forms.value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
+    a, b = (_value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
     return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
 
 

@@ -132,7 +132,7 @@ def proper(subject: Subject) -> Finding | None:
             "the loss is the same for every constant prediction",
             "add a cross-entropy, or tune the threshold",
         )
-    found = 1 / (1 + np.exp(-np.array([_lowest(logit, value) for value in values])))
+    found = 1 / (1 + np.exp(-np.array([lowest(logit, value) for value in values])))
     curve = ", ".join(f"{q:g} -> {p:.2f}" for q, p in zip(TRUTHS, found, strict=True))
     if np.abs(found - TRUTHS).max() < 0.02:
         return ok(f"the best prediction is the true probability: {curve}")
@@ -146,7 +146,7 @@ def proper(subject: Subject) -> Finding | None:
     return note(cause, f"true probability -> best constant prediction: {curve}", advice)
 
 
-def _lowest(x: np.ndarray, value: np.ndarray) -> float:
+def lowest(x: np.ndarray, value: np.ndarray) -> float:
     """Where a curve is lowest, between grid points."""
     i = int(np.argmin(value))
     if not 0 < i < len(x) - 1:
@@ -200,10 +200,11 @@ def collapse(subject: Subject) -> Finding | None:
 def _rare(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Two features, of which the positives have 3 and 2 and others noise around 0; and labels."""
     inner = subject.form.shape[1:]
-    shape = (max(1, 4000 // int(np.prod(inner))), *inner)
-    size, rng = int(np.prod(shape)), np.random.default_rng(0)
+    pairs = max(map(math.prod, subject.shapes), default=0) >= math.prod(subject.form.shape) ** 2
+    shape = (max(1, (1 if pairs else 4) * RARE // math.prod(inner)), *inner)
+    size, rng = math.prod(shape), np.random.default_rng(0)
     y = np.zeros(size, np.float32)
-    y[rng.permutation(size)[: max(2, size // RARE)]] = 1.0
+    y[rng.permutation(size)[: max(1, size // RARE)]] = 1.0
     x = rng.normal(size=(size, 2)).astype(np.float32) + y[:, None] * np.array([3.0, 2.0])
     return np.concatenate([x, np.ones((size, 1))], 1).astype(np.float32), y.reshape(shape)
 
