@@ -91,7 +91,7 @@ def labels(subject: Subject) -> Finding:
     evidence = f"{moved}; it returns shape {shape} for {n} examples"
     outer = shape == (n, n) and len(form.shape) <= 2
     if not spread < 1e-5:
-        cause = f"it returns {shape} values for {n} examples: (B,) was  broadcast against (B, 1)"
+        cause = f"it returns {shape} values for {n} examples: (B,) was broadcast against (B, 1)"
         return defect(cause, evidence, SHAPES) if outer else ok(moved)
     if outer or any(inner[:2] == (n, n) for inner in subject.shapes):
         cause = (
@@ -120,8 +120,12 @@ def shapes(subject: Subject) -> Finding:
     blind = abs(other - wrong) <= 1e-5 * abs(wrong)
     predicted = (form.examples,) if form.axis else form.shape
     return note(
-        "it broadcasts labels of another shape without a word"
-        + (", and is blind to whose they are then" if blind else ""),
+        "it takes labels with an axis too many without complaint, and is another loss then"
+        + (
+            ": every prediction meets every label, and it is blind to whose is whose"
+            if blind
+            else ""
+        ),
         f"labels {column.shape} with predictions {predicted} give {wrong:.4g} (shape "
         f"{shape}), {y.shape} give {right:.4g}",
         "check shapes before the loss: chex.assert_equal_shape([logits, labels])",
@@ -278,7 +282,8 @@ def second(subject: Subject) -> Finding | None:
         return note(
             "its second derivative is not finite everywhere",
             f"{lost.mean():.0%} of the entries, at logits 0 to 100",
-            "first-order training is not affected; L-BFGS, Laplace and influence are",
+            "training with SGD or Adam is not affected; what needs curvature, such as L-BFGS or a "
+            "Laplace approximation, is",
         )
     return ok("the second derivative is finite")
 
@@ -302,7 +307,7 @@ def targets(subject: Subject) -> Finding | None:
     )
 
 
-CAST = "cast the logits to float32 before the loss"
+CAST = "where you train in half precision, cast the logits to float32 before the loss"
 
 
 @probe("dtype", CLASSIFYING, rank=19, slow=True)
@@ -328,8 +333,8 @@ def dtype(subject: Subject) -> Finding | list[Finding] | None:
     for name, value in zip(("float16", "bfloat16"), narrow, strict=True):
         off = abs(value - exact) / max(abs(exact), 1e-6)
         if not off < 0.05:
-            cause = f"it counts in {name}: a large batch overflows or stops counting"
-            evidence = f"{len(z)} examples at logits +-1: {value:.4g}, in float32 {exact:.4g}"
+            cause = f"of {name} logits it sums in {name}: a large batch overflows, or is lost"
+            evidence = f"the loss of {z.size} such logits is {value:.4g}, in float32 {exact:.4g}"
             found.append(note(cause, evidence, CAST))
     return found or ok(f"{len(z)} examples in float16 and bfloat16 as in float32")
 

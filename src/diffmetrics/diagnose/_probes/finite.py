@@ -25,6 +25,9 @@ SIZES = np.array(
 )  # fmt: skip
 
 
+GUARD = "put 1 in its place with a jnp.where before the operation, and 0 with another one after it"
+
+
 @probe("finite", rank=13, slow=True)
 def finite(subject: Subject) -> Finding:
     """Where value or gradient first stop being finite, over the range of float32 and narrower."""
@@ -77,7 +80,7 @@ def _coincident(subject: Subject) -> Finding | None:
     return defect(
         cause,
         f"value {measured.value[i]:g}, gradient not finite, for {name}",
-        "guard the argument of the root with a jnp.where (double where)",
+        f"add a small number inside the root, or {GUARD}",
     )
 
 
@@ -127,7 +130,7 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
     if empty and form.kind == "embedding":
         return (
             "0/0 in a batch that has no two of a kind, or no two of different kinds",
-            "make 0/0 a 0 with two jnp.where, or draw two of every identity",
+            f"{GUARD}; or draw two of every identity",
         )
     if form.kind == "counts":
         return (
@@ -137,18 +140,18 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
     if empty:
         return (
             "0/0 where a class is empty: an ordinary batch without positives ends the training",
-            "give the ratio a prior, or make 0/0 a 0 with two jnp.where",
+            f"add the same small number above and below, or {GUARD}",
         )
     if what == "gradient":
         return (
-            "its gradient is not finite although its value is: a denominator that vanishes, or the "
-            "branch of a jnp.where that was not taken",
-            "keep the denominator from 0 with a jnp.where on the argument (double where)",
+            "its gradient is not finite although its value is: a root or a denominator is 0 there, "
+            "or a jnp.where hides an infinity, whose gradient is taken all the same",
+            f"add a small number, or {GUARD}",
         )
     if form.compares:
         return (
             "a root, a power or a ratio that is not defined there",
-            "an odd power wants an absolute value, a root and a ratio a guarded argument",
+            f"take the absolute value before an odd power; before a root or a ratio, {GUARD}",
         )
     if form.probabilities or reach <= 20:
         return (
@@ -156,8 +159,8 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
             "compute from logits (log_sigmoid, log_softmax)",
         )
     return (
-        "an exponential or its inverse leaves float32",
-        "compute from logits (log_sigmoid, log_softmax), and guard the ratio",
+        "an exponential is too large for float32, or too small to be divided by",
+        "compute from logits (log_sigmoid, log_softmax), or clip the exponent",
     )
 
 
