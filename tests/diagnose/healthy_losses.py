@@ -146,11 +146,50 @@ def pairwise_auc(logits: Array, labels: Array) -> Array:
     return (pairs * jax.nn.softplus(z[None, :] - z[:, None])).sum() / jnp.maximum(pairs.sum(), 1.0)
 
 
+def hard_examples(logits: Array, labels: Array) -> Array:
+    """The mean of the worst quarter."""
+    loss = _entropy(logits, labels).ravel()
+    return jax.lax.top_k(loss, loss.size // 4)[0].mean()
+
+
+def matthews(logits: Array, labels: Array) -> Array:
+    """One minus the correlation of Matthews."""
+    p = jax.nn.sigmoid(logits)
+    tp, fp, fn = (p * labels).sum(), (p * (1 - labels)).sum(), ((1 - p) * labels).sum()
+    tn = ((1 - p) * (1 - labels)).sum()
+    below = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+    return 1 - (tp * tn - fp * fn) / jnp.sqrt(below + 1.0)
+
+
+def dice_of_images(logits: Array, labels: Array) -> Array:
+    p, axes = jax.nn.sigmoid(logits), (1, 2)
+    ratio = (2 * (p * labels).sum(axes) + 1) / (p.sum(axes) + labels.sum(axes) + 1)
+    return (1 - ratio).mean()
+
+
+def savage(logits: Array, labels: Array) -> Array:
+    return (jax.nn.sigmoid(-(2 * labels - 1) * logits) ** 2).mean()
+
+
+def with_small_logits(logits: Array, labels: Array) -> Array:
+    return _entropy(logits, labels).mean() + 1e-3 * (logits**2).mean()
+
+
+def with_auxiliary(logits: Array, labels: Array) -> tuple[Array, dict[str, Array]]:
+    loss = _entropy(logits, labels).mean()
+    return loss, {"loss": loss}
+
+
+def sum_of_labels(logits: Array, labels: Array) -> Array:
+    return _entropy(logits, labels).sum()
+
+
 BINARY = [
     entropy_by_hand, entropy_by_stable_formula, smoothed_entropy, weighted_entropy,
     balanced_entropy, focal, dice, little_smoothed_dice, squared_dice, entropy_and_dice, jaccard,
     tversky, brier, absolute_error_of_probabilities, hinge_by_hand, squared_hinge_by_hand,
-    exponential, symmetric_binary, asymmetric, pairwise_auc,
+    exponential, symmetric_binary, asymmetric, pairwise_auc, hard_examples, matthews,
+    dice_of_images, savage, with_small_logits, with_auxiliary, sum_of_labels,
 ]  # fmt: skip
 
 
@@ -273,11 +312,41 @@ def earth_mover(logits: Array, ids: Array) -> Array:
     return ((jnp.cumsum(p, -1) - jnp.cumsum(y, -1)) ** 2).sum(-1).mean()
 
 
+def of_log_probabilities(log_probabilities: Array, ids: Array) -> Array:
+    return -log_probabilities[jnp.arange(len(ids)), ids].mean()
+
+
+def of_probabilities(probabilities: Array, ids: Array) -> Array:
+    return -jnp.log(probabilities[jnp.arange(len(ids)), ids] + 1e-12).mean()
+
+
+def logit_adjusted(logits: Array, ids: Array) -> Array:
+    return softmax_by_hand(logits + jnp.log(jnp.array([0.7, 0.2, 0.08, 0.02])), ids)
+
+
+def with_margins(logits: Array, ids: Array) -> Array:
+    """Rare classes have larger margins (Cao et al., 2019)."""
+    margins = jnp.array([0.1, 0.2, 0.3, 0.5])
+    return softmax_by_hand(logits - margins * _one_hot(ids, logits), ids)
+
+
+def bootstrapped(logits: Array, ids: Array) -> Array:
+    """A part of the label is the prediction itself (Reed et al., 2015)."""
+    p = jax.lax.stop_gradient(jax.nn.softmax(logits))
+    return softmax_of_one_hot(logits, 0.95 * _one_hot(ids, logits) + 0.05 * p)
+
+
+def mixed(logits: Array, one_hot: Array) -> Array:
+    """Mixup: each label holds a little of another example's."""
+    return softmax_of_one_hot(logits, 0.9 * one_hot + 0.1 * one_hot[::-1])
+
+
 CLASSES = [
     softmax_by_hand, softmax_of_one_hot, tempered, smoothed_softmax, class_weighted,
     class_balanced, ignoring, generalized, symmetric, brier_of_classes, focal_of_classes,
     dice_of_classes, entropy_and_dice_of_classes, one_versus_rest, margin_of_classes, with_z_loss,
-    with_entropy_bonus, evidential, expected_rank, earth_mover,
+    with_entropy_bonus, evidential, expected_rank, earth_mover, of_log_probabilities,
+    of_probabilities, logit_adjusted, with_margins, bootstrapped, mixed,
 ]  # fmt: skip
 
 
@@ -320,9 +389,25 @@ def root_of_mean_square(predictions: Array, targets: Array) -> Array:
     return jnp.sqrt(((predictions - targets) ** 2).mean() + 1e-12)
 
 
+def expectile(predictions: Array, targets: Array) -> Array:
+    error = targets - predictions
+    return (jnp.where(error > 0, 0.9, 0.1) * error**2).mean()
+
+
+def cauchy(predictions: Array, targets: Array) -> Array:
+    return jnp.log1p((predictions - targets) ** 2).mean()
+
+
+def concordance(predictions: Array, targets: Array) -> Array:
+    """One minus Lin's coefficient."""
+    a, b = predictions - predictions.mean(), targets - targets.mean()
+    shift = (predictions.mean() - targets.mean()) ** 2
+    return 1 - 2 * (a * b).mean() / ((a * a).mean() + (b * b).mean() + shift)
+
+
 NUMBERS = [
     absolute, squared, charbonnier, cosh_by_hand, pinball, insensitive, huber_by_hand,
-    root_of_mean_square,
+    root_of_mean_square, expectile, cauchy, concordance,
 ]  # fmt: skip
 
 
@@ -341,7 +426,20 @@ def heteroscedastic(outputs: Array, target: Array) -> Array:
     return 0.5 * (log_variance + (target - mean) ** 2 * jnp.exp(-log_variance)).mean()
 
 
-SCALED = [gaussian, laplace, heteroscedastic]
+def of_variance(mean: Array, var: Array, target: Array) -> Array:
+    return 0.5 * (jnp.log(var) + (target - mean) ** 2 / var).mean()
+
+
+def of_log_variance(mean: Array, log_var: Array, target: Array) -> Array:
+    log_var = jnp.clip(log_var, -20.0, 20.0)
+    return 0.5 * (log_var + (target - mean) ** 2 * jnp.exp(-log_var)).mean()
+
+
+def student(mean: Array, scale: Array, target: Array) -> Array:
+    return (jnp.log(scale) + 2.5 * jnp.log1p(((target - mean) / scale) ** 2 / 4)).mean()
+
+
+SCALED = [gaussian, laplace, heteroscedastic, of_variance, of_log_variance, student]
 
 
 # --- counts ---------------------------------------------------------------------------------------
@@ -372,7 +470,31 @@ def nameless_poisson(z: Array, y: Array) -> Array:
     return jnp.exp(z) - y * z
 
 
-COUNTS = [poisson, poisson_of_rates, poisson_deviance, negative_binomial, nameless_poisson]
+def poisson_of_softplus(raw: Array, counts: Array) -> Array:
+    rate = jax.nn.softplus(raw) + 1e-6
+    return (rate - counts * jnp.log(rate)).mean()
+
+
+def tweedie(log_rate: Array, target: Array, p: float = 1.5) -> Array:
+    rise, fall = jnp.exp((2 - p) * log_rate) / (2 - p), jnp.exp((1 - p) * log_rate) / (1 - p)
+    return (rise - target * fall).mean()
+
+
+def zero_inflated(log_rate: Array, counts: Array, share: float = 0.2) -> Array:
+    rate = jnp.exp(log_rate)
+    zero = jnp.log(share + (1 - share) * jnp.exp(-rate))
+    other = jnp.log(1 - share) - rate + counts * log_rate - jax.lax.lgamma(counts + 1.0)
+    return -jnp.where(counts == 0, zero, other).mean()
+
+
+def squared_logarithms(rate: Array, counts: Array) -> Array:
+    return ((jnp.log1p(rate) - jnp.log1p(counts)) ** 2).mean()
+
+
+COUNTS = [
+    poisson, poisson_of_rates, poisson_deviance, negative_binomial, nameless_poisson,
+    poisson_of_softplus, tweedie, zero_inflated, squared_logarithms,
+]  # fmt: skip
 
 
 # --- pairs, triplets, embeddings ------------------------------------------------------------------
@@ -422,6 +544,35 @@ def jensen_shannon(p: Array, q: Array) -> Array:
     middle = jnp.logaddexp(log_p, log_q) - jnp.log(2.0)
     first = (jnp.exp(log_p) * (log_p - middle)).sum(-1)
     return 0.5 * (first + (jnp.exp(log_q) * (log_q - middle)).sum(-1)).mean()
+
+
+def two_views(first: Array, second: Array) -> Array:
+    """Of every image two views, which are to be told from those of others, as SimCLR and CLIP do."""
+    scores = first @ second.T / 0.5
+    return optax.softmax_cross_entropy_with_integer_labels(scores, jnp.arange(len(scores))).mean()
+
+
+def predicted_view(online: Array, other: Array) -> Array:
+    """As BYOL has it."""
+    lengths = jnp.sqrt(((online**2).sum(-1) + 1e-3) * ((other**2).sum(-1) + 1e-3))
+    return (2 - 2 * (online * other).sum(-1) / lengths).mean()
+
+
+def symmetric_kl(p: Array, q: Array) -> Array:
+    log_p, log_q = jax.nn.log_softmax(p), jax.nn.log_softmax(q)
+    return ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1).mean()
+
+
+def hardest(embeddings: Array, ids: Array) -> Array:
+    """The farthest of the same identity, and the nearest of others (Hermans et al., 2017)."""
+    distance = ((embeddings[:, None] - embeddings[None]) ** 2).sum(-1)
+    same = ids[:, None] == ids[None]
+    far, near = jnp.where(same, distance, -1e9).max(1), jnp.where(same, 1e9, distance).min(1)
+    return jnp.maximum(far - near + 1.0, 0.0).mean()
+
+
+def softplus_of_products(anchors: Array, positives: Array, negatives: Array) -> Array:
+    return jax.nn.softplus((anchors * (negatives - positives)).sum(-1)).mean()
 
 
 # --- sequences of uneven length -------------------------------------------------------------------
@@ -478,6 +629,30 @@ def masked_square(predictions: Array, targets: Array, mask: Array) -> Array:
     return ((predictions - targets) ** 2 * mask).sum() / jnp.maximum(mask.sum(), 1)
 
 
+def masked_poisson(log_rate: Array, counts: Array, mask: Array) -> Array:
+    return ((jnp.exp(log_rate) - counts * log_rate) * mask).sum() / jnp.maximum(mask.sum(), 1)
+
+
+def masked_one_hot(logits: Array, one_hot: Array, mask: Array) -> Array:
+    loss = optax.softmax_cross_entropy(logits, one_hot)
+    return (loss * mask).sum() / (mask.sum() + 1e-8)
+
+
+def masked_inputs(logits: Array, labels: Array, mask: Array) -> Array:
+    """What is padded may be NaN; one value a sequence."""
+    loss = jnp.where(mask, _entropy(jnp.where(mask, logits, 0.0), labels), 0.0)
+    return loss.sum(-1) / jnp.maximum(mask.sum(-1), 1)
+
+
+def weighted_examples(y_true: Array, y_pred: Array, sample_weight: Array) -> Array:
+    return (_entropy(y_pred, y_true) * sample_weight).sum() / sample_weight.sum()
+
+
+def weights_of_classes(logits: Array, labels: Array, weights: Array) -> Array:
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return (loss * weights[labels]).mean()
+
+
 # --- optax ----------------------------------------------------------------------------------------
 
 theirs = optax.losses
@@ -527,8 +702,9 @@ OPTAX = [
 def _textbook() -> Iterator[Healthy]:
     kinds = {
         "binary": BINARY, "multiclass": CLASSES, "regression": NUMBERS, "mean_scale": SCALED,
-        "counts": COUNTS, "pair": [contrastive, of_cosines], "triplet": [triplet, soft_triplet],
-        "embedding": [info_nce], "divergence": [kl, jensen_shannon],
+        "counts": COUNTS, "pair": [contrastive, of_cosines], "triplet": [triplet, soft_triplet, softplus_of_products],
+        "embedding": [info_nce, hardest],
+        "divergence": [kl, jensen_shannon, two_views, predicted_view, symmetric_kl],
     }  # fmt: skip
     for kind, losses in kinds.items():
         yield from (Healthy(loss.__name__, loss, kind) for loss in losses)
@@ -545,6 +721,11 @@ MASKED = [
     Healthy("padded_tokens", padded_tokens, "multiclass"),
     Healthy("weighted_tokens", weighted_tokens, "multiclass"),
     Healthy("masked_square", masked_square, "regression"),
+    Healthy("masked_poisson", masked_poisson, "counts"),
+    Healthy("masked_one_hot", masked_one_hot, "multiclass"),
+    Healthy("masked_inputs", masked_inputs, "multilabel"),
+    Healthy("weighted_examples", weighted_examples, "multilabel"),
+    Healthy("weights_of_classes", weights_of_classes, "multiclass"),
 ]
 HEALTHY = [*_textbook(), *MASKED, *OPTAX]
 

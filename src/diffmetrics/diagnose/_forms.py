@@ -108,7 +108,8 @@ class Form:
     @property
     def reach(self) -> float:
         """The largest prediction that training can get to: a logit beyond is a lost run."""
-        return 20.0 if self.kind == "counts" else 1e4  # of a rate its logarithm
+        # A rate and a deviation may be exponentials of it.
+        return 20.0 if self.kind == "counts" or self.raw_scale else 1e4
 
     @property
     def decides(self) -> bool:

@@ -50,7 +50,7 @@ class Padded(NamedTuple):
     lost: float
 
 
-@probe("padding", (*CLASSIFYING, "regression"), rank=2.5, slow=True)
+@probe("padding", (*CLASSIFYING, "regression", "counts"), rank=2.5, slow=True)
 def padding(subject: Subject) -> Iterator[Finding]:
     """Whether what is marked as padding is left out, and only that."""
     if subject.form.mask is None or subject.mode != "compiled":

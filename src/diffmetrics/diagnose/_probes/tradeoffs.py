@@ -148,7 +148,7 @@ def proper(subject: Subject) -> Finding | None:
     curve = ", ".join(f"{q:g} -> {p:.2f}" for q, p in zip(TRUTHS, found, strict=True))
     if np.abs(found - TRUTHS).max() < 0.02:
         return ok(f"the best prediction is the true probability: {curve}")
-    cause = "the prediction that it likes best is not the true probability"
+    cause = "its best prediction is not the probability"
     advice = "do not read predictions as probabilities; tune the threshold"
     odds = found / (1 - found) / (TRUTHS / (1 - TRUTHS))
     if np.ptp(np.log(odds)) < 0.1:
