@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from diffmetrics import diagnose
+from tests import ROOT
 from tests.diagnose.broken_losses import Case
 from tests.diagnose.broken_padding import CASES
 from tests.diagnose.healthy_losses import HEALTHY, MASKED, Healthy, rax_losses
@@ -40,6 +45,30 @@ def test_a_sound_loss_has_no_defect(row: Healthy):
 def test_a_sound_loss_of_rax_has_no_defect(row: Healthy):
     report = diagnose.loss(row.loss, kind=row.kind, probes=_quick(row.kind))  # type: ignore[arg-type]
     assert report.healthy, str(report)
+
+
+def _keras() -> str:
+    """What is defective of Keras's, from a process that tells it its backend."""
+    environment = os.environ | {"KERAS_BACKEND": "jax", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    command = (
+        "from diffmetrics import diagnose\n"
+        "from tests.diagnose.healthy_losses import keras_losses\n"
+        "for row in keras_losses():\n"
+        "    report = diagnose.loss(row.loss, probes=diagnose.QUICK[row.kind])\n"
+        "    taken = report.kind.split(',')[0]\n"
+        "    if not report.healthy or taken != row.kind: print(row.name, report)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_sound_losses_of_keras_have_no_defect():
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("Keras is no dependency; its losses are examined where it is installed")
+    assert _keras() == ""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
