@@ -31,6 +31,8 @@ def _program(loss: Loss, form: Form) -> Any:
 def _value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
     """The same; NaN if it raises."""
     z, y = np.asarray(predictions, np.float32), jnp.asarray(labels)
+    if refusal(loss, form):
+        return float("nan")
     try:
         with quiet():
             return float(_program(loss, form)(z, y))
@@ -112,7 +114,7 @@ def is_cumulative(loss: Loss, form: Form) -> bool:
     z, ids = jnp.zeros(form.shape), form.targets()
     try:
         with quiet():
-            slope = jax.grad(lambda z: _forms.total(form.call(loss, z, jnp.asarray(ids))))(z)
+            slope = jax.jit(jax.grad(_program(loss, form)))(z, jnp.asarray(ids))
     except Exception:
         return False
     up = np.arange(CLASSES) < ids[:, None]
