@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._masks import Mask
+from diffmetrics.diagnose._padding import Mask
 
 Loss = Callable[..., Any]
 Kind = Literal[

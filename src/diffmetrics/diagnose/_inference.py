@@ -14,7 +14,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _dry, _forms
 from diffmetrics.diagnose._forms import CLASSES, KINDS, WIDTH, Form, Loss, OwnForm, name_of
-from diffmetrics.diagnose._masks import Mask, is_mask
+from diffmetrics.diagnose._padding import Mask, is_mask
 from diffmetrics.diagnose._report import Finding, note
 from diffmetrics.diagnose._subject import Subject
 

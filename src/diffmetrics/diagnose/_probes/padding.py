@@ -11,7 +11,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._forms import CLASSIFYING
-from diffmetrics.diagnose._masks import Mask
+from diffmetrics.diagnose._padding import Mask
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Measured, Subject
