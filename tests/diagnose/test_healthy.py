@@ -41,6 +41,20 @@ def test_a_sound_loss_has_no_defect(row: Healthy):
     assert report.kind.startswith(f"{row.kind}, ")
 
 
+# Of which there is nothing to know at all.
+SPOTLESS = (
+    "entropy_by_hand", "softmax_of_one_hot", "squared", "poisson", "triplet", "masked_mean",
+    "optax_softmax",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOTLESS)
+def test_of_a_textbook_loss_nothing_is_noted(name: str):
+    (row,) = [row for row in HEALTHY if row.name == name]
+    report = diagnose.loss(row.loss, kind=row.kind, probes=_quick(row.kind))  # type: ignore[arg-type]
+    assert not report.findings, str(report)
+
+
 @pytest.mark.parametrize("row", rax_losses(), ids=lambda row: row.name)
 def test_a_sound_loss_of_rax_has_no_defect(row: Healthy):
     report = diagnose.loss(row.loss, kind=row.kind, probes=_quick(row.kind))  # type: ignore[arg-type]
