@@ -203,7 +203,7 @@ def not_a_mean(whole: Any, halves: Any, off: float, more: str = "") -> Finding |
     return note(
         "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
         f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off:.0%}{more}",
-        "sum its counts first and divide once, see docs/microbatches.md",
+        "take the batch as a whole, or add up what it counts over all parts and divide once",
     )
 
 
@@ -281,7 +281,7 @@ def second(subject: Subject) -> Finding | None:
     if lost.any():
         return note(
             "its second derivative is not finite everywhere",
-            f"{lost.mean():.0%} of the entries, at logits 0 to 100",
+            f"{lost.mean():.0%} of the entries, at predictions up to {np.abs(sizes).max():.3g}",
             "training with SGD or Adam is not affected; what needs curvature, such as L-BFGS or a "
             "Laplace approximation, is",
         )
@@ -303,7 +303,7 @@ def targets(subject: Subject) -> Finding | None:
     return note(
         "its gradient in the labels is not finite, so labels cannot be learnt or distilled",
         hard if bad else "at labels between 0 and 1",
-        "a jnp.where inside the logarithm too, on its argument (double where)",
+        "put 1 in place of a label of 0 before the logarithm (jnp.where), and 0 after it",
     )
 
 

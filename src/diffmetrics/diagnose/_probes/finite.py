@@ -116,12 +116,14 @@ def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -
     cause, advice = _why(subject, reach, what, empty)
     where = f"from |{_name(subject.form)}| = {reach:g} on" if reach else "at any size"
     evidence = f"{what} {shown:g} {where}, for {name}"
-    return (note if _impossible(subject, name, shown) else defect)(cause, evidence, advice)
+    return (note if _impossible(subject, labels, shown) else defect)(cause, evidence, advice)
 
 
-def _impossible(subject: Subject, name: str, value: float) -> bool:
+def _impossible(subject: Subject, labels: np.ndarray, value: float) -> bool:
     """Whether infinity says that a count of 0 cannot be, as of a gamma likelihood."""
-    return subject.form.kind == "counts" and bool(np.isinf(value))
+    if subject.form.kind != "counts" or not np.isinf(value):
+        return False
+    return bool(subject.measure(subject.form.predictions()[None], labels + 1).finite.all())
 
 
 def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, str]:
