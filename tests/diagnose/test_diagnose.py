@@ -420,7 +420,7 @@ skewed_triplet = partial(theirs.triplet_margin_loss, norm_degree=3)
 OPTAX: list[tuple[Any, str, str, str, str]] = [
     (theirs.hinge_loss, "binary", "alive", "labels -1 and +1", "defect"),
     (theirs.sigmoid_binary_cross_entropy, "binary", "shapes", "is blind", "note"),
-    (dice_of_an_image, "binary", "dtype", "counts in float16", "defect"),
+    (dice_of_an_image, "binary", "dtype", "float16", "note"),
     (theirs.multiclass_generalized_dice_loss, "multiclass", "minimum", "absent from", "defect"),
     (partial(theirs.dice_loss, apply_softmax=False), "multiclass", "jit", "compiled", "defect"),
     (kl_of_logits, "multiclass", "targets", "gradient in the labels", "note"),

@@ -277,7 +277,7 @@ def test_the_tour_writes_table_json_and_figures(toured: tuple):
     out, _, told = toured
     assert "200 texts" in told
     assert "left out: a.csv, line 202: column 'body' is empty" in told
-    assert "doctor: asked-swapped: continuity: the loss jumps where the decision changes" in told
+    assert "doctor: asked-swapped: broken: the loss jumps where the decision changes" in told
     assert "chosen on the development texts" in told
     written = json.loads((out / "comparison.json").read_text())
     assert [row["method"] for row in written["rows"]] == [

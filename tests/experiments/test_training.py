@@ -117,6 +117,6 @@ def test_the_doctor_says_one_line_and_never_stops_a_run():
     for loss in (without_gradient, broken):
         training.examine(loss, "binary", console)
     first, second = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert first.startswith("doctor: without_gradient: alive: it has no gradient at all")
+    assert first.startswith("doctor: without_gradient: broken: it has no gradient at all")
     assert "not examined" in second
     assert "no such loss" in second

@@ -56,7 +56,11 @@ def loss(
       embedding: ``f(embeddings [B, D], identities [B])``; triplet: ``f(anchors, positives,
       negatives)``.
     * mean_scale: ``f(mean, scale, target)``, ``f((mean, scale), target)``, or of raw outputs
-      ``f(outputs [B, 2], target)``; regression: ``f(predictions [B], targets [B])``.
+      ``f(outputs [B, 2], target)``; regression: ``f(predictions [B], targets [B])``; counts:
+      ``f(log_rates [B], counts [B])``, or of rates.
+
+    A classification or a regression may have a third argument, named mask, valid, where, weights or
+    padding: which elements of sequences ``[B, T]`` are real. `padding` asks what it does.
 
     Findings are defects or notes. A note is a property that one should know: a loss of counts is
     not proper and does not decompose, and is healthy all the same.
@@ -84,7 +88,8 @@ def loss(
       ...     return jnp.where(labels == 0, 1000 * entropy, entropy).mean()
       >>> report = dm.diagnose.loss(mine, probes=["weights", "direction"])
       >>> print(report)                                 # doctest: +NORMALIZE_WHITESPACE
-      mine: binary, loss(logits, labels). 1 defect, no notes.
+      mine: broken: the class weight is inverted
+      binary, loss(logits, labels). 1 defect, no notes.
       DEFECT  weights       the class weight is inverted: a negative weighs 1000 times as much as a
                             positive, and if positives are rare nothing is ever predicted
                             gradient at p = 1/2: 0.00781 of a positive, 7.81 of a negative,

@@ -18,10 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffmetrics.diagnose._padding import Mask
+
 Loss = Callable[..., Any]
 Kind = Literal[
     "binary", "multilabel", "multiclass", "pair", "divergence", "embedding", "triplet",
-    "mean_scale", "regression",
+    "mean_scale", "regression", "counts",
 ]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)
 DECIDING = ("binary", "multilabel")  # every element is a decision of its own
@@ -56,11 +58,12 @@ class Form:
       shape: of the predictions of a batch, as one array.
       predicted: what the loss calls its predictions: one argument, or as many as are stacked.
       called: what it calls the labels.
-      labels: what labels are: "binary", "ids", "one-hot", "real", or "none".
+      labels: what labels are: "binary", "ids", "one-hot", "real", "counts", or "none".
       lead: whether labels come first.
       step: what is done to the predictions before the loss gets them.
       probabilities: whether that squeezes them into probabilities.
       raw_scale: whether a deviation is predicted as a real number, which the loss makes positive.
+      mask: how it is told what is padding, if it is.
     """
 
     kind: str
@@ -72,16 +75,23 @@ class Form:
     step: Callable[[Any], Any] | None = None
     probabilities: bool = False
     raw_scale: bool = False
+    mask: Mask | None = None
 
-    def call(self, loss: Loss, predictions: Any, labels: Any) -> Any:
-        """What the loss returns."""
+    def call(self, loss: Loss, predictions: Any, labels: Any, mask: Any = None) -> Any:
+        """What the loss returns, by default of real examples, none of which is padding."""
         z = self.step(predictions) if self.step else predictions
-        return loss(*self._in_order(z if len(self.predicted) > 1 else (z,), labels))
+        if self.mask is None:
+            return loss(*self._in_order(z if len(self.predicted) > 1 else (z,), labels))
+        z, y = self.mask.apart(z), self.mask.apart(labels)
+        each = z.shape[:-1] if self.kind == "multiclass" else z.shape
+        given = self.mask.of(np.ones(each, bool)) if mask is None else mask
+        return loss(*self._in_order((z,), y), jnp.asarray(given))
 
     @property
     def words(self) -> str:
         """How the loss is called, for readers."""
-        return f"loss({', '.join(self._in_order(self.predicted, self.called))})"
+        names = self._in_order(self.predicted, self.called)
+        return f"loss({', '.join(names + ([self.mask.name] if self.mask else []))})"
 
     def _in_order(self, predictions: Any, labels: Any) -> list[Any]:
         some = [] if self.labels == "none" else [labels]
@@ -94,6 +104,12 @@ class Form:
         return dataclasses.replace(self, step=step, predicted=names, probabilities=True)
 
     # Questions of kind.
+
+    @property
+    def reach(self) -> float:
+        """The largest prediction that training can get to: a logit beyond is a lost run."""
+        # A rate and a deviation may be exponentials of it.
+        return 20.0 if self.kind == "counts" or self.raw_scale else 1e4
 
     @property
     def decides(self) -> bool:
@@ -150,6 +166,8 @@ class Form:
             return self.encoded(self.true)
         if self.labels == "real":
             return np.random.default_rng(seed + 99).normal(size=self.examples).astype(np.float32)
+        if self.labels == "counts":
+            return np.random.default_rng(seed).poisson(3.0, self.examples).astype(np.float32)
         if self.labels == "none":
             return np.zeros(self.examples, np.float32)
         return self.positives(1) if self.decides else np.arange(self.examples, dtype="f") % 2
@@ -198,6 +216,8 @@ class Form:
             yield "one identity", np.zeros_like(y)
         elif self.labels in ("ids", "one-hot"):
             yield "labels of one class", self.encoded(0 * self.true)
+        elif self.labels == "counts":
+            yield "counts that are all 0", np.zeros_like(y)
         elif self.labels == "binary":
             yield "labels that are all 0", np.zeros_like(y)
             yield "labels that are all 1", np.ones_like(y)

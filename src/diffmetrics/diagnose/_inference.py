@@ -12,17 +12,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose import _dry, _forms
 from diffmetrics.diagnose._forms import CLASSES, KINDS, WIDTH, Form, Loss, OwnForm, name_of
+from diffmetrics.diagnose._padding import Mask, is_mask
 from diffmetrics.diagnose._report import Finding, note
 from diffmetrics.diagnose._subject import Subject
 
 # The names under which the arguments of a loss go.
 LABELS = {
     "label", "labels", "y", "y_true", "target", "targets", "truth", "true", "ground_truth", "mask",
-    "masks", "ids", "expected",
+    "masks", "ids", "expected", "count", "counts",
 }  # fmt: skip
 SCALES = ("scale", "std", "sigma", "stddev", "deviation")
+LOGITS = {"logit", "logits", "probability", "probabilities"}
+RATES = {"rate", "rates", "lam", "lambda", "intensity", "intensities"}
+
+
+MASKABLE = (*_forms.CLASSIFYING, "regression", "counts")
+ORDINAL = (
+    "takes logits of 'more than class k' and ids of ordered classes, which is none of the kinds: "
+    "wrap it as f(logits, levels) of kind multilabel, where levels are ids[:, None] > arange(K)"
+)
+TEACHER = (
+    "is a cross-entropy with another model's logits, which is none of the kinds: wrap it as "
+    "lambda logits, one_hot: {}(logits, jnp.log(one_hot + 1e-6)), or the other way round"
+)
 
 
 def subject(loss: Loss, kind: str | None) -> Subject:
@@ -39,12 +53,12 @@ def subject(loss: Loss, kind: str | None) -> Subject:
     tried: list[str] = []
     for some in [kind] if kind else _candidates(loss):
         for form in _usual(loss, some):
-            reason = _refusal(loss, form)
+            reason = _dry.refusal(loss, form)
             if reason is None:
                 return _sensible(loss, form)
             tried.append(reason)
         for form in _usual(loss, some):
-            if form.classifies and _refusal(loss, form.squeezed()) is None:
+            if form.classifies and _dry.refusal(loss, form.squeezed()) is None:
                 refuses = note("it takes probabilities, and refuses logits", tried[-1])
                 return Subject(loss, form.squeezed(), refuses)
     raise TypeError(
@@ -68,7 +82,7 @@ def _sensible(loss: Loss, form: Form) -> Subject:
     if not (paired or form.classifies) or makes_sense(first):
         return first
     for other, noticed in _others(first):
-        if _refusal(loss, other) is None:
+        if _dry.refusal(loss, other) is None:
             second = Subject(loss, other, noticed)
             if makes_sense(second):
                 return second
@@ -80,7 +94,7 @@ def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
     form = first.form
     if not form.classifies or _senseless(first):
         yield form.squeezed(), _wants_probabilities(first)
-    named = {name.lower() for name in _required(first.loss)} & LABELS
+    named = {name.lower() for name in _arguments(first.loss)[0]} & LABELS
     if form.classifies and form.labels != "ids" and not named:
         yield (
             dataclasses.replace(form, lead=True),
@@ -158,6 +172,13 @@ def _required(loss: Loss) -> list[str]:
     return names
 
 
+def _arguments(loss: Loss) -> tuple[list[str], str | None]:
+    """Names of the arguments, and that of a mask behind them, if there is one."""
+    names = _required(loss)
+    masked = len(names) == 3 and is_mask(names[2])
+    return (names[:2], names[2]) if masked else (names, None)
+
+
 def _labels_lead(names: list[str]) -> bool:
     """Whether the names say that labels come before predictions."""
     return len(names) > 1 and names[0].lower() in LABELS and names[1].lower() not in LABELS
@@ -168,7 +189,16 @@ BINARY_SHAPES = ((64,), (16, 4), (4, 4, 4), (4, 4, 4, 1), (2, 2, 4, 4, 1))
 
 def _usual(loss: Loss, kind: str) -> list[Form]:
     """The ways in which a loss of this kind may be called, the likely ones first."""
-    names = _required(loss)
+    names, mask = _arguments(loss)
+    forms = _unmasked(names, kind)
+    if mask is not None and kind in MASKABLE:
+        forms = list(_with_masks(loss, forms, mask))
+    if kind == "counts":
+        return sorted(forms, key=lambda form: not _dry.counts_are_best(loss, form))
+    return forms
+
+
+def _unmasked(names: list[str], kind: str) -> list[Form]:
     make = functools.partial(Form, kind, lead=_labels_lead(names))
     two, scales = (2, 16, WIDTH), functools.partial(make, (2, 64), called="target", labels="real")
     match kind:
@@ -182,27 +212,55 @@ def _usual(loss: Loss, kind: str) -> list[Form]:
         case "pair":
             return [make(two, ("a", "b"), "same")]
         case "divergence":
-            return [make(two, ("logits_p", "logits_q"), labels="none")]
+            called = tuple(names) if all(names) and len(names) == 2 else ("logits_p", "logits_q")
+            return [make(two, called, labels="none")]
         case "embedding":
             return [make((16, WIDTH), ("embeddings",), labels="ids")]
         case "triplet":
             return [make((3, 16, WIDTH), ("anchors", "positives", "negatives"), labels="none")]
         case "regression":
             return [make((64,), ("predictions",), labels="real")]
+        case "counts":
+            counts = functools.partial(make, (64,), called="counts", labels="counts")
+            rates = [("log_rates", None), ("rates", jnp.exp), ("raw rates", _before_softplus)]
+            if _words(names) & RATES and "log" not in _words(names):
+                rates = rates[1:] + rates[:1]
+            return [counts((name,), step=step) for name, step in rates]
     if len(names) == 3:
-        return [scales(("mean", "scale"))]
+        raw = names[1].lower().startswith(("log", "raw"))
+        return [scales(("mean", names[1] if raw else "scale"), raw_scale=raw)]
     raw = functools.partial(jnp.moveaxis, source=0, destination=-1)
     outputs = scales(("outputs [..., 2]",), step=raw, raw_scale=True)
     return [outputs, scales(("(mean, scale)",), step=tuple)]
 
 
-def _refusal(loss: Loss, form: Form) -> str | None:
-    """None if the loss can be called so, or what it raised."""
-    try:
-        _forms.shape_of(loss, form, form.predictions(), form.targets())
-    except Exception as error:
-        return f"{form.words} with {form.shape}: {_forms.said(error)}"
-    return None
+def _before_softplus(log_rates: Any) -> Any:
+    """Numbers of which the softplus are the rates."""
+    rates = jnp.exp(log_rates)
+    return rates + jnp.log(-jnp.expm1(-rates))
+
+
+def _with_masks(loss: Loss, forms: list[Form], name: str) -> Iterator[Form]:
+    """The same with a mask, of sequences if it can be."""
+    dtypes = ("float32", "bool") if Mask(name).weighs else ("bool", "float32")
+    for form in forms:
+        for length in (None,) if form.decides else (4, None):
+            for dtype in dtypes:
+                yield _meant(loss, form, Mask(name, length, dtype))
+
+
+def _meant(loss: Loss, form: Form, mask: Mask) -> Form:
+    """The form whose mask means what the loss takes it for: where it is true there is padding."""
+    given, other = (
+        dataclasses.replace(form, mask=dataclasses.replace(mask, marks_padding=some))
+        for some in (False, True)
+    )
+    return other if _dry.moves(loss, other) and not _dry.moves(loss, given) else given
+
+
+def _words(names: list[str]) -> set[str]:
+    """Those of the first argument's name."""
+    return set(names[0].lower().split("_")) if names else set()
 
 
 def _kind_of_names(names: list[str]) -> str | None:
@@ -216,6 +274,8 @@ def _kind_of_names(names: list[str]) -> str | None:
         if not {low[0], low[2]} & LABELS:
             return "pair"
     if len(low) == 2:
+        if _words(low) & RATES or low[1] in ("count", "counts"):
+            return "counts"
         if low[0].startswith("embedding"):
             return "embedding"
         if low[0][-2:] == "_p" or set(low) == {"p", "q"}:
@@ -227,7 +287,7 @@ def _kind_of_names(names: list[str]) -> str | None:
 
 def _candidates(loss: Loss) -> Iterator[str]:
     """Kinds that the loss may be of, by its signature and by what it accepts and ignores."""
-    names = _required(loss)
+    names, mask = _arguments(loss)
     named = _kind_of_names(names)
     if named:
         yield named
@@ -242,40 +302,38 @@ def _candidates(loss: Loss) -> Iterator[str]:
             "wrap it in a function of those"
         )
     yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
-    (ids, one_hot), (embedding,) = _usual(loss, "multiclass"), _usual(loss, "embedding")
-    if _refusal(loss, ids) is None:
-        yield "embedding" if _only_compares(loss, embedding) else "multiclass"
-    elif _refusal(loss, one_hot) is None and _is_softmax(loss, one_hot):
-        yield "multiclass"
+    if not _words(names) & LOGITS and _dry.counts_are_best(loss, _usual(loss, "counts")[0]):
+        yield "counts"
+    yield from _of_classes(loss, names)
+    if mask is not None:
+        yield "multilabel"
     yield "binary"
 
 
-def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) -> bool:
-    """Whether two batches have the same loss."""
-    a, b = (_forms.value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
-    return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
+def _of_classes(loss: Loss, names: list[str]) -> Iterator[str]:
+    """Whether the second argument are classes, identities, or what the first is compared with.
+
+    Raises:
+      TypeError: if it is a kind of loss that is known, and none of those that can be asked.
+    """
+    (embedding,), (divergence,) = (_usual(loss, kind) for kind in ("embedding", "divergence"))
+    taken = next((f for f in _usual(loss, "multiclass") if _dry.refusal(loss, f) is None), None)
+    if taken and taken.labels == "ids":
+        if _dry.is_cumulative(loss, taken):
+            raise TypeError(f"{name_of(loss)} {ORDINAL}")
+        yield "embedding" if _dry.only_compares(loss, embedding) else "multiclass"
+        return
+    labelled = _words(names) & LOGITS or any("label" in n or n == "y_true" for n in names)
+    if not labelled and _dry.turns(loss, divergence):
+        yield "divergence"
+    elif taken and _dry.is_softmax(loss, taken):
+        if not _dry.of_two_softmaxes(loss, taken):
+            yield "multiclass"
+        elif _dry.teaches(loss, divergence):
+            raise TypeError(f"{name_of(loss)} {TEACHER.format(name_of(loss))}")
+        else:
+            yield "divergence"
 
 
 def _follows(loss: Loss, kind: str) -> bool:
-    """Moving predictions and targets together changes nothing, moving one of them does."""
-    up = 2.0 if kind == "regression" else np.array([[2.0], [0.0]], np.float32)
-    for form in _usual(loss, kind):
-        z, y = form.predictions() + 2.0 * up, form.targets() + 4.0
-        same = functools.partial(_same, loss, form, z, y)
-        if same(z + up, y + 2.0) and not same(z + up, y):
-            return True
-    return False
-
-
-def _only_compares(loss: Loss, form: Form) -> bool:
-    """Other names for the same identities change nothing: what counts is who equals whom."""
-    z, ids = form.predictions(), form.targets()
-    return _same(loss, form, z, ids, z, (ids + 1) % CLASSES)
-
-
-def _is_softmax(loss: Loss, form: Form) -> bool:
-    """Logits of an example may move together, each example by its own amount."""
-    z, y = form.predictions(), form.targets()
-    same = functools.partial(_same, loss, form, z, y)
-    offsets = np.arange(form.examples, dtype=np.float32)[:, None] % 5.0
-    return same(z + offsets, y) and not same(-z, y)
+    return any(_dry.follows(loss, form) for form in _usual(loss, kind))

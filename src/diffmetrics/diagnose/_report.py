@@ -81,14 +81,27 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """One line: the gravest defect, or what to know, or nothing."""
-        for status in ("defect", "note"):
-            found = [f for f in self.findings if f.status == status]
-            if found:
-                more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-                prefix = "" if status == "defect" else "healthy; "
-                return f"{self.subject}: {prefix}{found[0].probe}: {found[0].cause}{more}"
-        return f"{self.subject}: healthy"
+        """One line: the gravest defect, or that it is healthy, and what there is to know."""
+        if self.healthy:
+            return f"{self.subject}: {self._healthy}"
+        return f"{self.subject}: broken: {self.defects[0].cause}{self._more}"
+
+    @property
+    def headline(self) -> str:
+        """The verdict without its explanation, which the table gives."""
+        if self.healthy:
+            return self.verdict
+        return f"{self.subject}: broken: {self.defects[0].cause.split(': ')[0]}{self._more}"
+
+    @property
+    def _healthy(self) -> str:
+        count = len(self.findings)
+        return f"healthy, with {_several(count, 'thing')} to know" if count else "healthy"
+
+    @property
+    def _more(self) -> str:
+        count = len(self.defects) - 1
+        return f" (and {_several(count, 'more defect')})" if count else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON can hold."""
@@ -104,7 +117,7 @@ class Report:
         defects = len(self.defects)
         notes = len(self.findings) - defects
         count = f"{_several(defects, 'defect')}, {_several(notes, 'note')}"
-        lines = _wrapped(f"{self.subject}: {self.kind}. {count}.", "")
+        lines = _wrapped(self.headline, "  ") + _wrapped(f"{self.kind}. {count}.", "")
         for finding in self.findings:
             mark = "DEFECT" if finding.status == "defect" else "note"
             lines += _wrapped(f"{mark:<7} {finding.probe:<13} {finding.cause}", " " * 22)

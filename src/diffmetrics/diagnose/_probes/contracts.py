@@ -91,7 +91,7 @@ def labels(subject: Subject) -> Finding:
     evidence = f"{moved}; it returns shape {shape} for {n} examples"
     outer = shape == (n, n) and len(form.shape) <= 2
     if not spread < 1e-5:
-        cause = f"it returns {shape} values for {n} examples: (B,) was  broadcast against (B, 1)"
+        cause = f"it returns {shape} values for {n} examples: (B,) was broadcast against (B, 1)"
         return defect(cause, evidence, SHAPES) if outer else ok(moved)
     if outer or any(inner[:2] == (n, n) for inner in subject.shapes):
         cause = (
@@ -112,19 +112,32 @@ def shapes(subject: Subject) -> Finding:
         shape = _forms.shape_of(subject.loss, form, z, column)
     except Exception as error:
         return ok(f"labels {column.shape} are refused: {type(error).__name__}")
-    right, wrong = (_forms.value(subject.loss, form, z, some) for some in (y, column))
+    right = subject.measure(z[None], y).value[0]
+    shuffled = column[np.random.default_rng(4).permutation(len(y))]
+    wrong, other = _values(subject, z, np.stack([column, shuffled]))
     if abs(wrong - right) <= 1e-5 * (abs(right) + 1e-6):
         return ok(f"labels {column.shape} mean the same as {y.shape}")
-    shuffled = column[np.random.default_rng(4).permutation(len(y))]
-    blind = abs(_forms.value(subject.loss, form, z, shuffled) - wrong) <= 1e-5 * abs(wrong)
+    blind = abs(other - wrong) <= 1e-5 * abs(wrong)
     predicted = (form.examples,) if form.axis else form.shape
     return note(
-        "it broadcasts labels of another shape without a word"
-        + (", and is blind to whose they are then" if blind else ""),
+        "it takes labels with an axis too many without complaint, and is another loss then"
+        + (
+            ": every prediction meets every label, and it is blind to whose is whose"
+            if blind
+            else ""
+        ),
         f"labels {column.shape} with predictions {predicted} give {wrong:.4g} (shape "
         f"{shape}), {y.shape} give {right:.4g}",
         "check shapes before the loss: chex.assert_equal_shape([logits, labels])",
     )
+
+
+def _values(subject: Subject, z: np.ndarray, labels: np.ndarray) -> list[float]:
+    """The loss of the same predictions with some labels of a shape that is not theirs."""
+    if subject.mode == "compiled":
+        program = jax.jit(jax.vmap(subject.one, in_axes=(None, 0)))
+        return np.asarray(program(z, labels), np.float64).tolist()
+    return [_forms.value(subject.loss, subject.form, z, some) for some in labels]
 
 
 @probe("ids", ("multiclass",), rank=21)
@@ -184,12 +197,13 @@ def decomposable(subject: Subject) -> Finding:
 
 def not_a_mean(whole: Any, halves: Any, off: float, more: str = "") -> Finding | None:
     """It is not the mean over the parts of a batch, in value or gradient."""
-    if abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and off < 1e-3:
+    alike = abs(whole - halves) <= 1e-4 * (abs(whole) + 1e-3) and off < 1e-3
+    if alike or not np.isfinite(off):  # of which `finite` tells
         return None
     return note(
         "it is a loss of the whole batch: a mean over microbatches or devices is another loss",
         f"whole {whole:.4g}, mean over halves {halves:.4g}; the gradient is off by {off:.0%}{more}",
-        "sum its counts first and divide once, see docs/microbatches.md",
+        "take the batch as a whole, or add up what it counts over all parts and divide once",
     )
 
 
@@ -200,13 +214,14 @@ def second(subject: Subject) -> Finding | None:
         return None
     z = subject.form.predictions(2)
     sizes = [z] if subject.form.kind == "mean_scale" else [z, 0 * z, 20 * z, 100 * np.sign(z)]
+    sizes = np.clip(np.stack(sizes), -subject.form.reach, subject.form.reach)
 
     def curvature(z: jax.Array, y: jax.Array) -> Any:
         return jax.jvp(jax.grad(lambda p: subject.one(p, y)), (z,), (jnp.ones_like(z),))[1]
 
     try:
         bend = jax.jit(jax.vmap(curvature, in_axes=(0, None)))(
-            np.stack(sizes).astype(np.float32), subject.form.targets()
+            sizes.astype(np.float32), subject.form.targets()
         )
     except Exception as error:
         return note(
@@ -218,8 +233,9 @@ def second(subject: Subject) -> Finding | None:
     if lost.any():
         return note(
             "its second derivative is not finite everywhere",
-            f"{lost.mean():.0%} of the entries, at logits 0 to 100",
-            "first-order training is not affected; L-BFGS, Laplace and influence are",
+            f"{lost.mean():.0%} of the entries, at predictions up to {np.abs(sizes).max():.3g}",
+            "training with SGD or Adam is not affected; what needs curvature, such as L-BFGS or a "
+            "Laplace approximation, is",
         )
     return ok("the second derivative is finite")
 
@@ -239,11 +255,11 @@ def targets(subject: Subject) -> Finding | None:
     return note(
         "its gradient in the labels is not finite, so labels cannot be learnt or distilled",
         hard if bad else "at labels between 0 and 1",
-        "a jnp.where inside the logarithm too, on its argument (double where)",
+        "put 1 in place of a label of 0 before the logarithm (jnp.where), and 0 after it",
     )
 
 
-CAST = "cast the logits to float32 before the loss"
+CAST = "where you train in half precision, cast the logits to float32 before the loss"
 
 
 @probe("dtype", CLASSIFYING, rank=19, slow=True)
@@ -269,10 +285,9 @@ def dtype(subject: Subject) -> Finding | list[Finding] | None:
     for name, value in zip(("float16", "bfloat16"), narrow, strict=True):
         off = abs(value - exact) / max(abs(exact), 1e-6)
         if not off < 0.05:
-            cause = f"it counts in {name}: a large batch overflows or stops counting"
-            evidence = f"{len(z)} examples at logits +-1: {value:.4g}, in float32 {exact:.4g}"
-            lost = not np.isfinite(value) or off > 0.5
-            found.append((defect if lost else note)(cause, evidence, CAST))
+            cause = f"of {name} logits it sums in {name}: a large batch overflows, or is lost"
+            evidence = f"the loss of {z.size} such logits is {value:.4g}, in float32 {exact:.4g}"
+            found.append(note(cause, evidence, CAST))
     return found or ok(f"{len(z)} examples in float16 and bfloat16 as in float32")
 
 

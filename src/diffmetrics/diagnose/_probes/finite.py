@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffmetrics.diagnose._forms import Form
 from diffmetrics.diagnose._probes.contracts import CAST, not_narrow
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -22,8 +23,9 @@ SIZES = np.array(
     [0.0, 1.0, 10.0, 17.0, 20.0, 40.0, 60.0, 80.0, 88.0, 89.0, 100.0, 104.0, 150.0, 300.0, 1e3,
      1e4, 1e6, 1e10, 1e15, 1e20, 1e30, float(np.finfo(np.float32).max)]
 )  # fmt: skip
-# What training can reach: a logit beyond is a lost run whatever the loss does there.
-REACHABLE = 1e4
+
+
+GUARD = "put 1 in its place with a jnp.where before the operation, and 0 with another one after it"
 
 
 @probe("finite", rank=13, slow=True)
@@ -31,19 +33,31 @@ def finite(subject: Subject) -> Finding:
     """Where value or gradient first stop being finite, over the range of float32 and narrower."""
     questions = (hopeless, _coincident, _out_of_reach, _narrow)
     found = next(filter(None, (question(subject) for question in questions)), None)
-    return found or ok("value and gradient, at every logit up to 1e4 and every label")
+    form = subject.form
+    what = f"every {_name(form)} up to {form.reach:g}"
+    return found or ok(f"value and gradient are finite at {what} and every label")
+
+
+def _name(form: Form) -> str:
+    """What a prediction is."""
+    if form.kind == "counts":
+        return "log rate"
+    return "logit" if form.classifies or form.kind == "divergence" else "prediction"
 
 
 @functools.lru_cache(4)
 def hopeless(subject: Subject) -> Finding | None:
     """An ordinary batch is too much for it already, so that nothing else can be asked."""
-    value, gradient = subject.measure(subject.form.predictions()[None])
+    z, form = subject.form.predictions()[None], subject.form
+    value, gradient = subject.measure(z)
     if np.isfinite(value[0]) and np.isfinite(gradient[0]).any():
         return None
+    if form.kind == "counts" and subject.measure(z, form.targets() + 1).finite.all():
+        return _not_finite(subject, "counts of which some are 0", form.targets(), 1.0)
     return defect(
         "it is not finite on an ordinary batch",
         f"value {value[0]:g}, {(~np.isfinite(gradient)).mean():.0%} of the gradient not "
-        f"finite, for {subject.form.words} of normal predictions",
+        f"finite, for {form.words} of normally distributed predictions",
         "if it wants other inputs, pass kind= or wrap it",
     )
 
@@ -66,7 +80,7 @@ def _coincident(subject: Subject) -> Finding | None:
     return defect(
         cause,
         f"value {measured.value[i]:g}, gradient not finite, for {name}",
-        "guard the argument of the root with a jnp.where (double where)",
+        f"add a small number inside the root, or {GUARD}",
     )
 
 
@@ -84,7 +98,7 @@ def _out_of_reach(subject: Subject) -> Finding | None:
     )
     for name, labels in form.labellings():
         fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(SIZES)), axis=0)
-        if not fine[SIZES <= REACHABLE].all():
+        if not fine[form.reach >= SIZES].all():
             return _not_finite(subject, name, labels, SIZES[np.argmin(fine)])
     return None
 
@@ -100,7 +114,16 @@ def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -
         what, shown = "value", value[0]
     empty = name not in ("any labels", "labels between 0 and 1") and reach <= 1.0
     cause, advice = _why(subject, reach, what, empty)
-    return defect(cause, f"{what} {shown:g} from |logit| = {reach:g} on, {name}", advice)
+    where = f"from |{_name(subject.form)}| = {reach:g} on" if reach else "at any size"
+    evidence = f"{what} {shown:g} {where}, for {name}"
+    return (note if _impossible(subject, labels, shown) else defect)(cause, evidence, advice)
+
+
+def _impossible(subject: Subject, labels: np.ndarray, value: float) -> bool:
+    """Whether infinity says that a count of 0 cannot be, as of a gamma likelihood."""
+    if subject.form.kind != "counts" or not np.isinf(value):
+        return False
+    return bool(subject.measure(subject.form.predictions()[None], labels + 1).finite.all())
 
 
 def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, str]:
@@ -109,23 +132,28 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
     if empty and form.kind == "embedding":
         return (
             "0/0 in a batch that has no two of a kind, or no two of different kinds",
-            "make 0/0 a 0 with two jnp.where, or draw two of every identity",
+            f"{GUARD}; or draw two of every identity",
+        )
+    if form.kind == "counts":
+        return (
+            "a count of 0, or a rate that is next to 0, is put into a logarithm or a ratio",
+            "jax.scipy.special.xlogy makes 0 * log 0 a 0; predict log rates, or add a little",
         )
     if empty:
         return (
             "0/0 where a class is empty: an ordinary batch without positives ends the training",
-            "give the ratio a prior, or make 0/0 a 0 with two jnp.where",
+            f"add the same small number above and below, or {GUARD}",
         )
     if what == "gradient":
         return (
-            "its gradient is not finite although its value is: a denominator that vanishes, or the "
-            "branch of a jnp.where that was not taken",
-            "keep the denominator from 0 with a jnp.where on the argument (double where)",
+            "its gradient is not finite although its value is: a root or a denominator is 0 there, "
+            "or a jnp.where hides an infinity, whose gradient is taken all the same",
+            f"add a small number, or {GUARD}",
         )
     if form.compares:
         return (
             "a root, a power or a ratio that is not defined there",
-            "an odd power wants an absolute value, a root and a ratio a guarded argument",
+            f"take the absolute value before an odd power; before a root or a ratio, {GUARD}",
         )
     if form.probabilities or reach <= 20:
         return (
@@ -133,8 +161,8 @@ def _why(subject: Subject, reach: float, what: str, empty: bool) -> tuple[str, s
             "compute from logits (log_sigmoid, log_softmax)",
         )
     return (
-        "an exponential or its inverse leaves float32",
-        "compute from logits (log_sigmoid, log_softmax), and guard the ratio",
+        "an exponential is too large for float32, or too small to be divided by",
+        "compute from logits (log_sigmoid, log_softmax), or clip the exponent",
     )
 
 
@@ -143,7 +171,9 @@ def _narrow(subject: Subject) -> Finding | None:
     if subject.mode != "compiled":
         return None
     # Squares of distances are to be what float16 can hold.
-    sizes = SIZES[(20.0 if subject.form.compares else 6e4) >= SIZES].astype(np.float32)
+    form = subject.form
+    sizes = SIZES[(20.0 if form.compares else 6e4) >= SIZES].astype(np.float32)
+    most = (10.0, form.reach) if form.kind == "counts" else (1e3, form.reach)
 
     # Labels are an argument, because XLA sorts and sums constants while it compiles, and slowly.
     def both(z: jax.Array, y: jax.Array) -> Any:
@@ -151,16 +181,16 @@ def _narrow(subject: Subject) -> Finding | None:
         return [differentiate(z.astype(d), y) for d in (jnp.float16, jnp.bfloat16)]
 
     try:
-        batches = subject.form.predictions_of_sizes(sizes, _signs(subject))
-        results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, subject.form.targets())
+        batches = form.predictions_of_sizes(sizes, _signs(subject))
+        results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, form.targets())
     except Exception as error:
         return not_narrow(error)
     bad = []
     # A loss beyond 65,504 has no float16.
-    for name, most, result in zip(("float16", "bfloat16"), (1e3, REACHABLE), results, strict=True):
+    for name, limit, result in zip(("float16", "bfloat16"), most, results, strict=True):
         fine = Measured(*(np.asarray(a, np.float32) for a in result)).finite
-        lost = sizes[~fine & (sizes <= most)]
-        bad += [f"{name} from |logit| = {lost.min():g} on"] if lost.size else []
+        lost = sizes[~fine & (sizes <= limit)]
+        bad += [f"{name} from |{_name(form)}| = {lost.min():g} on"] if lost.size else []
     if not bad:
         return None
     cause = "in float16 or bfloat16 it is not finite, though it is in float32"

@@ -62,12 +62,8 @@ def minimum(subject: Subject) -> Iterator[Finding]:
     better = np.isfinite(best) and np.nanmin(value) < best - 1e-4 * scale
     if better:
         which = list(others)[int(np.nanargmin(value))]
-        finite = which.startswith(("margin", "logit"))
-        yield (note if finite else defect)(
-            f"{'a finite logit' if finite else 'a wrong prediction'} beats the perfect one",
-            f"loss {np.nanmin(value):.4g} ({which}) against {best:.4g} of the perfect one",
-            "check signs, and that a squared error stands behind a sigmoid",
-        )
+        evidence = f"loss {np.nanmin(value):.4g} ({which}), {best:.4g} if all are certain and right"
+        yield _better(evidence, cautious=which.startswith(("right by", "logit")))
     absent = None if subject.form.decides else _absent(subject)
     if absent:
         yield absent
@@ -76,15 +72,31 @@ def minimum(subject: Subject) -> Iterator[Finding]:
         yield ok(f"perfect {best:.4g}, opposite {opposite:.4g}, nothing below")
 
 
+def _better(evidence: str, *, cautious: bool) -> Finding:
+    """Something beats what is certain and right."""
+    if cautious:
+        return note(
+            "it likes a cautious prediction better than one that is certain and right",
+            evidence,
+            "as label smoothing or a penalty on large logits wants it; a squared error wants a "
+            "sigmoid before it",
+        )
+    return defect(
+        "a wrong prediction beats the perfect one",
+        evidence,
+        "check the sign of each term, and which class is called 1",
+    )
+
+
 def _imperfect(side: np.ndarray) -> dict[str, np.ndarray]:
     """Predictions that are worse than the perfect ones, by name."""
     rng = np.random.default_rng(3)
     errors = [np.where(rng.random(side.shape) < share, -1, 1) for share in (0.02, 0.2, 0.5)]
     return {
         "all at 0": 0 * side,
-        "margin 1/2": 0.5 * side,
-        "margin 1": side,
-        "margin 2": 2 * side,
+        "right by 1/2": 0.5 * side,
+        "right by 1": side,
+        "right by 2": 2 * side,
         "logit = label": (side + 1) / 2,
         "all wrong": -SURE * side,
         "all positive": 0 * side + SURE,
@@ -125,28 +137,29 @@ def proper(subject: Subject) -> Finding | None:
         return None
     if (np.ptp(values, 1) <= 1e-5 * (1e-3 + np.abs(values).max(1))).all():
         return note(
-            "it leaves the offset free: only differences of logits matter, so probabilities "
-            "and the threshold 1/2 mean nothing"
+            "it leaves the offset free: the same number added to every logit changes nothing, so "
+            "probabilities and the threshold 1/2 mean nothing"
             if form.decides and offset_free(subject)
             else "every constant prediction is as good as any other to it",
             "the loss is the same for every constant prediction",
             "add a cross-entropy, or tune the threshold",
         )
-    found = 1 / (1 + np.exp(-np.array([_lowest(logit, value) for value in values])))
+    found = 1 / (1 + np.exp(-np.array([lowest(logit, value) for value in values])))
     curve = ", ".join(f"{q:g} -> {p:.2f}" for q, p in zip(TRUTHS, found, strict=True))
     if np.abs(found - TRUTHS).max() < 0.02:
         return ok(f"the best prediction is the true probability: {curve}")
-    cause, advice = "its best prediction is not the probability", "do not read it as a probability"
+    cause = "its best prediction is not the probability"
+    advice = "do not read predictions as probabilities; tune the threshold"
     odds = found / (1 - found) / (TRUTHS / (1 - TRUTHS))
     if np.ptp(np.log(odds)) < 0.1:
         cause += f", but that of odds {rounded(odds.mean())} times as large"
-        advice = "divide the odds by it (correct_prior)"
+        advice = "divide the predicted odds p / (1 - p) by it: diffmetrics.correct_prior"
     elif ((found < 0.02) | (found > 0.98)).sum() >= 3:
         cause += ": a decision, not a confidence"
     return note(cause, f"true probability -> best constant prediction: {curve}", advice)
 
 
-def _lowest(x: np.ndarray, value: np.ndarray) -> float:
+def lowest(x: np.ndarray, value: np.ndarray) -> float:
     """Where a curve is lowest, between grid points."""
     i = int(np.argmin(value))
     if not 0 < i < len(x) - 1:
@@ -186,7 +199,7 @@ def collapse(subject: Subject) -> Finding | None:
             "on rare positives it predicts nothing at the threshold 1/2",
             f"{evidence}; nothing from step {first + 1} on" if lasting else evidence,
             "tune the threshold (fit_threshold) before anything else; or weigh the positives, "
-            "or take a loss of counts",
+            "or take a loss such as Dice",
         )
     if predicted[-1] > 0.5:
         return note(
@@ -200,10 +213,11 @@ def collapse(subject: Subject) -> Finding | None:
 def _rare(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Two features, of which the positives have 3 and 2 and others noise around 0; and labels."""
     inner = subject.form.shape[1:]
-    shape = (max(1, 4000 // int(np.prod(inner))), *inner)
-    size, rng = int(np.prod(shape)), np.random.default_rng(0)
+    pairs = max(map(math.prod, subject.shapes), default=0) >= math.prod(subject.form.shape) ** 2
+    shape = (max(1, (1 if pairs else 4) * RARE // math.prod(inner)), *inner)
+    size, rng = math.prod(shape), np.random.default_rng(0)
     y = np.zeros(size, np.float32)
-    y[rng.permutation(size)[: max(2, size // RARE)]] = 1.0
+    y[rng.permutation(size)[: max(1, size // RARE)]] = 1.0
     x = rng.normal(size=(size, 2)).astype(np.float32) + y[:, None] * np.array([3.0, 2.0])
     return np.concatenate([x, np.ones((size, 1))], 1).astype(np.float32), y.reshape(shape)
 
