@@ -157,6 +157,10 @@ def hinge_less_margin(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.maximum(0.0, -1.0 - (2 * labels - 1) * logits).mean()
 
 
+def unclamped_squared_hinge(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return ((1 - (2 * labels - 1) * logits) ** 2).mean()
+
+
 def triplet_less_margin(
     anchors: jax.Array, positives: jax.Array, negatives: jax.Array
 ) -> jax.Array:
@@ -338,6 +342,7 @@ CASES = [
     Case(focal_of_the_right, "direction", "attends to what is right already"),
     Case(one_factor_for_both, "direction", "right already among the negatives"),
     Case(hinge_less_margin, "alive", "margin is on the wrong side"),
+    Case(unclamped_squared_hinge, "direction", "pulls back", status="note"),
     Case(triplet_less_margin, "direction", "margin is on the wrong side", "triplet"),
     Case(swapped_triplet, "direction", "positives and negatives are swapped", "triplet"),
     Case(contrastive_less_margin, "direction", "never pushed apart", "pair"),

@@ -68,6 +68,11 @@ def weights_that_change_nothing(predictions: Array, targets: Array, weights: Arr
     return ((predictions - targets) ** 2).mean() + 0.0 * weights.sum()
 
 
+def selected_by_mask(logits: Array, labels: Array, mask: Array) -> Array:
+    """Whose result has a shape that depends on the mask."""
+    return _entropy(logits, labels)[mask].mean()
+
+
 # --- counts ---------------------------------------------------------------------------------------
 
 
@@ -99,6 +104,7 @@ def squared_logarithms(rate: Array, counts: Array) -> Array:
 
 
 CASES = [
+    Case(selected_by_mask, "jit", "cannot be compiled", "multilabel"),
     Case(inverted_mask, "padding", "the mask is inverted", "multilabel"),
     Case(mask_after_mean, "padding", "padding is learnt like real places", "multilabel"),
     Case(mask_of_sequences, "padding", "is not used", "multilabel"),

@@ -154,9 +154,15 @@ def squared_logarithms(rate: Array, counts: Array) -> Array:
     return ((jnp.log1p(rate) - jnp.log1p(counts)) ** 2).mean()
 
 
+def gamma_deviance(rate: Array, counts: Array) -> Array:
+    """Of amounts above 0."""
+    return (jnp.log(rate) - jnp.log(counts) + counts / rate - 1).mean()
+
+
 COUNTS = [
     poisson, poisson_of_rates, poisson_deviance, negative_binomial, nameless_poisson,
     poisson_of_softplus, tweedie, zero_inflated, squared_logarithms,
+    gamma_deviance,
 ]  # fmt: skip
 
 

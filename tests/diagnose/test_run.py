@@ -41,6 +41,10 @@ def clamped(logits: jax.Array, ids: jax.Array) -> jax.Array:
     return -jax.nn.log_softmax(logits)[jnp.arange(len(ids)), ids].mean()
 
 
+def looked_up(logits: jax.Array, ids: jax.Array) -> jax.Array:
+    return -jnp.take_along_axis(jax.nn.log_softmax(logits), ids, -1).mean()
+
+
 FROM_ONE = "class ids go from 1 to 5, and the loss counts from 0"
 MULTIPLIED = "labels are ids of classes, and the loss multiplies with them"
 WRONG_IDS = [
@@ -50,6 +54,10 @@ WRONG_IDS = [
     Trial("a column", multiplied, SCORES, IDS[:, None].astype("f"), "inputs", MULTIPLIED),
     Trial("of sigmoids", binary, SCORES, IDS[:, None], "inputs", MULTIPLIED),
     Trial("a square", multiplied, SCORES[:5], IDS[:5].astype("f"), "inputs", MULTIPLIED),
+    Trial(
+        "one-hot", looked_up, SCORES, np.eye(CLASSES, dtype=int)[IDS], "inputs",
+        "labels are one-hot, and the loss takes ids",
+    ),
     Trial(
         "too large", of_ids, SCORES, np.where(LEFT_OUT, 7, IDS), "inputs",
         "labels of 7 name no class, and the loss, or its gradient, is NaN on account of them",
@@ -294,6 +302,10 @@ def choosy(logits: Any, labels: Any) -> Any:
     return binary(logits, labels).mean()
 
 
+def absolute(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    return jnp.abs(predictions - targets).mean()
+
+
 def critic(scores: jax.Array, signs: jax.Array) -> jax.Array:
     return (scores * signs).mean()
 
@@ -304,11 +316,11 @@ def distilled(logits: jax.Array, teacher: jax.Array) -> jax.Array:
 
 SOUND = [
     Trial("regression of ids", optax.squared_error, LOGITS, IDS.astype("f")),
-    Trial("ordered ids", lambda z, y: jnp.abs(z - y).mean(), LOGITS, IDS),
+    Trial("ordered ids", absolute, LOGITS, IDS),
     Trial("counts", lambda z, y: (jnp.exp(z) - y * z).mean(), LOGITS, IDS),
     Trial("bins", of_bins, SCORES, IDS.astype("f")),
-    Trial("targets above", lambda z, y: jnp.abs(z - y).mean(), LOGITS, LOGITS[::-1] + 50),
-    Trial("members", lambda z, y: jnp.abs(z - y).mean(), SCORES + 50, IDS[:, None]),
+    Trial("targets above", absolute, LOGITS, LOGITS[::-1] + 50),
+    Trial("members", absolute, SCORES + 50, IDS[:, None]),
     Trial("a critic", critic, LOGITS, 2 * LABELS - 1),
     Trial("a hinge", optax.hinge_loss, LOGITS, 2 * LABELS - 1),
     Trial("a teacher", distilled, SCORES, SCORES[::-1]),
@@ -318,6 +330,9 @@ SOUND = [
     Trial("the first class is absent", of_ids, SCORES, np.maximum(IDS, 1)),
     Trial("left out", leaving_out(255), SCORES, MARKED[255]),
     Trial("void", dm.softmax_cross_entropy, SCORES, MARKED[-1]),
+    Trial("one-hot", multiplied, SCORES, np.eye(CLASSES, dtype="f")[IDS]),
+    Trial("above one-hot", absolute, SCORES + 9, np.eye(CLASSES, dtype="f")[IDS]),
+    Trial("one-hot sigmoids", binary, SCORES, np.eye(CLASSES, dtype="f")[IDS]),
     Trial("missing", beforehand, LOGITS, MISSING),
     Trial("heavy positives", weighted(30, 1), LOGITS, RARE),
     Trial("focal", focal, LOGITS, RARE),

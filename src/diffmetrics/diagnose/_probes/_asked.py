@@ -175,6 +175,13 @@ def are_ids(labels: np.ndarray, predictions: Any) -> bool:
     return labels.shape in (shape[:-1], (*shape[:-1], 1))
 
 
+def one_hot(labels: np.ndarray) -> bool:
+    """Whether every row has one class of several."""
+    if labels.ndim < 2 or labels.shape[-1] < 3 or not np.isin(labels, (0, 1)).all():
+        return False
+    return bool((labels.sum(-1) == 1).all())
+
+
 def _positives(y: np.ndarray) -> np.ndarray:
     """Labels that mean yes; of those that all mean the same, the larger ones."""
     if one_sided(y) is not None:

@@ -68,7 +68,7 @@ def not_compiled(evidence: str) -> Finding:
     return defect(
         "it cannot be compiled: it looks at values while being traced",
         evidence,
-        "check shapes only, replace `if` on values by jnp.where",
+        "check shapes only; replace an `if` on values, and x[mask], by jnp.where",
     )
 
 

@@ -116,7 +116,15 @@ def _not_finite(subject: Subject, name: str, labels: np.ndarray, reach: float) -
     cause, advice = _why(subject, reach, what, empty)
     where = f"from |{_name(subject.form)}| = {reach:g} on" if reach else "at any size"
     evidence = f"{what} {shown:g} {where}, for {name}"
-    return (note if _impossible(subject, labels, shown) else defect)(cause, evidence, advice)
+    if _impossible(subject, labels, shown):
+        return note(*IMPOSSIBLE, "take a Poisson likelihood if there are counts of 0")
+    return defect(cause, evidence, advice)
+
+
+IMPOSSIBLE = (
+    "a count of 0 is impossible to it, as to a gamma likelihood: it costs infinity",
+    "value inf for counts of which some are 0, finite if all are 1 or more",
+)
 
 
 def _impossible(subject: Subject, labels: np.ndarray, value: float) -> bool:

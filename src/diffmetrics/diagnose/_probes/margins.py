@@ -285,9 +285,9 @@ def _clipped(subject: Subject, profile: Profile) -> Finding | None:
 
 
 def _is_epsilon(p: float) -> bool:
-    """Whether a probability is one that people clip at: a power of ten, or float32's epsilon."""
+    """Whether people clip probabilities at it: a power of ten, or what float32 makes of 1e-7."""
     digits = math.log10(p)
-    return p < 2e-3 and min(abs(digits - round(digits)), abs(digits + 6.92)) < 0.1
+    return p < 2e-3 and (abs(digits - round(digits)) < 0.1 or 4e-8 < p < 2e-7)
 
 
 def abrupt(before: float, after: float, distance: float) -> bool:
@@ -303,7 +303,8 @@ def _flat(profile: Profile) -> Finding | None:
     if not (profile.at(-30.0) == 0 and profile.size[edge] > 1e-4):
         return None
     return defect(
-        "it is flat for wrong predictions: a ramp, a clip or a ReLU ends their gradient",
+        "it is flat for wrong predictions: a ramp, a minimum with a constant, a clip or a ReLU "
+        "ends their gradient",
         f"{profile.name}: gradient exactly 0 at margins -30 to {MARGINS[zero[-1]]:.3g}",
         "an example that starts there is never corrected; take a loss that keeps its slope",
     )

@@ -13,19 +13,19 @@ import numpy as np
 
 from diffmetrics.diagnose import _inputs
 from diffmetrics.diagnose._forms import OWN
-from diffmetrics.diagnose._probes._asked import FAR, Asked, look
+from diffmetrics.diagnose._probes._asked import FAR, Asked, look, one_hot
 from diffmetrics.diagnose._probes._marks import marked, unnamed
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect
 from diffmetrics.diagnose._subject import OwnBatch
 
-CLOSE = 1e-3
+CLOSE, BLIND = 1e-3, 1e-5
 
 
 @probe("inputs", (OWN,), rank=3)
 def inputs(batch: OwnBatch) -> list[Finding]:
     """Labels that are not what they are taken for, and logits in the place of probabilities."""
-    unusable = _not_numbers(batch) or _multiplied(batch)
+    unusable = _not_numbers(batch) or _multiplied(batch) or _looked_up(batch)
     if unusable is not None:
         return [unusable]
     asked = Asked.of(batch)
@@ -43,11 +43,11 @@ def inputs(batch: OwnBatch) -> list[Finding]:
 
 def _not_numbers(batch: OwnBatch) -> Finding | None:
     """NaN in labels or predictions, if it reaches the loss or its gradient."""
-    y = np.asarray(batch.form.targets())
-    missing = ~np.isfinite(y.astype(np.float64))
-    leaves = [np.asarray(a, np.float64) for a in jax.tree.leaves(batch.form.predictions())]
-    lost = [~np.isfinite(leaf) for leaf in leaves]
-    if batch.seen.finite or not (missing.any() or any(bad.any() for bad in lost)):
+    if batch.seen.finite:
+        return None
+    missing = ~np.isfinite(np.asarray(batch.form.targets(), np.float64))
+    lost = [~np.isfinite(np.asarray(a, float)) for a in jax.tree.leaves(batch.form.predictions())]
+    if not (missing.any() or any(bad.any() for bad in lost)):
         return None
     where = "through the value" if not np.isfinite(batch.seen.value) else "through the gradient"
     if missing.any():
@@ -120,6 +120,26 @@ def _broadcast(predictions: tuple[int, ...], labels: tuple[int, ...]) -> bool:
         return False
     square = predictions[-2] == predictions[-1] and len(predictions) == 2
     return labels == (*predictions[:-1], 1) or (square and labels == predictions[:-1])
+
+
+def _looked_up(batch: OwnBatch) -> Finding | None:
+    """Labels of 0 and 1 for each class, of which a loss of ids reads every 0 and 1 as an id."""
+    z, y = batch.form.predictions(), batch.form.targets()
+    if not isinstance(z, jax.Array) or z.shape != y.shape or not one_hot(np.asarray(y)):
+        return None
+    shuffled = jnp.asarray(np.random.default_rng(0).permutation(np.ravel(y)).reshape(y.shape))
+    *turned, other = (
+        abs(look(batch, z, some).value - batch.seen.value) / max(abs(batch.seen.value), 1e-30)
+        for some in (jnp.roll(y, 1, -1), jnp.roll(y, 2, -1), shuffled)
+    )
+    if max(turned) > BLIND or not other > BLIND:  # `labels` tells of a loss that is blind to all
+        return None
+    return defect(
+        "it makes no difference which class of an example is the 1: labels are one-hot, and the "
+        "loss takes ids, of which it finds 0 and 1 in every example",
+        f"loss {batch.seen.value:.6g}, and the same with the 1 of each example moved on by a class",
+        "labels.argmax(-1), or a loss of one-hot labels",
+    )
 
 
 def _odd(asked: Asked) -> Finding | None:

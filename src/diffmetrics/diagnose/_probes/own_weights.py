@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffmetrics.diagnose._forms import OWN
-from diffmetrics.diagnose._probes._asked import Asked
+from diffmetrics.diagnose._probes._asked import Asked, one_hot
 from diffmetrics.diagnose._probes.own_batch import decided
 from diffmetrics.diagnose._probes.tradeoffs import rounded
 from diffmetrics.diagnose._registry import probe
@@ -65,7 +65,7 @@ def _weights(asked: Asked) -> _Weights | None:
     """None if examples of a class weigh differently, and so have no weight of their class."""
     slope = np.abs(asked.look(asked.undecided, asked.hard).slopes[0])
     known, positive = asked.known.ravel(), asked.positive
-    if asked.decides and not _one_hot(positive):
+    if asked.decides and not one_hot(positive):
         which, size = positive.ravel()[known].astype(int), slope.ravel()[known]
         names: Sequence[str] = ("a negative", "a positive")
     else:
@@ -78,12 +78,6 @@ def _weights(asked: Asked) -> _Weights | None:
     weight = np.bincount(which, size) / np.maximum(number, 1)
     alike = np.abs(size - weight[which]) <= SAME * weight[which]
     return _Weights(number, weight, names) if alike.all() else None
-
-
-def _one_hot(positive: np.ndarray) -> bool:
-    """Whether every row has one class of several."""
-    several = positive.ndim > 1 and positive.shape[-1] > 2
-    return several and bool((positive.sum(-1) == 1).all())
 
 
 def _told(some: _Weights, rare: int, frequent: int) -> Finding | None:

@@ -13,7 +13,7 @@ from diffmetrics.diagnose._subject import Subject
 @probe("reduction", rank=17.5, slow=True)
 def reduction(subject: Subject) -> Finding | None:
     """How the loss of the same batch twice over compares with that of the batch."""
-    if subject.output_shape or subject.mode == "values":
+    if subject.output_shape or subject.mode == "values" or not _adds_up(subject):
         return None  # what is left unreduced is the caller's to reduce
     form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
     once = _forms.value(subject.loss, form, z, y)
@@ -37,3 +37,15 @@ def reduction(subject: Subject) -> Finding | None:
             "take the mean once: .mean() has divided already",
         )
     return ok(f"{times:.3g} times the loss for the same batch twice over") if times > 0 else None
+
+
+def _adds_up(subject: Subject) -> bool:
+    """Whether examples do not know each other, as in a sum and in a mean."""
+    form, z, y = subject.form, subject.form.predictions(), subject.form.uneven()
+    first, second = np.split(np.arange(form.examples), 2)
+    orders = (np.r_[first, second], np.r_[first, first], np.r_[second, second])
+    whole, *halves = subject.measure(
+        np.stack([np.take(z, order, form.axis) for order in orders]),
+        np.stack([np.take(y, order, 0) for order in orders]),
+    ).value
+    return bool(abs(whole - np.mean(halves)) < 1e-4 * abs(whole))
