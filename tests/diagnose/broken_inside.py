@@ -71,6 +71,11 @@ def softmax_over_the_batch(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return -jnp.log(jnp.take_along_axis(p, labels[:, None], 1)).mean()
 
 
+def log_softmax_over_the_batch(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    log_p = jax.nn.log_softmax(logits, axis=0)
+    return -jnp.take_along_axis(log_p, labels[:, None], 1).mean()
+
+
 # --- epsilons -------------------------------------------------------------------------------------
 
 
@@ -124,6 +129,31 @@ def smoothed_above_only(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return 1 - (2 * (p * labels).sum() + 1.0) / (p.sum() + labels.sum() + 1e-7)
 
 
+# --- what is wrong behind what is right -----------------------------------------------------------
+
+
+def hinge_of_the_mean(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return jax.nn.relu(1 - ((2 * labels - 1) * logits).mean())
+
+
+def hinge_of_the_mean_of_classes(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    true = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]
+    rival = jnp.where(jnp.eye(logits.shape[1], dtype=bool)[labels], -jnp.inf, logits).max(1)
+    return jax.nn.relu(1 - (true - rival).mean())
+
+
+def triplets_in_the_mean(
+    anchors: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> jax.Array:
+    near, far = (((anchors - x) ** 2).sum(-1) for x in (positives, negatives))
+    return jax.nn.relu(near.mean() - far.mean() + 1.0)
+
+
+def most_of_the_batch(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """The median, so that half of the batch may be wrong."""
+    return jnp.median(optax.sigmoid_binary_cross_entropy(logits, labels))
+
+
 CASES = [
     Case(sigmoid_twice, "activation", "a sigmoid is applied twice"),
     Case(sigmoid_of_probabilities, "activation", "of its argument probabilities"),
@@ -137,6 +167,7 @@ CASES = [
     Case(squeezed_by_tanh, "activation", "a tanh stands before the sigmoid"),
     Case(cosines_without_temperature, "activation", "scaling to length 1", "multiclass"),
     Case(softmax_over_the_batch, "activation", "runs over the examples", "multiclass"),
+    Case(log_softmax_over_the_batch, "activation", "runs over the examples", "multiclass"),
     Case(large_epsilon, "logarithm", "log(p + 0.01)"),
     Case(large_epsilon_of_classes, "logarithm", "log(p + 0.05)", "multiclass"),
     Case(notable_epsilon, "logarithm", "log(p + 0.001)", "multiclass", status="note"),
@@ -144,6 +175,10 @@ CASES = [
     Case(worst_of_batch, "examples", "a max, a min or an index"),
     Case(first_of_batch, "examples", "a max, a min or an index", "multiclass"),
     Case(all_but_the_last, "examples", "1 of 64 examples never"),
+    Case(hinge_of_the_mean, "hidden", "hides behind"),
+    Case(hinge_of_the_mean_of_classes, "hidden", "hides behind", "multiclass"),
+    Case(triplets_in_the_mean, "hidden", "hides behind", "triplet"),
+    Case(most_of_the_batch, "hidden", "hides behind"),
     Case(smoothed_means, "smoothing", "outweighs what it counts"),
     Case(smoothed_below_only, "smoothing", "a set without a positive", status="note"),
     Case(smoothed_above_only, "smoothing", "scores more than 1", status="note"),

@@ -82,10 +82,11 @@ def activation(subject: Subject) -> Finding | None:
     if not found:
         return None
     form, arrays = subject.form, [step.array for step in found]
-    if not form.decides and any(_same(a, softmax(z, 1)) for a in arrays):
+    over_batch = (softmax(z, 1), log_softmax(z, 1)) if not form.decides else ()
+    if any(_same(a, x) for x in over_batch for a in arrays):
         return defect(
             "its softmax runs over the examples of the batch, and not over the classes",
-            "inside of it is an array that sums to 1 along axis 0",
+            "inside of it are probabilities that sum to 1 along axis 0, or their logarithms",
             "softmax(logits, axis=-1), which is the default",
         )
     for outer, computed in OUTER.items():
