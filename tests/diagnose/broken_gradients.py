@@ -320,7 +320,14 @@ def infonce_of_itself(embeddings: jax.Array, labels: jax.Array) -> jax.Array:
     return -((same * log_p).sum(-1) / same.sum(-1)).mean()
 
 
+def pulled_back(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
+    """The square of margin - distance, without the maximum with 0."""
+    distance = jnp.sqrt(((a - b) ** 2).sum(-1) + 1e-9)
+    return (same * distance**2 + (1 - same) * (1.0 - distance) ** 2).mean()
+
+
 CASES = [
+    Case(pulled_back, "direction", "further apart than its margin", "pair"),
     Case(dice_stopped_below, "gradient", "depends on negatives, which get no gradient"),
     Case(dice_stopped_above, "gradient", "positives are pulled the wrong way"),
     Case(stopped_positives, "gradient", "depends on positives, which get no gradient"),

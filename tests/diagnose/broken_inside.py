@@ -178,7 +178,7 @@ CASES = [
     Case(hinge_of_the_mean, "hidden", "hides behind"),
     Case(hinge_of_the_mean_of_classes, "hidden", "hides behind", "multiclass"),
     Case(triplets_in_the_mean, "hidden", "hides behind", "triplet"),
-    Case(most_of_the_batch, "hidden", "hides behind"),
+    Case(most_of_the_batch, "examples", "examples never get a gradient"),
     Case(smoothed_means, "smoothing", "outweighs what it counts"),
     Case(smoothed_below_only, "smoothing", "a set without a positive", status="note"),
     Case(smoothed_above_only, "smoothing", "scores more than 1", status="note"),

@@ -129,7 +129,20 @@ def distilled(logits_p: jax.Array, logits_q: jax.Array, temperature: float = 4.0
     return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean()
 
 
+def infonce_of_triplets(
+    anchors: jax.Array, positives: jax.Array, negatives: jax.Array
+) -> jax.Array:
+    """Everybody else's positives and negatives are rivals, too."""
+    a, p, n = (
+        x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (anchors, positives, negatives)
+    )
+    own = jnp.arange(len(a))
+    logits = a @ jnp.concatenate([p, n]).T / 0.1
+    return optax.softmax_cross_entropy_with_integer_labels(logits, own).mean()
+
+
 SOUND = [
+    (infonce_of_triplets, "triplet"),
     (stable_entropy, "binary"), (weights_of_the_batch, "binary"),
     (asymmetric, "multilabel"), (surrogate, "multiclass"),
     (tversky, "binary"), (biweight, "regression"), (expectile, "regression"),

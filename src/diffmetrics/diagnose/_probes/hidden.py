@@ -38,14 +38,14 @@ def hidden_triplet(subject: Subject) -> Finding | None:
 def _told(subject: Subject, z: np.ndarray, what: str, axis: int) -> Finding | None:
     """Of a batch in which the first alone is wrong, and one in which all are."""
     slopes = np.abs(subject.measure(z).gradient)
-    alone = np.take(slopes[0], 0, axis).sum()
-    if not np.isfinite(slopes).all() or not slopes[1].any():
+    alone, among = (np.take(slope, 0, axis).sum() for slope in slopes)
+    if not np.isfinite(slopes).all() or among == 0:
         return None
     if alone > 0:
         return ok(f"a {what} that is wrong gets a gradient among others that are right")
     return defect(
-        f"a {what} that is wrong hides behind those that are right: a maximum with 0, a median or "
-        "the like is taken of the whole batch and not of each example",
+        f"a {what} that is wrong hides behind those that are right: a maximum with 0 is taken "
+        "of the whole batch and not of each example",
         f"gradient exactly 0 of the only wrong {what} of a batch, which is not 0 if all are wrong",
         "clamp every example, then take the mean: relu(margin - d).mean()",
     )

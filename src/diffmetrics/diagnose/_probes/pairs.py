@@ -51,6 +51,15 @@ def direction_of_pairs(subject: Subject) -> Iterator[Finding]:
     pairs = _pairs(subject)
     if pairs is None:
         return
+    if pairs.apart > 0 and _part_if_near(subject, pairs):
+        yield defect(
+            "it pulls back different ones that are further apart than its margin: a maximum with 0 "
+            "is missing",
+            f"different ones are pushed apart at a hundredth of a distance at which they are "
+            f"pulled together by {pairs.apart:.3g}",
+            "different ones cost max(0, margin - distance), squared after the maximum",
+        )
+        return
     if pairs.together < 0 or pairs.apart > 0:
         yield defect(
             "it pulls the same apart" if pairs.together < 0 else "it pulls different ones together",
@@ -83,6 +92,14 @@ def direction_of_pairs(subject: Subject) -> Iterator[Finding]:
             f"the same by {together:.3g}",
             "multiply each pair's hinge by its own label, and take the mean last",
         )
+
+
+def _part_if_near(subject: Subject, pairs: Pairs) -> bool:
+    """Whether different ones are pushed apart if they are very near to each other."""
+    step = 0.01 * (pairs.near - pairs.first)
+    z = np.stack([pairs.first, pairs.first + step])[None]
+    (gradient,) = subject.measure(z, 0 * pairs.same).gradient
+    return float(((gradient[1] - gradient[0]) * step).sum()) < 0
 
 
 def _never_parts(subject: Subject, pairs: Pairs) -> bool:
@@ -159,6 +176,9 @@ def direction_of_triplets(subject: Subject) -> Finding | None:
     a, p, n = z
     (gradient,) = subject.measure(z[None]).gradient
     pull, push = -(gradient[1] * (a - p)).sum(), -(gradient[2] * (n - a)).sum()
+    if push < 0 < pull:  # other anchors may move a negative more, if it is one of theirs, too
+        (gradient,) = subject.measure(np.stack([0 * a + a[0], p, n])[None]).gradient
+        push = -(gradient[2] * (n - a[0])).sum()
     if not np.isfinite(pull + push):
         return None  # `finite` tells
     evidence = f"pull of the positive {pull:.3g}, push of the negative {push:.3g}"
