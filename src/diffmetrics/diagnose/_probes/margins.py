@@ -206,10 +206,8 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
         yield lenient
         return
     near = profile.at(-1e-3)
-    if profile.at(0.0) == 0 and near > 0.01:
-        # While another class moves, all leave 0 after one step.
-        stuck = all(p.at(0.0) == 0 for p in profiles(subject))
-        yield (defect if stuck else note)(
+    if profile.at(0.0) == 0 and near > 0.01 and not _starts(subject):
+        yield defect(
             "it has no gradient at exactly 0, where an output layer of zeros starts",
             f"{profile.name}: gradient 0 at margin 0, {near:.2g} of the largest at -0.001",
             "choose the slope at the kink (>= instead of >), or start from random weights",
@@ -228,6 +226,12 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
             f"{profile.name}: gradient exactly 0 from margin 0.001 on",
             "ask for a margin",
         )
+
+
+@functools.lru_cache(4)
+def _starts(subject: Subject) -> bool:
+    """Whether predictions of 0 get a gradient: if one class does, all leave 0 after one step."""
+    return bool(subject.measure(np.zeros((1, *subject.form.shape))).gradient.any())
 
 
 def _lenient(profile: Profile) -> Finding | None:
