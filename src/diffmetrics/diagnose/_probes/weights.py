@@ -21,7 +21,9 @@ from diffmetrics.diagnose._subject import NEGATIVE, POSITIVE, Subject
 def weights(subject: Subject) -> Finding | None:
     """By which factor a positive weighs more than a negative, or one class than another."""
     form = subject.form
-    (gradient,) = subject.measure(np.zeros((1, *form.shape))).gradient
+    # On both sides of 0, where maximum and abs have the slope of one side or of none.
+    around = np.multiply.outer([-0.01, 0.01], np.ones(form.shape))
+    gradient = subject.measure(around).gradient.mean(0)
     size = np.abs(form.in_margin(gradient))
     totals, means = np.array(
         [(size[group.members].sum(), size[group.members].mean()) for group in form.groups()]
