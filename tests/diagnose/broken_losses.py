@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffmetrics.diagnose._forms import name_of
 from experiments.ships import losses as ships
 
 LITTLE = 1e-7  # Keras's epsilon
@@ -31,7 +32,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        return self.loss.__name__
+        return name_of(self.loss)
 
 
 # --- F-beta, as asked -----------------------------------------------------------------------------

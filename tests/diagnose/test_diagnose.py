@@ -19,61 +19,9 @@ from diffmetrics import diagnose
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import note
 from diffmetrics.diagnose._subject import Subject
-from tests.diagnose import broken_losses
-from tests.diagnose.broken_losses import CASES, Case
+from tests.diagnose import asked, broken_losses
 from tests.diagnose.processes import python
 from tests.rows import ROWS, Row, the
-
-COMPLETE = {"relu_softplus"}
-
-
-def _quick(kind: str) -> tuple[str, ...]:
-    """Probes of one program, but for two that call the loss once more, without jit."""
-    return tuple(probe for probe in diagnose.QUICK[kind] if probe not in ("jit", "shapes"))
-
-
-def _probes(case: Case) -> tuple[str, ...] | None:
-    """All for some; for the others those that share a program, and the one that must tell."""
-    if case.name in COMPLETE:
-        return None
-    if case.probe == "jit":
-        return ("jit", "direction")  # slow ones, which are not compiled
-    slow = [case.probe] if case.probe in diagnose.SLOW else []
-    return (*_quick(case.kind), *slow)
-
-
-@functools.lru_cache
-def _report(loss: Any, kind: Any, probes: tuple[str, ...] | None) -> diagnose.Report:
-    """One for all cases of a loss that ask the same."""
-    return diagnose.loss(loss, kind=kind, probes=probes)
-
-
-def _examined(case: Case) -> diagnose.Report:
-    # With all probes the kind is found out as well.
-    return _report(case.loss, None if case.name in COMPLETE else case.kind, _probes(case))
-
-
-def _can_be_asked_for(report: diagnose.Report) -> bool:
-    """Whether `probes=` and `allow=` take the names that a report prints."""
-    return {f.probe for f in report.results} <= set(diagnose.PROBES[report.kind.split(",")[0]])
-
-
-@pytest.mark.parametrize("case", CASES, ids=[f"{case.name}-{case.probe}" for case in CASES])
-def test_the_cause_of_a_broken_loss_is_named(case: Case):
-    report = _examined(case)
-    told = [f for f in report.findings if f.probe == case.probe and case.cause in f.cause]
-    assert told, str(report)
-    assert max(map(len, str(report).splitlines())) <= 100
-    assert "\n" not in report.verdict
-    assert told[0].status == case.status
-    assert told[0].evidence
-    assert told[0].advice
-    assert _can_be_asked_for(report)
-    if case.status == "defect":
-        assert not report.healthy
-        assert report.findings[0] is told[0], str(report)
-        assert case.cause in report.verdict
-
 
 # --- one vocabulary -------------------------------------------------------------------------------
 
@@ -140,7 +88,7 @@ def _of_logits(row: Row) -> Callable[..., Any]:
 )
 def test_ours_are_healthy_or_meant_so(row: Row):
     kind = str(row.kind)
-    report = diagnose.loss(_of_logits(row), kind=row.kind, probes=_quick(kind))
+    report = diagnose.loss(_of_logits(row), kind=row.kind, probes=asked.quick(kind))
     assert {f.probe for f in report.defects} == INTENDED.get(row.name, set()), str(report)
 
 

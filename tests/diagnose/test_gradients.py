@@ -15,38 +15,16 @@ import diffmetrics as dm
 from diffmetrics import diagnose
 from diffmetrics.diagnose import _forms
 from diffmetrics.diagnose._subject import Subject
+from tests.diagnose import asked
 from tests.diagnose.broken_gradients import (
-    CASES,
     negatives_first,
     stopped,
     weight_of_a_closure,
     weight_of_a_module,
 )
-from tests.diagnose.broken_losses import Case
 
 partial = functools.partial
 FORM = _forms.Form("binary", (64,))
-
-
-@functools.lru_cache
-def _report(loss: Any, kind: Any, *probes: str) -> diagnose.Report:
-    quick = [name for name in diagnose.QUICK[kind] if name not in ("jit", "shapes")]
-    return diagnose.loss(loss, kind=kind, probes=(*quick, *probes))
-
-
-@pytest.mark.parametrize("case", CASES, ids=[f"{_forms.name_of(c.loss)}-{c.probe}" for c in CASES])
-def test_the_cause_is_named(case: Case):
-    report = _report(case.loss, case.kind, case.probe)
-    told = [f for f in report.findings if f.probe == case.probe and case.cause in f.cause]
-    assert told, str(report)
-    assert told[0].status == case.status
-    assert told[0].evidence
-    assert told[0].advice
-    assert max(map(len, str(report).splitlines())) <= 100
-    if case.status == "defect":
-        assert report.findings[0] is told[0], str(report)
-    else:
-        assert report.healthy, str(report)
 
 
 # --- what looks like these, and is meant so -------------------------------------------------------
@@ -153,7 +131,7 @@ SOUND = [
 
 @pytest.mark.parametrize(("loss", "kind"), SOUND, ids=[loss.__name__ for loss, _ in SOUND])
 def test_a_sound_loss_has_no_defect(loss: Any, kind: str):
-    report = _report(loss, kind, "keywords", "reduction")
+    report = asked.report(loss, kind, "keywords", "reduction")
     assert report.healthy, str(report)
     told = {f.probe for f in report.findings}
     assert not told & {"keywords", "reduction", "itself", "cancel", "outliers"}, str(report)

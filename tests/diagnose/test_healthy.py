@@ -14,8 +14,7 @@ import pytest
 
 from diffmetrics import diagnose
 from tests import ROOT
-from tests.diagnose.broken_losses import Case
-from tests.diagnose.broken_padding import CASES
+from tests.diagnose import asked
 from tests.diagnose.healthy_losses import HEALTHY, MASKED, Healthy, rax_losses
 
 # One of each kind of program is asked everything.
@@ -27,14 +26,9 @@ COMPLETE = {
 FOUND_OUT = {"counts", "regression", "mean_scale", "divergence"}
 
 
-def _quick(kind: str) -> tuple[str, ...]:
-    """Probes of one program, but for two that call the loss once more, without jit."""
-    return tuple(probe for probe in diagnose.QUICK[kind] if probe not in ("jit", "shapes"))
-
-
 @pytest.mark.parametrize("row", HEALTHY, ids=lambda row: row.name)
 def test_a_sound_loss_has_no_defect(row: Healthy):
-    probes = None if row.name in COMPLETE else _quick(row.kind)
+    probes = None if row.name in COMPLETE else asked.quick(row.kind)
     found_out = row.kind in FOUND_OUT or row in MASKED or row.name in COMPLETE
     report = diagnose.loss(row.loss, kind=None if found_out else row.kind, probes=probes)  # type: ignore[arg-type]
     assert report.healthy, str(report)
@@ -51,13 +45,13 @@ SPOTLESS = (
 @pytest.mark.parametrize("name", SPOTLESS)
 def test_of_a_textbook_loss_nothing_is_noted(name: str):
     (row,) = [row for row in HEALTHY if row.name == name]
-    report = diagnose.loss(row.loss, kind=row.kind, probes=_quick(row.kind))  # type: ignore[arg-type]
+    report = diagnose.loss(row.loss, kind=row.kind, probes=asked.quick(row.kind))  # type: ignore[arg-type]
     assert not report.findings, str(report)
 
 
 @pytest.mark.parametrize("row", rax_losses(), ids=lambda row: row.name)
 def test_a_sound_loss_of_rax_has_no_defect(row: Healthy):
-    report = diagnose.loss(row.loss, kind=row.kind, probes=_quick(row.kind))  # type: ignore[arg-type]
+    report = diagnose.loss(row.loss, kind=row.kind, probes=asked.quick(row.kind))  # type: ignore[arg-type]
     assert report.healthy, str(report)
 
 
@@ -83,18 +77,6 @@ def test_sound_losses_of_keras_have_no_defect():
     if importlib.util.find_spec("keras") is None:
         pytest.skip("Keras is no dependency; its losses are examined where it is installed")
     assert _keras() == ""
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_what_is_wrong_with_padding_and_counts_is_named(case: Case):
-    others = () if case.probe == "jit" else _quick(case.kind)  # slow without it
-    probes = (*others, case.probe)
-    report = diagnose.loss(case.loss, kind=case.kind, probes=probes)  # type: ignore[arg-type]
-    told = [f for f in report.findings if f.probe == case.probe and case.cause in f.cause]
-    assert told, str(report)
-    assert told[0].status == case.status
-    if case.status == "defect":
-        assert report.findings[0] is told[0], str(report)
 
 
 def more_than_each_class(logits: jax.Array, ids: jax.Array) -> jax.Array:

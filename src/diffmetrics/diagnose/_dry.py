@@ -25,7 +25,7 @@ def refusal(loss: Loss, form: Form) -> str | None:
 @functools.lru_cache(8)
 def _program(loss: Loss, form: Form) -> Any:
     """The loss of a batch as one number, compiled, because several are asked for."""
-    return jax.jit(lambda z, y: _forms.total(form.call(loss, z, y)))
+    return _forms.jitted(lambda z, y: _forms.total(form.call(loss, z, y)))
 
 
 def _value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
@@ -114,7 +114,7 @@ def is_cumulative(loss: Loss, form: Form) -> bool:
     z, ids = jnp.zeros(form.shape), form.targets()
     try:
         with quiet():
-            slope = jax.jit(jax.grad(_program(loss, form)))(z, jnp.asarray(ids))
+            slope = _forms.jitted(jax.grad(_program(loss, form)))(z, jnp.asarray(ids))
     except Exception:
         return False
     up = np.arange(CLASSES) < ids[:, None]

@@ -92,7 +92,7 @@ def _sensible(loss: Loss, form: Form) -> Subject:
 def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
     """Forms that may make more sense, and what to say if they do."""
     form = first.form
-    if not form.classifies or _senseless(first):
+    if not form.classifies or (_senseless(first) and not _costs_perfect(first)):
         yield form.squeezed(), _wants_probabilities(first)
     named = {name.lower() for name in _arguments(first.loss)[0]} & LABELS
     if form.classifies and form.labels != "ids" and not named:
@@ -105,6 +105,13 @@ def _others(first: Subject) -> Iterator[tuple[Form, Finding]]:
                 "name the arguments (y_true, y_pred), so that nobody mixes them up",
             ),
         )
+
+
+def _costs_perfect(as_logits: Subject) -> bool:
+    """Whether probabilities equal to the labels still cost much, as logits of that size do."""
+    y = (as_logits.form.sides() + 1) / 2
+    perfect, opposite = as_logits.measure(np.stack([y, 1 - y])).value
+    return bool(np.isfinite(opposite) and 0 < 0.3 * opposite < perfect)
 
 
 def _is_finite(subject: Subject) -> bool:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from diffmetrics.diagnose._forms import quiet
+from diffmetrics.diagnose._forms import jitted, quiet
 from diffmetrics.diagnose._subject import Subject
 
 # The parameters in which an equation keeps the program that it calls, and calls once.
@@ -53,7 +53,7 @@ def steps(subject: Subject, predictions: np.ndarray) -> list[Step]:
         return [array for _, array in played]
 
     with quiet():
-        found = jax.jit(jax.vmap(everything, in_axes=(0, None)))(
+        found = jitted(jax.vmap(everything, in_axes=(0, None)))(
             np.asarray(predictions, np.float32), subject.form.targets()
         )
     return [Step(name, np.asarray(x)) for name, x in zip(names, found, strict=True)]
@@ -113,12 +113,13 @@ def steps_within(subject: Subject) -> list[str]:
         return []
     found = []
     for equation in _equations(subject.jaxpr.jaxpr):
-        name, (before, *_) = equation.primitive.name, [*(v.aval for v in equation.invars), None]
-        cast = name == "convert_element_type" and before is not None
-        if cast and before.dtype == bool:
-            found.append("a comparison")
-        elif cast and before.dtype.kind == "f" and equation.outvars[0].aval.dtype.kind in "iu":
-            found.append("a cast to integers")
+        name = equation.primitive.name
+        if name == "convert_element_type":
+            before, after = equation.invars[0].aval.dtype, equation.outvars[0].aval.dtype
+            if before.kind == "b":
+                found.append("a comparison")
+            elif before.kind == "f" and after.kind in "iu":
+                found.append("a cast to integers")
         elif name in STEPS:
             found.append(STEPS[name])
     return list(dict.fromkeys(found))

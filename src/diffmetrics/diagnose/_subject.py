@@ -108,8 +108,8 @@ class Subject:
     def _compile(self) -> tuple[str, Program, Exception | None]:
         differentiate = jax.value_and_grad(self.one)
         ways = {
-            "compiled": _in_full_rows(jax.jit(jax.vmap(differentiate))),
-            "mapped": _one_by_one(jax.jit(differentiate)),
+            "compiled": _in_full_rows(_forms.jitted(jax.vmap(differentiate))),
+            "mapped": _one_by_one(_forms.jitted(differentiate)),
             "eager": _one_by_one(differentiate),
         }
         z, y = self.form.predictions()[None], self.form.targets()[None]

@@ -135,7 +135,7 @@ def shapes(subject: Subject) -> Finding:
 def _values(subject: Subject, z: np.ndarray, labels: np.ndarray) -> list[float]:
     """The loss of the same predictions with some labels of a shape that is not theirs."""
     if subject.mode == "compiled":
-        program = jax.jit(jax.vmap(subject.one, in_axes=(None, 0)))
+        program = _forms.jitted(jax.vmap(subject.one, in_axes=(None, 0)))
         return np.asarray(program(z, labels), np.float64).tolist()
     return [_forms.value(subject.loss, subject.form, z, some) for some in labels]
 
@@ -220,7 +220,7 @@ def second(subject: Subject) -> Finding | None:
         return jax.jvp(jax.grad(lambda p: subject.one(p, y)), (z,), (jnp.ones_like(z),))[1]
 
     try:
-        bend = jax.jit(jax.vmap(curvature, in_axes=(0, None)))(
+        bend = _forms.jitted(jax.vmap(curvature, in_axes=(0, None)))(
             sizes.astype(np.float32), subject.form.targets()
         )
     except Exception as error:
@@ -246,7 +246,7 @@ def targets(subject: Subject) -> Finding | None:
     z, y = subject.form.predictions(), subject.form.targets()
     if subject.mode != "compiled" or subject.form.labels == "ids":
         return None
-    slope = jax.jit(jax.vmap(jax.grad(subject.one, argnums=1), in_axes=(None, 0)))
+    slope = _forms.jitted(jax.vmap(jax.grad(subject.one, argnums=1), in_axes=(None, 0)))
     lost = ~np.isfinite(np.asarray(slope(z, np.stack([y, 0.8 * y + 0.1]))))
     if not lost.any():
         return ok("the gradient in the labels is finite, at 0 and 1 too")
@@ -276,7 +276,7 @@ def dtype(subject: Subject) -> Finding | list[Finding] | None:
         traced = jax.make_jaxpr(each)(z, y)
         if max(int(np.prod(s)) for s in _forms.shapes_within(traced.jaxpr)) > 64 * z.size:
             return None  # all pairs: a large batch is not what it is made for
-        exact, *narrow = (float(value) for value in jax.jit(each)(z, y))
+        exact, *narrow = (float(value) for value in _forms.jitted(each)(z, y))
     except _forms.CONCRETE:
         return None
     except Exception as error:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import Form
+from diffmetrics.diagnose._forms import Form, jitted
 from diffmetrics.diagnose._probes.contracts import CAST, not_narrow
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -190,7 +190,7 @@ def _narrow(subject: Subject) -> Finding | None:
 
     try:
         batches = form.predictions_of_sizes(sizes, _signs(subject))
-        results = jax.jit(jax.vmap(both, in_axes=(0, None)))(batches, form.targets())
+        results = jitted(jax.vmap(both, in_axes=(0, None)))(batches, form.targets())
     except Exception as error:
         return not_narrow(error)
     bad = []

@@ -46,6 +46,6 @@ def _told(subject: Subject, z: np.ndarray, what: str, axis: int) -> Finding | No
     return defect(
         f"a {what} that is wrong hides behind those that are right: a maximum with 0 is taken "
         "of the whole batch and not of each example",
-        f"gradient exactly 0 of the only wrong {what} of a batch, which is not 0 if all are wrong",
+        f"gradient exactly 0 of the only wrong {what} of a batch, {among:.2g} if all are wrong",
         "clamp every example, then take the mean: relu(margin - d).mean()",
     )

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffmetrics.diagnose._forms import CLASSIFYING, Group
+from diffmetrics.diagnose._inside import steps_within
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -101,8 +102,16 @@ def _silent(subject: Subject, silent: list[Profile]) -> Finding:
     if np.ptp(value) <= 1e-6 * (1 + abs(value[0])):
         evidence += f", loss constant {value[0]:.3g}"
     if len(silent) == len(profiles(subject)):
+        if np.ptp(value) == 0 and not steps_within(subject):
+            return defect(
+                "it has no gradient at all, and is the same whatever is predicted: predictions are "
+                "not used, or are behind a softmax over a single output, which is always 1",
+                evidence,
+                "take a sigmoid of a single output, or a softmax of two",
+            )
+        ends = " and ".join(steps_within(subject)) or "a clip, a cast or a stop_gradient"
         return defect(
-            "it has no gradient at all: a comparison, argmax, rounding or stop_gradient ends it",
+            f"it has no gradient at all: {ends} leaves none",
             evidence,
             "replace the step by a sigmoid or softmax: diffmetrics.score_loss does so for any",
         )

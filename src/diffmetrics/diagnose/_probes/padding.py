@@ -103,7 +103,7 @@ def _measured(subject: Subject, z: np.ndarray, y: np.ndarray, masks: np.ndarray)
     def one(z: jax.Array, y: jax.Array, mask: jax.Array) -> jax.Array:
         return _forms.total(subject.form.call(subject.loss, z, y, mask))
 
-    results = jax.jit(jax.vmap(jax.value_and_grad(one)))(z, y, masks)
+    results = _forms.jitted(jax.vmap(jax.value_and_grad(one)))(z, y, masks)
     return Measured(*(np.asarray(a, np.float64) for a in results))
 
 
