@@ -154,7 +154,13 @@ def most_of_the_batch(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.median(optax.sigmoid_binary_cross_entropy(logits, labels))
 
 
+def smoothed_without_count(logits: jax.Array, one_hot: jax.Array) -> jax.Array:
+    smoothed = 0.9 * one_hot + 0.1
+    return optax.softmax_cross_entropy(logits, smoothed).mean()
+
+
 CASES = [
+    Case(smoothed_without_count, "smoothing", "sum to 1, but to 1.3", "multiclass", "note"),
     Case(sigmoid_twice, "activation", "a sigmoid is applied twice"),
     Case(sigmoid_of_probabilities, "activation", "of its argument probabilities"),
     Case(sigmoid_twice_by_hand, "activation", "a sigmoid is applied twice"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -25,7 +26,11 @@ def refusal(loss: Loss, form: Form) -> str | None:
 @functools.lru_cache(8)
 def _program(loss: Loss, form: Form) -> Any:
     """The loss of a batch as one number, compiled, because several are asked for."""
-    return _forms.jitted(lambda z, y: _forms.total(form.call(loss, z, y)))
+    return _forms.jitted(_total(loss, form))
+
+
+def _total(loss: Loss, form: Form) -> Callable[..., Any]:
+    return lambda z, y: _forms.total(form.call(loss, z, y))
 
 
 def _value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
@@ -114,7 +119,7 @@ def is_cumulative(loss: Loss, form: Form) -> bool:
     z, ids = jnp.zeros(form.shape), form.targets()
     try:
         with quiet():
-            slope = _forms.jitted(jax.grad(_program(loss, form)))(z, jnp.asarray(ids))
+            slope = _forms.jitted(jax.grad(_total(loss, form)))(z, jnp.asarray(ids))
     except Exception:
         return False
     up = np.arange(CLASSES) < ids[:, None]

@@ -6,6 +6,7 @@ Predictions are logarithms of rates, whatever the loss takes.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -37,12 +38,32 @@ def _places(found: np.ndarray) -> str:
     return f"a count of {COUNTS[i]:g} and a rate of {COUNTS[i] * np.exp(OFFSETS[j]):.3g}{rest}"
 
 
+def _liked(subject: Subject) -> list[float]:
+    """The rate that it likes best for counts that are all alike."""
+    z = LOG_RATES[:, None] * np.ones(subject.form.examples)
+    of = [subject.measure(z, np.full(z.shape[1], c, np.float32)).value for c in COUNTS]
+    return [float(np.exp(lowest(LOG_RATES, value))) for value in of]
+
+
+def _curve(asked: Iterable[float], rates: Iterable[float]) -> str:
+    return ", ".join(f"{m:g} -> {r:.3g}" for m, r in zip(asked, rates, strict=True))
+
+
 @probe("direction", ("counts",), rank=6)
 def direction(subject: Subject) -> Finding:
     """Whether rates are pulled to the counts."""
     wrong = _slopes(subject) * OFFSETS < 0
     if not wrong.any():
         return ok("a rate above the count is pulled down, one below it up")
+    liked = _liked(subject)
+    if np.allclose(liked, np.log1p(COUNTS), rtol=0.05):
+        return defect(
+            "it takes logarithms twice: of the counts, log(1 + count), and of the rates that it "
+            "predicts",
+            f"counts -> best rate: {_curve(COUNTS, liked)}",
+            "give a Poisson likelihood the counts themselves; or predict log(1 + count) by a "
+            "squared error",
+        )
     return defect(
         "it pushes rates away from the counts",
         f"the gradient has the wrong sign at {_places(wrong)}",
@@ -70,8 +91,7 @@ def minimum(subject: Subject) -> Finding | None:
     rates = [_best(subject, z, mean) for mean in MEANS]
     if np.isnan(rates).any():
         return None  # `finite` tells
-    curve = ", ".join(f"{m:g} -> {r:.3g}" for m, r in zip(MEANS, rates, strict=True))
-    evidence = f"mean of the counts -> best constant rate: {curve}"
+    evidence = f"mean of the counts -> best constant rate: {_curve(MEANS, rates)}"
     if np.allclose(rates, MEANS, rtol=0.05):
         return ok(evidence)
     return note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import log_softmax
 
 from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, DECIDING, class_logits
 from diffmetrics.diagnose._probes.margins import offset_free, separable
@@ -87,3 +88,29 @@ def smoothing(subject: Subject) -> Finding | None:
             "one set, or add a cross-entropy",
         )
     return ok(f"to predict nothing costs {missed:.2g}; where nothing is, {empty[0]:.2g}")
+
+
+@probe("smoothing", ("multiclass",), rank=10.5)
+def smoothed_labels(subject: Subject) -> Finding | None:
+    """What the labels of a cross-entropy sum to, if they are smoothed.
+
+    Of equal logits its gradient is their sum / C - label, so it tells them; another batch tells
+    whether it is a cross-entropy.
+    """
+    z = np.stack([0.0 * subject.form.predictions(), subject.form.predictions(30)])
+    value, gradient = subject.measure(z)
+    total = value[0] / np.log(CLASSES)
+    labels = total / CLASSES - subject.form.examples * gradient[0]
+    cross_entropy = -(labels * log_softmax(z[1], -1)).sum(-1).mean()
+    least = labels.min()
+    if not (abs(cross_entropy - value[1]) < 1e-4 * abs(value[1]) and least > 1e-3 * labels.max()):
+        return None
+    if abs(total - 1) < 0.02:
+        return ok(f"labels are smoothed to {labels.max():.3g} and {least:.3g}")
+    return note(
+        f"its smoothed labels do not sum to 1, but to {total:.3g}",
+        f"{labels.max():.3g} for the class of the label, {least:.3g} for each other, so that it is "
+        f"smoothed like labels of {labels.max() / total:.2g} and {least / total:.2g}",
+        "label * (1 - epsilon) + epsilon / C: the number of classes is missing (or the loss is "
+        "scaled on purpose)",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -155,11 +156,27 @@ def _shrunk(subject: Subject, padded: Padded) -> Finding | None:
     evidence = (
         f"half of every sequence masked: {padded.masked:.4g}; the other half alone: {alone:.4g}"
     )
+    each = _cost_of_a_zero(padded, alone)
+    if each:
+        cause = (
+            f"every padded place costs log({each}), as a logit of 0 does: the mask multiplies the "
+            "logits, and not the loss"
+        )
+        return defect(cause, evidence, PER_ELEMENT)
     if abs(padded.masked / alone - 0.5) > 1e-3:
         cause = "a masked batch has another loss than its real examples alone"
         return note(cause, evidence, PER_ELEMENT)
     cause = "its mean is over padding too: the more padding, the smaller are loss and gradient"
     return note(cause, evidence, f"{PER_ELEMENT}, unless its size shall not depend on the batch")
+
+
+def _cost_of_a_zero(padded: Padded, alone: float) -> int:
+    """Among how many classes a padded place is undecided, for which it pays; 0 if it does not."""
+    lost = padded.kept.size - int(padded.kept.sum())
+    more = padded.masked - alone
+    paid = (padded.masked + more, more, more / lost)  # of a mean over all, over half, of a sum
+    known = (2, _forms.CLASSES)
+    return next((c for c in known for x in paid if abs(x - math.log(c)) < 1e-3), 0)
 
 
 def _alone(subject: Subject, padded: Padded) -> float:
