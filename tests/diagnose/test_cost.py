@@ -236,13 +236,14 @@ def test_a_report_of_a_batch_holds_the_cost():
     assert " x the least bytes, " in sound.evidence
 
 
-def test_of_arrays_on_several_devices_nothing_is_told():
-    auto = (jax.sharding.AxisType.Auto,)
-    mesh = jax.make_mesh((2,), ("batch",), auto, devices=jax.devices()[:2])
+def test_arrays_on_several_devices_are_looked_at_as_on_one():
+    explicit = (jax.sharding.AxisType.Explicit,)
+    mesh = jax.make_mesh((2,), ("batch",), explicit, devices=jax.devices()[:2])
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-    z = jax.device_put(np.linspace(-1, 1, 64, dtype=np.float32), place)
-    report = diagnose.run(dm.sigmoid_cross_entropy, z, z > 0)
-    assert "cost" not in {f.probe for f in report.results}
+    z = np.linspace(-1, 1, 64, dtype=np.float32)
+    spread = [jax.device_put(x, place) for x in (z, z > 0)]
+    here, there = (diagnose.run(dm.sigmoid_cross_entropy, *x) for x in ((z, z > 0), spread))
+    assert [f.probe for f in here.results] == [f.probe for f in there.results]
 
 
 def test_a_loss_that_moves_much_is_noted_with_ours_that_moves_less():

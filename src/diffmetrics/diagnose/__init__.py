@@ -123,7 +123,9 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
     labels are a mask of 0 and 255 or signs, logits and probabilities stand in each other's place,
     value and gradient are finite, whose label is whose matters, wrong predictions get a gradient
-    and to which side, how much of it the positives hold, and what a mean over halves would change.
+    and to which side, how much of it the positives hold, and what a mean over halves would change;
+    whether ids name other classes, marks of what is to be left out are learnt, masks lie transposed
+    or beside another image, a class weight is on the frequent class; and how many bytes it moves.
     Why a loss is so, `loss` finds out, which needs no data.
 
     Args:
@@ -161,8 +163,9 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
 
     Use it on validation data of a trained model: whether logits and labels are what they are taken
     for, prevalence, saturated logits, whether 1/2 is a sensible threshold and what the best F-beta
-    and its threshold are, shift of the prior, and calibration. A threshold tuned on the data it is
-    judged by flatters: tune it elsewhere.
+    and its threshold are, shift of the prior, and calibration; whether masks ``[..., H, W]`` lie
+    transposed or beside another image, and whether it is worse than a constant, or too good to be
+    true. A threshold tuned on the data it is judged by flatters: tune it elsewhere.
 
     Args:
       logits: real scores ``[...]``, or ``[..., C]`` of classes that compete.

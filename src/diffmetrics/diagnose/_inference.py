@@ -69,9 +69,15 @@ def subject(loss: Loss, kind: str | None) -> Subject:
 
 def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
     """The form of a batch of the user's."""
-    z, y = jax.tree.map(jnp.asarray, predictions), jnp.asarray(labels)
+    z, y = jax.tree.map(_on_one_device, (predictions, labels))
     shape, lead = jax.tree.leaves(z)[0].shape, _labels_lead(_required(loss))
     return OwnForm(_forms.OWN, shape, labels="any", lead=lead, batch=(z, y))
+
+
+def _on_one_device(x: Any) -> jax.Array:
+    """An array whose numbers are asked for, and not how they are laid out over a mesh."""
+    spread = isinstance(x, jax.Array) and len(x.devices()) > 1 and x.is_fully_addressable
+    return jnp.asarray(jax.device_get(x) if spread else x)
 
 
 def _sensible(loss: Loss, form: Form) -> Subject:

@@ -13,7 +13,7 @@ To write one is all that a new probe takes. In a file of `_probes/`:
         return ok(f"{value:g}") if value == 0 else note("a perfect prediction costs", f"{value:g}")
 
 Then reports hold it, `probes=` and `allow=` take its name, and `PROBES` and `QUICK` list it.
-`measure` takes many batches at once, on a leading axis; ranks go up to 23 so far. A broken loss in
+`measure` takes many batches at once, on a leading axis; ranks go up to 30 so far. A broken loss in
 tests/diagnose/broken_losses.py shows that it finds what it is for.
 """
 

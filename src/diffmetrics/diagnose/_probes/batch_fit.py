@@ -47,9 +47,8 @@ def baseline(batch: Batch) -> Finding | None:
     model, constant, best = (_decisions if decides else _classes)(batch)
     if not constant > 0:
         return None
-    text = (
-        f"log loss {model:.3g}; that of a constant is {constant:.3g}, the best possible {best:.2g}"
-    )
+    text = f"log loss {model:.3g}; that of a constant is {constant:.3g}"
+    text += f", the best possible {best:.2g}" if best > 0 else ""
     if model < constant or batch.y.size < FEW:
         return ok(text)
     return note(
