@@ -326,7 +326,13 @@ def pulled_back(a: jax.Array, b: jax.Array, same: jax.Array) -> jax.Array:
     return (same * distance**2 + (1 - same) * (1.0 - distance) ** 2).mean()
 
 
+def temperature_of_one(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
+    log_p, log_q = jax.nn.log_softmax(logits_p / 4.0), jax.nn.log_softmax(logits_q)
+    return (jnp.exp(log_p) * (log_p - log_q)).sum(-1).mean()
+
+
 CASES = [
+    Case(temperature_of_one, "minimum", "a temperature divides one of the two", "divergence"),
     Case(pulled_back, "direction", "further apart than its margin", "pair"),
     Case(dice_stopped_below, "gradient", "depends on negatives, which get no gradient"),
     Case(dice_stopped_above, "gradient", "positives are pulled the wrong way"),

@@ -43,7 +43,9 @@ def test_the_command_says_what_it_cannot_examine(
 def test_the_command_runs_as_a_module():
     options = ["--kind", "binary", "--probes", "direction"]
     done = python("-m", "diffmetrics.diagnose", "diffmetrics:dice_loss", *options)
-    assert done.stdout.startswith("dice_loss: binary, loss(logits, labels). no defects, no notes.")
+    assert done.stdout.startswith(
+        "dice_loss: healthy\nbinary, loss(logits, labels). no defects, no notes."
+    )
     assert "Warning" not in done.stderr
 
 

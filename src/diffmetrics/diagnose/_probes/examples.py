@@ -72,11 +72,20 @@ def smoothing(subject: Subject) -> Finding | None:
             f"loss {perfect:.3g}",
             "add it to the denominator, too",
         )
-    if missed < 0.4:
+    if missed < 0.45 * wrong:
+        evidence = (
+            f"loss {missed:.2g} where a quarter of {y.size} elements is positive and none is "
+            f"predicted, {wrong:.2g} where all is wrong, of 1"
+        )
+        if wrong > 0.9:
+            return defect(
+                "misses cost next to nothing: to predict nothing is as good as right",
+                evidence,
+                "the misses, (1 - p) y, belong into the denominator, with a weight of their own",
+            )
         return defect(
             "its smoothing outweighs what it counts: to predict nothing is cheap",
-            f"loss {missed:.2g} where a quarter of {y.size} elements is positive and none is "
-            f"predicted, {wrong:.2g} where all is wrong, of 1",
+            evidence,
             "add smoothing of 1 to sums, not to means; or none, and make 0/0 a 0 by two jnp.where",
         )
     if np.isfinite(empty).all() and empty[0] > perfect + 0.5 * (wrong - perfect):

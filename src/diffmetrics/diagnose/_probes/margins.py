@@ -74,7 +74,10 @@ def alive(subject: Subject) -> Iterable[Finding]:
     if any(each.status == "defect" for each in found.values()):
         return found.values()
     least = min(p.at(-10.0) for p in profiles(subject))
-    return [*found.values(), ok(f"at margin -10 {least:.2g} of the largest gradient or more")]
+    return [
+        *found.values(),
+        ok(f"a logit 10 on the wrong side has {least:.2g} of the largest gradient or more"),
+    ]
 
 
 def _not_alive(subject: Subject) -> Iterator[Finding]:
@@ -219,15 +222,15 @@ def _dead(subject: Subject, profile: Profile) -> Iterator[Finding]:
     if ten < 0.01:
         yield note(
             "it saturates: what is confidently wrong hardly moves",
-            f"{profile.name}: at margin -10 {ten:.1g} of the largest gradient",
-            "start from a cautious model, or add a cross-entropy, whose gradient stays",
+            f"{profile.name}: a logit 10 on the wrong side has {ten:.1g} of the largest gradient",
+            "start with small weights in the last layer, or add a cross-entropy",
         )
     right = (MARGINS > 0) & (MARGINS <= 0.25)
     if (profile.slope[right] == 0).all() and not offset_free(subject):
         yield note(
-            "it stops at the boundary: right by a hair is good enough",
+            "it stops as soon as a prediction is on the right side, however near to the boundary",
             f"{profile.name}: gradient exactly 0 from margin 0.001 on",
-            "ask for a margin",
+            "ask for a margin, as max(0, 1 - z) does",
         )
 
 
@@ -344,7 +347,7 @@ def _focused(everyone: list[Profile]) -> Iterator[Finding]:
         )
     elif gamma > 2.5:
         yield note(
-            f"it focuses strongly on wrong predictions, as gamma {gamma:.1f} does",
+            f"it focuses strongly on wrong predictions, as a focal loss of gamma {gamma:.1f}",
             text,
             "probabilities stay closer to 1/2 than they should: tune the threshold",
         )

@@ -294,12 +294,32 @@ def minimum(subject: Subject) -> Finding | None:
     below = "it falls below the loss of identical ones"
     if subject.form.kind == "pair":
         return defect(f"{below}, of pairs that are the same", evidence, MEANING)
+    times = _scaled(subject, pairs)
+    if times:
+        return defect(
+            f"it is least where the second logits are {times:g} times the first, and not where "
+            "both are the same: a temperature divides one of the two only",
+            evidence,
+            "divide both by the temperature, and multiply the loss by its square",
+        )
     return defect(
         f"{below}: what it compares are no distributions (they do not sum to 1), so its "
         "logarithms are no divergence",
         evidence,
         "take a softmax first, or diffmetrics.kl_divergence of logits",
     )
+
+
+TIMES = np.array([1.0, 0.1, 0.125, 0.2, 0.25, 0.5, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0])
+
+
+def _scaled(subject: Subject, pairs: Pairs) -> float:
+    """How many times the first the second logits are where it is least, if that is the minimum."""
+    z = np.stack([np.stack([pairs.first, t * pairs.first]) for t in TIMES])
+    value, gradient = subject.measure(z, pairs.same)
+    least = int(np.nanargmin(value))
+    flat = np.abs(gradient[least, 1]).max() < 1e-3 * np.abs(gradient[:, 1]).max()
+    return float(TIMES[least]) if flat and least else 0.0
 
 
 @probe("symmetric", PAIRS, rank=22)
@@ -313,7 +333,7 @@ def symmetric(subject: Subject) -> Finding | None:
     off = np.abs(turned - value).max() / max(np.abs(value).max(), 1e-30)
     if off > 1e-2:
         return note(
-            "it is asymmetric: whoever is second is pulled otherwise than whoever is first"
+            "it is asymmetric: exchanging its two arguments changes it"
             + (f"; it is {known}" if known else ""),
             f"exchanging the two changes the loss by up to {off:.0%}",
             "if both move, take symmetric_kl_divergence; if one is the teacher, all is well",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose import _dry, _forms
+from diffmetrics.diagnose._forms import Form, Loss
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -15,13 +18,13 @@ def reduction(subject: Subject) -> Finding | None:
     """How the loss of the same batch twice over compares with that of the batch."""
     if subject.output_shape or subject.mode == "values" or not _adds_up(subject):
         return None  # what is left unreduced is the caller's to reduce
-    form, z, y = subject.form, subject.form.predictions(), subject.form.targets()
-    once = _forms.value(subject.loss, form, z, y)
-    twice = _forms.value(
-        subject.loss, form, np.concatenate([z, z], form.axis), np.concatenate([y, y])
-    )
+    once, twice = _of_twice(subject.loss, subject.form)
     times = twice / once if once else np.nan
     evidence = f"{once:.5g}, of the same batch twice over {twice:.5g}: {times:.3g} times"
+    if subject.form.kind == "binary" and abs(times - 2) < 2e-3:
+        # What sums over the last axis is no sum over examples that have several labels.
+        apart = _of_twice(subject.loss, dataclasses.replace(subject.form, shape=(16, 4)))
+        times = apart[1] / apart[0] if np.isfinite(apart[0]) else times
     if abs(times - 2) < 2e-3:
         return note(
             "it is a sum over the batch and not a mean: loss and gradient grow with the number of "
@@ -37,6 +40,15 @@ def reduction(subject: Subject) -> Finding | None:
             "take the mean once: .mean() has divided already",
         )
     return ok(f"{times:.3g} times the loss for the same batch twice over") if times > 0 else None
+
+
+def _of_twice(loss: Loss, form: Form) -> tuple[float, float]:
+    """The loss of a batch, and of the batch twice over; NaN if it cannot be called so."""
+    z, y = form.predictions(), form.targets()
+    if _dry.refusal(loss, form):
+        return np.nan, np.nan
+    doubled = np.concatenate([z, z], form.axis), np.concatenate([y, y])
+    return _forms.value(loss, form, z, y), _forms.value(loss, form, *doubled)
 
 
 def _adds_up(subject: Subject) -> bool:

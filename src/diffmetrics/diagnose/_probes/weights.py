@@ -120,7 +120,7 @@ def _error_weights(subject: Subject) -> Finding | None:
     if not (abs(perfect - 1) < 0.02 and all(0.01 < s < 1.0 for s in (alarm, alarms, miss))):
         return None
     a, b = 2 * (1 / alarm - 1), 1 / miss - 1
-    if not math.isclose(a, 1 / alarms - 1, rel_tol=0.1, abs_tol=0.02):
+    if not math.isclose(a, 1 / alarms - 1, rel_tol=0.1, abs_tol=1e-3):
         return None
     evidence = (
         f"half a false alarm a positive costs {1 - alarm:.3g}, half of the positives missed "
