@@ -99,11 +99,17 @@ def smoothed_dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return 1 - (2 * (p * labels).sum() + 1) / (p.sum() + labels.sum() + 1)
 
 
+def of_probabilities(probabilities: jax.Array, ids: jax.Array) -> jax.Array:
+    true = jnp.take_along_axis(probabilities, ids[:, None], 1)
+    return -jnp.log(jnp.clip(true, 1e-30, 1.0)).mean()
+
+
 PROBES = ("activation", "logarithm", "examples", "smoothing")
 SOUND = [
     (capped_by_tanh, "binary"), (cosines_with_scale, "multiclass"), (gated, "binary"),
     (normalised_twice, "multiclass"), (little_epsilon, "binary"), (smoothed_dice, "binary"),
-    (optax.losses.dice_loss, "binary"), (dm.sigmoid_cross_entropy, "binary"),
+    (of_probabilities, "multiclass"), (optax.losses.dice_loss, "binary"),
+    (dm.sigmoid_cross_entropy, "binary"),
 ]  # fmt: skip
 
 

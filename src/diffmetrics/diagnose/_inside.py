@@ -22,7 +22,7 @@ PROGRAMS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 # These do more than to call it: they repeat, choose or map.
 OPAQUE = {"scan", "while", "cond", "shard_map", "pallas_call", "custom_linear_solve"}
 # A program of more equations was unrolled, and would take long to compile.
-MOST = 600
+MOST = 250
 
 
 class Step(NamedTuple):

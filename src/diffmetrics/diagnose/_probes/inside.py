@@ -93,7 +93,7 @@ def activation(subject: Subject) -> Finding | None:
         for inner, squeezed in _bounded(form, z):
             if any(_same(a, x) for x in computed(form, squeezed) for a in arrays):
                 return _squeezed(subject, inner, outer)
-        name = _called(subject)
+        name = "" if form.probabilities else _called(subject)
         if "prob" in name and any(_same(a, x) for x in computed(form, z) for a in arrays):
             return defect(
                 f"it takes a {outer} of its argument {name}, so that it wants logits: of "
