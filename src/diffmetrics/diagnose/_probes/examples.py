@@ -93,8 +93,8 @@ def smoothing(subject: Subject) -> Finding | None:
             "a set without a positive costs as much as a wrong one, whatever is predicted: nothing "
             "is learnt from it, and no false alarm in it is opposed",
             f"loss {empty[0]:.2g} if nothing is predicted in it, {empty[1]:.2g} at p = 1/2",
-            "add the same smoothing to numerator and denominator, take the images of a batch as "
-            "one set, or add a cross-entropy",
+            "add the same smoothing to numerator and denominator (in ours prior=Counts(tp=1)), "
+            "take the images of a batch as one set, or add a cross-entropy",
         )
     return ok(f"to predict nothing costs {missed:.2g}; where nothing is, {empty[0]:.2g}")
 
