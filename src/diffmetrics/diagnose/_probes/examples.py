@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
-from scipy.special import log_softmax
 
 from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, DECIDING, class_logits
 from diffmetrics.diagnose._probes.margins import offset_free, separable
@@ -58,8 +58,9 @@ def examples(subject: Subject) -> Finding | None:
 def smoothing(subject: Subject) -> Finding | None:
     """What nothing costs, where nothing is right and where something is missed, of a ratio."""
     form = subject.form
-    if separable(subject) or offset_free(subject):
-        return None
+    (slope,) = subject.measure(form.predictions()[None]).gradient
+    if separable(subject) or offset_free(subject) or not slope.any():
+        return None  # no ratio of sums, an order, or decisions
     y = form.labels_of_share(0.25)
     none, sides = 0.0 * y, 2.0 * y - 1.0
     some = np.stack([sides, -sides, none - 1.0, none - 1.0, none]) * SURE
@@ -110,7 +111,7 @@ def smoothed_labels(subject: Subject) -> Finding | None:
     value, gradient = subject.measure(z)
     total = value[0] / np.log(CLASSES)
     labels = total / CLASSES - subject.form.examples * gradient[0]
-    cross_entropy = -(labels * log_softmax(z[1], -1)).sum(-1).mean()
+    cross_entropy = -(labels * np.asarray(jax.nn.log_softmax(z[1]))).sum(-1).mean()
     least = labels.min()
     if not (abs(cross_entropy - value[1]) < 1e-4 * abs(value[1]) and least > 1e-3 * labels.max()):
         return None

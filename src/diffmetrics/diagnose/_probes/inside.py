@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import jax
 import numpy as np
-from scipy.special import expit, log_softmax, logsumexp, softmax
 
 from diffmetrics.diagnose._forms import CLASSIFYING, Form
 from diffmetrics.diagnose._inside import Step, steps
@@ -22,6 +23,15 @@ from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject
 
 BATCHES = 4
+
+
+def _in_numpy(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    return lambda *x: np.asarray(function(*x), np.float64)
+
+
+expit, softmax, log_softmax, logsumexp = map(
+    _in_numpy, (jax.nn.sigmoid, jax.nn.softmax, jax.nn.log_softmax, jax.nn.logsumexp)
+)
 
 
 @functools.lru_cache(4)
@@ -56,7 +66,7 @@ def _of_sigmoid(form: Form, x: np.ndarray) -> Iterator[np.ndarray]:
 def _of_softmax(form: Form, x: np.ndarray) -> Iterator[np.ndarray]:
     """What a loss with a softmax of x computes of it."""
     if not form.decides:
-        total = np.asarray(logsumexp(x, -1))
+        total = logsumexp(x, -1)
         yield from (softmax(x, -1), log_softmax(x, -1), total, total - x.max(-1))
         yield total - x[:, np.arange(form.examples), form.true]
 
