@@ -355,8 +355,8 @@ def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
                     yield from shapes_within(inner)
 
 
-# LLVM's expensive passes and, in jax 0.10, the newer of two generators of code are for programs that
-# run for long. At level 0 XLA made NaN of gradients of convolutions, which a loss may have.
+# LLVM's expensive passes and, in jax 0.10, the newer of two generators of code are for programs
+# that run for long. At level 0 XLA made NaN of gradients of convolutions, which a loss may have.
 _SHORT: dict[str, int | bool] = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_parallel_codegen_split_count": 1,
