@@ -101,8 +101,8 @@ def _multiplied(batch: OwnBatch) -> Finding | None:
     if not whole or labels.min() < 0 or not 2 <= labels.max() <= number:
         return None
     none, once, twice = (look(batch, z, k * y).value for k in (0, 1, 2))
-    if abs((twice - once) - (once - none)) > CLOSE * abs(once - none) or once == none:
-        return None
+    if not abs((twice - once) - (once - none)) <= CLOSE * abs(once - none) or once == none:
+        return None  # NaN, too, of a loss of ids, to which twice an id may name no class
     if abs(look(batch, z + 1, y + 1).value - once) <= CLOSE * abs(once):
         return None  # a distance between predictions and labels
     return defect(
