@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._batch import BOTH, DECISIONS, Batch
@@ -16,7 +17,9 @@ from diffmetrics.diagnose._inputs import (
     like_probabilities,
     look_of,
     mark,
+    one_sided,
     unlike_probabilities,
+    values_of,
 )
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note
@@ -42,9 +45,9 @@ def _percentages(batch: Batch) -> Finding | None:
 
 def _of_decisions(batch: Batch) -> Iterator[Finding]:
     """What labels are that each belong to a logit."""
-    found = (unlike_probabilities(batch.labels), _marked(batch), graded(batch.labels))
-    yield from (finding for finding in found if finding is not None)
     y = batch.labels
+    found = (unlike_probabilities(y), _marked(batch), graded(y), _of_two_numbers(y))
+    yield from (finding for finding in found if finding is not None)
     if y.ndim < 2 or y.shape[-1] < CLASSES or len(y) < FEW or not np.isin(y, (0, 1)).all():
         return
     if (y.sum(-1) == 1).all():
@@ -66,6 +69,22 @@ def _marked(batch: Batch) -> Finding | None:
         f"{look_of(y).what}: here they count as {side}",
         f"{share:.2%} of {y.size} labels",
         f"known = labels != {other:g}; ask again with logits[known], labels[known]",
+    )
+
+
+def _of_two_numbers(labels: np.ndarray) -> Finding | None:
+    """Integers of which one is above 0, and which are yet not 0 and 1."""
+    values = values_of(labels)
+    if len(values) != 2 or set(values) == {0.0, 1.0} or jnp.issubdtype(labels.dtype, jnp.floating):
+        return None
+    if one_sided(labels) is not None:
+        return None  # of which `prevalence` tells
+    look, (low, high) = look_of(labels), values
+    return note(
+        f"{look.what}: here {high:g} counts as 1 and {low:g} as 0, and a loss that computes with "
+        "these numbers takes them for something else",
+        f"{labels.dtype} labels, {(labels > 0).mean():.2%} of them {high:g}",
+        f"{look.advice}, in front of the loss",
     )
 
 
