@@ -112,10 +112,33 @@ def test_run_names_inputs_that_the_loss_does_not_take(
     report = diagnose.run(loss, predictions, labels)
     (found,) = _about_inputs(report)
     assert cause in found.cause
-    assert found.status == ("note" if cause == LIKE else "defect")
+    assert found.status == "defect"
     assert found.evidence
     assert found.advice
     assert max(map(len, str(report).splitlines())) <= 100
+
+
+RARE = (np.arange(256) % 16 == 0).astype(np.float32)
+FITTING = (0.6 * RARE + 0.01 * np.arange(256) / 256).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "status"), [(FITTING, "defect"), (FITTING[::-1] / 2 + 0.1, "note")]
+)
+def test_numbers_within_0_and_1_are_probabilities_if_they_fit_as_such(
+    predictions: np.ndarray, status: str
+):
+    (of_run,) = _about_inputs(diagnose.run(bce, predictions, RARE))
+    (of_batch,) = _about_inputs(diagnose.batch(predictions, RARE))
+    assert of_run.cause == of_batch.cause
+    assert of_run.cause.endswith("and as such they fit the labels") == (status == "defect")
+    assert of_run.status == of_batch.status == status
+
+
+def test_what_follows_from_probabilities_is_not_told_of_them():
+    report = diagnose.batch(P, Y)
+    assert {found.probe for found in report.findings} <= {"inputs", "ranking"}
+    assert "then ask again" in report.findings[0].advice
 
 
 def _ignoring(z: Any, y: Any) -> Any:
@@ -194,7 +217,8 @@ OF_BATCHES: list[tuple[Any, Any, str, str]] = [
     (LOGIT, (2.0 * FLAGS - 1).astype(np.float32), SIGNS, "defect"),
     (LOGIT, jnp.asarray(3.0 * FLAGS - 1, jnp.bfloat16), OUTSIDE, "defect"),
     (LOGIT, np.full(N, 255.0), MASKS, "defect"),
-    (1 / (1 + np.exp(-LOGIT)), FLAGS, LIKE, "note"),
+    (1 / (1 + np.exp(-LOGIT)), FLAGS, f"{LIKE}, and they reach from one to the other", "defect"),
+    (0.2 / (1 + np.exp(-3 * LOGIT)), FLAGS, LIKE, "note"),
     (np.tile(SHARES, (10, 1)), np.tile(IDS, 10), SUMS, "defect"),
 ]
 

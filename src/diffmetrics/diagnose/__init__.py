@@ -22,6 +22,7 @@ import numpy as np
 from diffmetrics.diagnose import _batch, _cost, _inference
 from diffmetrics.diagnose._cost import Cost as Cost
 from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose._probes.batch_inputs import answerable
 from diffmetrics.diagnose._probes.finite import hopeless
 from diffmetrics.diagnose._registry import PROBES as PROBES, QUICK as QUICK, examined
 from diffmetrics.diagnose._report import Finding as Finding, Report as Report
@@ -192,7 +193,7 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
     """
     subject = _batch.subject(logits, labels, beta)
     with np.errstate(all="ignore"):
-        results = examined(subject.kind, subject, subject.answerable)
+        results = examined(subject.kind, subject, answerable(subject))
     return Report("batch", subject.words, results)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
 from diffmetrics.diagnose._inputs import one_sided
-from diffmetrics.diagnose._registry import PROBES, probe
+from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 
 SATURATED = 15.0
-# Probes that a batch may be asked which holds no numbers, or labels of one kind.
-ANYTIME = ("inputs", "finite", "spread", "saturated", "prevalence")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,11 +45,10 @@ class Batch:
     beta: float = 1.0
 
     @property
-    def answerable(self) -> Collection[str]:
-        """The probes that it can be asked: of logits that are no numbers, or all of a kind, few."""
+    def is_complete(self) -> bool:
+        """Whether logits are numbers, and labels are of more than one kind."""
         known = self.y.size > 0 and not (self.kind == DECISIONS and self.share in (0.0, 1.0))
-        complete = known and np.isfinite(self.z).all()
-        return PROBES[self.kind] if complete else ANYTIME
+        return bool(known and np.isfinite(self.z).all())
 
     @functools.cached_property
     def curve(self) -> Any:

@@ -19,6 +19,8 @@ MARKS = (-1.0, 255.0, -100.0)
 MOST_CLASSES, LARGEST_ID = 64, 50
 ENOUGH = 4  # labels for each class, of which none is of the first
 PERCENT, SHADES = 100.0, 255.0
+REACHED = 0.05  # so near to 0 and 1 come probabilities
+FEW_OF_A_KIND, BETTER = 5, 0.9  # positives or negatives, and times the log loss of a constant
 LARGE = 20.0  # for a number that should be a probability
 NAN = "labels are not numbers"
 
@@ -182,8 +184,12 @@ def from_one(ids: np.ndarray, number: int) -> bool:
     return bool(ids.size >= ENOUGH * number and ids.min() == 1 and ids.max() == number)
 
 
-def like_probabilities(predictions: np.ndarray) -> Finding | None:
-    """Numbers that should be logits, and seem to have been through a sigmoid or softmax."""
+def like_probabilities(predictions: np.ndarray, positive: np.ndarray) -> Finding | None:
+    """Numbers that should be logits, and seem to have been through a sigmoid or softmax.
+
+    Logits of a young model may lie in [0, 1] by chance, but neither fill it up to both ends, nor
+    fit the labels as probabilities.
+    """
     z = predictions.astype(np.float64)
     if not ((z >= 0) & (z <= 1)).all() or np.ptp(z) < 1e-6:
         return None
@@ -197,7 +203,27 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
         return defect(cause, shown, advice)
     if z.size < FEW:
         return None
-    return note("logits look like probabilities: none is below 0 or above 1", shown, advice)
+    cause = "logits look like probabilities: none is below 0 or above 1"
+    if z.size >= 2 * FEW and z.min() < REACHED and z.max() > 1 - REACHED:
+        return defect(f"{cause}, and they reach from one to the other", shown, advice)
+    fit = _fit(z, positive)
+    if fit:
+        return defect(f"{cause}, and as such they fit the labels", f"{shown}; {fit}", advice)
+    return note(cause, shown, advice)
+
+
+def _fit(z: np.ndarray, positive: np.ndarray) -> str:
+    """How much better numbers tell decisions as probabilities than as logits, or nothing."""
+    share = positive.mean() if positive.shape == z.shape else 0.0
+    if min(share, 1 - share) * z.size < FEW_OF_A_KIND:
+        return ""
+    p = np.clip(z, ROUNDING, 1 - ROUNDING)
+    as_probabilities = -np.where(positive, np.log(p), np.log1p(-p)).mean()
+    as_logits = np.logaddexp(0, np.where(positive, -z, z)).mean()
+    constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
+    if as_probabilities > BETTER * min(as_logits, constant):
+        return ""
+    return f"log loss {as_probabilities:.3g} as probabilities, {as_logits:.3g} as logits"
 
 
 def like_decisions(predictions: np.ndarray) -> Finding | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
+from collections.abc import Collection, Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,9 +22,13 @@ from diffmetrics.diagnose._inputs import (
     unlike_probabilities,
     values_of,
 )
-from diffmetrics.diagnose._registry import probe
+from diffmetrics.diagnose._registry import PROBES, probe
 from diffmetrics.diagnose._report import Finding, defect, note
 
+# Of a batch that holds no numbers, or labels of one kind; and of what is not what it should be.
+ANYTIME = ("inputs", "finite", "spread", "saturated", "prevalence")
+IN_ANY_CASE = ("inputs", "finite", "spread", "prevalence", "masks", "ranking")
+AGAIN = "then ask again, for threshold, prior and calibration of it are not judged"
 CLASSES = 3  # so many that exactly one positive in every row is no chance
 
 
@@ -31,9 +36,27 @@ CLASSES = 3  # so many that exactly one positive in every row is no chance
 def inputs(batch: Batch) -> list[Finding]:
     """Whether labels are 0/1, probabilities or ids, and logits are no probabilities."""
     of_labels = _of_decisions if batch.kind == DECISIONS else _of_ids
-    of_logits = like_probabilities(batch.logits) or _percentages(batch)
-    found = (next(of_labels(batch), None), of_logits)
+    found = (next(of_labels(batch), None), _of_logits(batch))
     return [finding for finding in found if finding is not None]
+
+
+def answerable(batch: Batch) -> Collection[str]:
+    """The probes that it can be asked.
+
+    Of logits that are no numbers, or all of a kind, few; and what is found of those that are no
+    logits, or of wrong labels, would be a consequence.
+    """
+    if not batch.is_complete:
+        return ANYTIME
+    logits = _of_logits(batch)
+    wrong = [found for found in inputs(batch) if found.status == "defect"]
+    return IN_ANY_CASE if logits or wrong else PROBES[batch.kind]
+
+
+def _of_logits(batch: Batch) -> Finding | None:
+    """What logits are that are none."""
+    found = like_probabilities(batch.logits, batch.labels > 0.5) or _percentages(batch)
+    return found and dataclasses.replace(found, advice=f"{found.advice}; {AGAIN}")
 
 
 def _percentages(batch: Batch) -> Finding | None:

@@ -190,7 +190,9 @@ def _predicted(asked: Asked) -> Finding | None:
 
 def _like_probabilities(asked: Asked) -> Finding | None:
     """Probabilities where the loss takes logits."""
-    return None if asked.as_probabilities.meant else _inputs.like_probabilities(_numbers(asked))
+    if asked.as_probabilities.meant:
+        return None
+    return _inputs.like_probabilities(_numbers(asked), asked.positive)
 
 
 def _like_decisions(asked: Asked) -> Finding | None:
