@@ -29,6 +29,7 @@ MASKS = "labels are 0 and 255, as a mask is read from an image"
 SIGNS = "labels are -1 and +1: as floats they count as probabilities"
 OUTSIDE = "labels lie outside of [0, 1]"
 LOGITS = "predictions are logits, and the loss takes probabilities"
+SWAPPED = "predictions and labels stand in each other's place"
 LIKE = "logits look like probabilities: none is below 0 or above 1"
 SUMS = "logits are probabilities already: those of each example add up to 1"
 
@@ -84,6 +85,7 @@ WRONG: list[tuple[Callable[..., Any], Any, Any, str]] = [
         (255 * Y).astype(np.uint8),
         "labels are 0 and 255, as a mask is read",
     ),
+    (bce, Y, Z, SWAPPED),
     (naive, Z, Y, LOGITS),
     (clipped, Z, Y.astype(int), LOGITS),
     (soft_dice, Z, Y, LOGITS),
@@ -176,6 +178,8 @@ RIGHT: list[tuple[Callable[..., Any], Any, Any, str]] = [
     (lambda z, y: (jnp.tanh(z) - y) ** 2, Z, 2 * Y - 1, "signs of a tangent"),
     (optax.squared_error, TARGETS + Z, TARGETS, "regression"),
     (optax.squared_error, Z, Y, "regression of 0/1"),
+    (optax.squared_error, Y, Z, "regression by 0/1"),
+    (lambda z, y: (z * y).mean(), Y, Z, "a critic of 0/1"),
     (optax.huber_loss, Z, 255 * Y, "regression of masks"),
     (functools.partial(dm.pinball_loss, level=0.8), Z, TARGETS, "quantile"),
     (_log_error, abs(TARGETS), abs(TARGETS[::-1]), "logarithmic error"),
@@ -219,6 +223,7 @@ OF_BATCHES: list[tuple[Any, Any, str, str]] = [
     (LOGIT, np.full(N, 255.0), MASKS, "defect"),
     (1 / (1 + np.exp(-LOGIT)), FLAGS, f"{LIKE}, and they reach from one to the other", "defect"),
     (0.2 / (1 + np.exp(-3 * LOGIT)), FLAGS, LIKE, "note"),
+    (FLAGS, LOGIT, SWAPPED, "defect"),
     (np.tile(SHARES, (10, 1)), np.tile(IDS, 10), SUMS, "defect"),
 ]
 

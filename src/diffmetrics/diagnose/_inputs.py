@@ -19,8 +19,9 @@ MARKS = (-1.0, 255.0, -100.0)
 MOST_CLASSES, LARGEST_ID = 64, 50
 ENOUGH = 4  # labels for each class, of which none is of the first
 PERCENT, SHADES = 100.0, 255.0
-REACHED = 0.05  # so near to 0 and 1 come probabilities
+REACHED = 0.03  # so near to 0 and 1 come probabilities
 FEW_OF_A_KIND, BETTER = 5, 0.9  # positives or negatives, and times the log loss of a constant
+SEVERAL = 8  # kinds of labels, if they are numbers
 LARGE = 20.0  # for a number that should be a probability
 NAN = "labels are not numbers"
 
@@ -144,6 +145,23 @@ def unlike_probabilities(labels: np.ndarray) -> Finding | None:
     look = look_of(labels)
     cause = f"{look.what}: as floats they count as probabilities, and {look.why}"
     return defect(cause, evidence, look.advice)
+
+
+def swapped(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
+    """Decisions in the place of predictions, and numbers of all kinds in that of labels."""
+    if predictions.shape != labels.shape or not jnp.issubdtype(labels.dtype, jnp.floating):
+        return None
+    z, y = predictions.astype(np.float64), labels.astype(np.float64)
+    if z.size < SEVERAL or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
+        return None
+    if not np.isfinite(y).all() or len(values_of(y)) < SEVERAL or (y.min() >= 0 and y.max() <= 1):
+        return None
+    return defect(
+        "predictions and labels stand in each other's place: predictions are all 0 or 1, and "
+        "labels are real numbers",
+        f"{z.mean():.2%} of {z.size} predictions are 1; labels from {y.min():.3g} to {y.max():.3g}",
+        "exchange the two: predictions are what the model returns, labels are what is true",
+    )
 
 
 def misread(labels: np.ndarray) -> Finding | None:

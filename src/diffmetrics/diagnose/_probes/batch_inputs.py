@@ -19,6 +19,7 @@ from diffmetrics.diagnose._inputs import (
     look_of,
     mark,
     one_sided,
+    swapped,
     unlike_probabilities,
     values_of,
 )
@@ -35,6 +36,9 @@ CLASSES = 3  # so many that exactly one positive in every row is no chance
 @probe("inputs", BOTH, rank=3)
 def inputs(batch: Batch) -> list[Finding]:
     """Whether labels are 0/1, probabilities or ids, and logits are no probabilities."""
+    exchanged = swapped(batch.logits, batch.labels)
+    if exchanged is not None:
+        return [exchanged]
     of_labels = _of_decisions if batch.kind == DECISIONS else _of_ids
     found = (next(of_labels(batch), None), _of_logits(batch))
     return [finding for finding in found if finding is not None]

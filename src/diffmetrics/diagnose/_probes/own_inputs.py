@@ -31,7 +31,7 @@ def inputs(batch: OwnBatch) -> list[Finding]:
     asked = Asked.of(batch)
     if asked is None:
         return []
-    odd = _odd(asked)
+    odd = _swapped(asked) or _odd(asked)
     if odd is not None:  # what the loss takes predictions for can be asked with others only
         return [odd]
     found = (unnamed(asked), marked(asked), _predicted(asked))
@@ -140,6 +140,12 @@ def _looked_up(batch: OwnBatch) -> Finding | None:
         f"loss {batch.seen.value:.6g}, and the same with the 1 of each example moved on by a class",
         "labels.argmax(-1), or a loss of one-hot labels",
     )
+
+
+def _swapped(asked: Asked) -> Finding | None:
+    """Labels and predictions in each other's place, unless it is a regression or a critic."""
+    found = _inputs.swapped(_numbers(asked), np.asarray(asked.y))
+    return found if found and asked.classifies else None
 
 
 def _odd(asked: Asked) -> Finding | None:
