@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -258,3 +259,38 @@ def test_batch_names_no_label_that_is_right(labels: Any):
     report = diagnose.batch(LOGIT, labels)
     assert not _about_inputs(report)
     assert report.healthy, str(report)
+
+
+TEXT = np.full(64, "a")
+REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: diagnose.run(bce, None, Y), TypeError, "predictions must be numbers, got None"),
+    (lambda: diagnose.run(bce, (), Y), ValueError, "predictions must hold something"),
+    (lambda: diagnose.run(bce, Z, None), TypeError, "labels must be numbers, got None"),
+    (lambda: diagnose.run(bce, [1, 2], [1, 0]), TypeError, "got int64 of shape (2,)"),
+    (
+        lambda: diagnose.run(bce, Y > 0, Z),
+        TypeError,
+        "got bool of shape (64,); or have predictions",
+    ),
+    (lambda: diagnose.run(bce, TEXT, Y), TypeError, "predictions must be numbers, got an array of"),
+    (lambda: diagnose.run(bce, Z, ["a"]), TypeError, "labels must be numbers, got an array of"),
+    (lambda: diagnose.run(bce, Z[:0], Y[:0]), ValueError, "must hold something, got shape (0,)"),
+    (lambda: diagnose.batch(Z, TEXT), TypeError, "labels must be numbers, got an array of str"),
+    (lambda: diagnose.batch(None, Y), TypeError, "logits must be numbers, got None"),
+    (lambda: diagnose.batch(Z, [[1, 0], [1]]), ValueError, "labels must be an array, got lists"),
+    (lambda: diagnose.batch(Z, Y, beta=-1), ValueError, "beta must not be negative, got -1"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "text"), REFUSED, ids=[row[2] for row in REFUSED])
+def test_what_holds_no_numbers_is_refused_by_its_name(
+    call: Callable[[], Any], error: type[Exception], text: str
+):
+    with pytest.raises(error, match=re.escape(text)):
+        call()
+
+
+def test_lists_of_numbers_are_arrays():
+    assert diagnose.run(bce, [[1.0, 2.0], [-1.0, 3.0]], [[1, 1], [0, 0]]).healthy
+    two = diagnose.run(lambda z, y: bce(z[0] + z[1], y), [Z, Z], Y)
+    assert two.kind.startswith("predictions (64,) and (64,)")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _batch, _cost, _inference
+from diffmetrics.diagnose import _batch, _cost, _inference, _inputs
 from diffmetrics.diagnose._cost import Cost as Cost
 from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
 from diffmetrics.diagnose._probes.batch_inputs import answerable
@@ -139,6 +139,8 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       A `Report`; print it.
 
     Raises:
+      TypeError: if predictions are no floating-point numbers, or labels no numbers.
+      ValueError: if one of them is empty.
       Exception: whatever the loss raises on this batch.
 
     Example:
@@ -151,6 +153,8 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
       label
     """
+    labels = _inputs.numbers("labels", labels)
+    predictions = _inputs.numbers_to_learn(predictions, labels)
     form = _inference.own_form(loss, predictions, labels)
     with np.errstate(all="ignore"), quiet():
         subject = OwnBatch(loss, form)
@@ -179,7 +183,8 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
       nothing at 1/2 although it has learnt.
 
     Raises:
-      ValueError: if the shapes do not fit, naming both.
+      TypeError: if one of them holds no numbers.
+      ValueError: if the shapes do not fit, naming both, one of them is empty, or `beta` negative.
 
     Example:
       >>> import diffmetrics as dm, numpy as np

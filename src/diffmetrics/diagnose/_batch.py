@@ -11,7 +11,7 @@ import numpy as np
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
-from diffmetrics.diagnose._inputs import one_sided
+from diffmetrics.diagnose._inputs import numbers, one_sided
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 
@@ -73,11 +73,13 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
     """The batch as what it is.
 
     Raises:
-      ValueError: if the shapes fit neither 0/1 labels nor class ids.
+      TypeError: if one of them holds no numbers.
+      ValueError: if the shapes fit neither 0/1 labels nor class ids, or `beta` is negative.
     """
-    z, y = np.asarray(logits, np.float64), np.asarray(labels)
-    if z.size == 0:
-        raise ValueError(f"logits must hold something, got shape {z.shape}")
+    if beta < 0:
+        raise ValueError(f"beta must not be negative, got {beta}")
+    z, y = (np.asarray(numbers(n, a)) for n, a in (("logits", logits), ("labels", labels)))
+    z = z.astype(np.float64)
     if z.shape == y.shape:
         words, positive = f"{z.size} decisions of shape {z.shape}", y.ravel() > 0.5
         p = 1 / (1 + np.exp(-np.clip(z.ravel(), -500, 500)))

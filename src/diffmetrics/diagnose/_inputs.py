@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,6 +25,46 @@ FEW_OF_A_KIND, BETTER = 5, 0.9  # positives or negatives, and times the log loss
 SEVERAL = 8  # kinds of labels, if they are numbers
 LARGE = 20.0  # for a number that should be a probability
 NAN = "labels are not numbers"
+
+
+def numbers(name: str, given: Any) -> Any:
+    """An array as it is, or of nested lists; what else has no numbers is refused by its name.
+
+    Raises:
+      TypeError: if it holds something else.
+      ValueError: if it holds nothing, or lists of different lengths.
+    """
+    try:
+        a = given if isinstance(given, jax.Array) else np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got lists of different lengths") from error
+    if a.dtype.kind in "OSUmM":
+        what = type(given).__name__ if a.dtype.kind == "O" else f"an array of {a.dtype.name}"
+        raise TypeError(f"{name} must be numbers, got {'None' if given is None else what}")
+    if a.size == 0:
+        raise ValueError(f"{name} must hold something, got shape {a.shape}")
+    return a
+
+
+def numbers_to_learn(predictions: Any, labels: Any) -> Any:
+    """Predictions that have a gradient: an array, or a tree of some.
+
+    Raises:
+      TypeError: if they are whole numbers, or none.
+    """
+    leaves = jax.tree.leaves(predictions)
+    if not leaves or (isinstance(predictions, list) and not any(np.ndim(a) for a in leaves)):
+        predictions = numbers("predictions", predictions)  # nested lists are no tree
+    predictions = jax.tree.map(lambda a: numbers("predictions", a), predictions)
+    whole = [a for a in jax.tree.leaves(predictions) if a.dtype.kind in "biu"]
+    if whole:
+        floating = jnp.issubdtype(labels.dtype, jnp.floating)
+        hint = "; or have predictions and labels been exchanged?" if floating else ""
+        raise TypeError(
+            "predictions must be floating-point numbers, since only those have a gradient: got "
+            f"{whole[0].dtype} of shape {whole[0].shape}{hint}"
+        )
+    return predictions
 
 
 class Look(NamedTuple):
