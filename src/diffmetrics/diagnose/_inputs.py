@@ -39,7 +39,7 @@ def numbers(name: str, given: Any) -> Any:
     except ValueError as error:
         raise ValueError(f"{name} must be an array, got lists of different lengths") from error
     if a.dtype.kind in "OSUmM":
-        what = type(given).__name__ if a.dtype.kind == "O" else f"an array of {a.dtype.name}"
+        what = {"U": "text", "S": "bytes"}.get(a.dtype.kind, type(given).__name__)
         raise TypeError(f"{name} must be numbers, got {'None' if given is None else what}")
     if a.size == 0:
         raise ValueError(f"{name} must hold something, got shape {a.shape}")

@@ -137,6 +137,8 @@ def decided(batch: OwnBatch) -> Decided | None:
     slope, *others = batch.seen.slopes
     if others or y.shape != z.shape or not np.isin(y, (0, 1)).all() or not slope.any():
         return None
+    if (z >= 0).all() and (z > 1).any():
+        return None  # neither probabilities nor logits, but distances
     higher = look(batch, _first(batch) + 1, batch.form.targets()).value
     if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
         return None  # only differences count, as of a ranking or of classes: 0 is no threshold
