@@ -60,7 +60,7 @@ WRONG_IDS = [
     ),
     Trial(
         "too large", of_ids, SCORES, np.where(LEFT_OUT, 7, IDS), "inputs",
-        "labels of 7 name no class, and the loss, or its gradient, is NaN on account of them",
+        "labels of 7 name no class, and they make the loss, or its gradient, NaN",
     ),
     Trial(
         "void, not marked", dm.softmax_cross_entropy, SCORES, np.where(LEFT_OUT, 7, IDS), "inputs",
@@ -150,7 +150,7 @@ NOT_LEFT_OUT = [
     ),
     Trial(
         "255", of_ids, SCORES, MARKED[255], "inputs",
-        "labels of 255 mark what is to be left out, and the loss, or its gradient, is NaN",
+        "labels of 255 mark what is to be left out, and they make the loss, or its gradient",
     ),
     Trial("-100", of_ids, SCORES, MARKED[-100], "inputs", "labels of -100 mark what is"),
     Trial(
@@ -282,6 +282,58 @@ def test_a_sum_is_no_loss_of_the_whole_batch():
     report = diagnose.run(lambda z, y: binary(z, y).sum(), LOGITS, LABELS)
     assert [f.probe for f in report.findings] == ["reduction"]
     assert "its loss is the sum over its halves" in str(report)
+
+
+# --- nothing to learn -----------------------------------------------------------------------------
+
+
+def test_a_softmax_of_one_output_has_no_gradient_and_is_not_said_to_be_broadcast():
+    def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return ((jax.nn.softmax(logits) - labels) ** 2).mean()
+
+    (found,) = diagnose.run(loss, LOGITS[:, None], LABELS[:, None]).findings
+    assert found.cause == "no prediction gets a gradient"
+    assert "take a sigmoid, or two outputs" in found.advice
+
+
+def test_a_loss_that_is_blind_in_one_shape_was_not_broadcast():
+    (found,) = (
+        found
+        for found in diagnose.run(lambda z, y: z.mean() * y.mean(), LOGITS, LABELS).findings
+        if found.probe == "labels"
+    )
+    assert found.advice == "look for means over the batch before the labels come in"
+
+
+@named(
+    [
+        Trial(
+            "the loss", lambda z, y: binary(z, y).mean() + jnp.nan, LOGITS, LABELS, "finite",
+            "the loss is NaN on this batch, though its gradient is finite",
+        ),
+        Trial(
+            "the gradient", lambda z, y: binary(z, y).mean() + jnp.sqrt(((z - z) ** 2).sum()),
+            LOGITS, LABELS, "finite", "the gradient is not finite on this batch, though the loss",
+        ),
+        Trial(
+            "both", lambda z, y: binary(z, y).mean() + jnp.log(z - z).sum(), LOGITS, LABELS,
+            "finite", "the loss is infinite on this batch, and its gradient is not finite either",
+        ),
+    ]
+)  # fmt: skip
+def test_what_is_not_finite_is_told_apart(trial: Trial):
+    is_told(trial)
+
+
+def test_a_few_ids_from_one_are_asked_whether_they_are():
+    few = np.array([1, 5, 3, 2, 4, 4])
+    of_run = diagnose.run(of_ids, SCORES[:6], few).findings[0]
+    of_batch = diagnose.batch(SCORES[:6], few).findings[0]
+    for found in (of_run, of_batch):
+        assert "labels of 5 name no class" in found.cause
+        assert found.advice.startswith("do they count from 1? then labels - 1; if not, check")
+    many = diagnose.run(of_ids, SCORES, IDS + 1).findings[0]
+    assert many.evidence.startswith("of 60 labels none is 0, and 12 are 5: they make the loss")
 
 
 # --- the wrong way round --------------------------------------------------------------------------

@@ -24,6 +24,7 @@ REACHED = 0.03  # so near to 0 and 1 come probabilities
 FEW_OF_A_KIND, BETTER = 5, 0.9  # positives or negatives, and times the log loss of a constant
 SEVERAL = 8  # kinds of labels, if they are numbers
 LARGE = 20.0  # for a number that should be a probability
+COUNT_FROM_0 = "labels - 1"
 NAN = "labels are not numbers"
 
 
@@ -241,6 +242,12 @@ def one_sided(labels: np.ndarray) -> Look | None:
 def from_one(ids: np.ndarray, number: int) -> bool:
     """Whether ids of so many classes are counted from 1."""
     return bool(ids.size >= ENOUGH * number and ids.min() == 1 and ids.max() == number)
+
+
+def seem_from_one(ids: np.ndarray, number: int) -> str:
+    """The same as a question, of too few to be sure; nothing if it cannot be."""
+    asked = ids.size and ids.min() >= 1 and ids.max() == number
+    return f"do they count from 1? then {COUNT_FROM_0}; if not, " if asked else ""
 
 
 def like_probabilities(predictions: np.ndarray, positive: np.ndarray) -> Finding | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffmetrics.diagnose._batch import BOTH, DECISIONS, Batch
 from diffmetrics.diagnose._inputs import (
+    COUNT_FROM_0,
     FEW,
     MARKS,
     from_one,
@@ -19,6 +20,7 @@ from diffmetrics.diagnose._inputs import (
     look_of,
     mark,
     one_sided,
+    seem_from_one,
     swapped,
     unlike_probabilities,
     values_of,
@@ -122,9 +124,9 @@ def _of_ids(batch: Batch) -> Iterator[Finding]:
     if from_one(y, number):
         yield defect(
             f"class ids go from 1 to {number}, and are counted from 0 here: each example has the "
-            f"class after its own, and those of {number} none",
-            f"{y.size} labels, none of them 0, {outside.sum()} of them {number}",
-            "labels - 1",
+            f"class after its own, and there is no class {number}",
+            f"of {y.size} labels none is 0, and {outside.sum()} are {number}",
+            COUNT_FROM_0,
         )
     if not outside.any():
         return
@@ -139,4 +141,5 @@ def _of_ids(batch: Batch) -> Iterator[Finding]:
         )
     else:
         cause = f"labels of {most} name no class, and are left out here"
-        yield note(cause, shown, "check the labels, and the number of outputs")
+        asked = seem_from_one(y, number)
+        yield note(cause, shown, f"{asked}check the labels, and the number of outputs")
