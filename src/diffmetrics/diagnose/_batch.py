@@ -190,7 +190,7 @@ def threshold(batch: Batch) -> Finding:
     at_half, top = _fbeta(chosen, batch.y, batch.beta), float(best.value)
     evidence = (
         f"F{batch.beta:g} {at_half:.3f} at p > 1/2, which predicts {chosen.mean():.2%} positive; "
-        f"{top:.3f} at p > {1 / (1 + np.exp(-float(best.threshold))):.3g}"
+        f"{top:.3f} at {_from(float(best.threshold))}"
     )
     advice = "tune it on validation data (fit_threshold) before you change the loss"
     if top - at_half <= 0.05 or batch.auc < 0.6:
@@ -203,6 +203,12 @@ def threshold(batch: Batch) -> Finding:
         evidence,
         advice,
     )
+
+
+def _from(threshold: float) -> str:
+    """A threshold as a probability, unless that is rounded to none or to another one."""
+    p = f"{1 / (1 + np.exp(-threshold)):.3g}"
+    return f"logit >= {threshold:.4g}" if p in ("0", "0.5", "1") else f"p >= {p}"
 
 
 def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
@@ -250,8 +256,14 @@ def class_prevalence(batch: Batch) -> Finding:
     text = f"class {rarest} is {share[rarest]:.2%}, class {share.argmax()} {share.max():.2%}"
     if not absent.size:
         return ok(text)
-    cause = f"classes {', '.join(map(str, absent[:8]))} do not occur"
-    return note(cause, text, "a larger batch, or stratified_batches")
+    return note(_do_not_occur(absent), text, "a larger batch, or stratified_batches")
+
+
+def _do_not_occur(absent: np.ndarray) -> str:
+    names, more = ", ".join(map(str, absent[:8])), absent.size - 8
+    if absent.size == 1:
+        return f"class {names} does not occur"
+    return f"classes {names}{f' and {more} more' if more > 0 else ''} do not occur"
 
 
 @probe("ranking", (CLASSES,), rank=27)

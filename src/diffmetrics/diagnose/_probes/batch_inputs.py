@@ -75,7 +75,7 @@ def _percentages(batch: Batch) -> Finding | None:
 def _of_decisions(batch: Batch) -> Iterator[Finding]:
     """What labels are that each belong to a logit."""
     y = batch.labels
-    found = (unlike_probabilities(y), _marked(batch), graded(y), _of_two_numbers(y))
+    found = (_floating(y), _marked(batch), graded(y), _of_two_numbers(y))
     yield from (finding for finding in found if finding is not None)
     if y.ndim < 2 or y.shape[-1] < CLASSES or len(y) < FEW or not np.isin(y, (0, 1)).all():
         return
@@ -85,6 +85,18 @@ def _of_decisions(batch: Batch) -> Iterator[Finding]:
             f"{y.size // y.shape[-1]} rows of {y.shape[-1]} classes",
             "if the classes compete, as behind a softmax, give ids: labels.argmax(-1)",
         )
+
+
+def _floating(labels: np.ndarray) -> Finding | None:
+    """Floats that are no probabilities; of marks how to ask again, since there is no loss here."""
+    found, other = unlike_probabilities(labels), mark(labels)
+    if found is None or other is None:
+        return found
+    return dataclasses.replace(found, advice=_without(other))
+
+
+def _without(mark: float) -> str:
+    return f"known = labels != {mark:g}; ask again with logits[known], labels[known]"
 
 
 def _marked(batch: Batch) -> Finding | None:
@@ -97,7 +109,7 @@ def _marked(batch: Batch) -> Finding | None:
     return note(
         f"{look_of(y).what}: here they count as {side}",
         f"{share:.2%} of {y.size} labels",
-        f"known = labels != {other:g}; ask again with logits[known], labels[known]",
+        _without(other),
     )
 
 
