@@ -179,6 +179,7 @@ RIGHT: list[tuple[Callable[..., Any], Any, Any, str]] = [
     (lambda z, y: (jnp.tanh(z) - y) ** 2, Z, 2 * Y - 1, "signs of a tangent"),
     (optax.squared_error, TARGETS + Z, TARGETS, "regression"),
     (optax.squared_error, Z, Y, "regression of 0/1"),
+    (optax.squared_error, Z, Y > 0, "regression of booleans"),
     (optax.squared_error, Y, Z, "regression by 0/1"),
     (lambda z, y: (z * y).mean(), Y, Z, "a critic of 0/1"),
     (optax.huber_loss, Z, 255 * Y, "regression of masks"),

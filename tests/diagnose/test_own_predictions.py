@@ -24,6 +24,11 @@ def test_a_softmax_of_one_output_has_no_gradient_and_is_not_said_to_be_broadcast
     assert "take a sigmoid, or two outputs" in found.advice
 
 
+def test_a_hinge_that_is_met_has_nothing_left_to_learn():
+    (found,) = diagnose.run(optax.hinge_loss, 9 * LABELS - 3, 2 * LABELS - 1).findings
+    assert found.cause.startswith("nothing is left to learn on this batch")
+
+
 def test_a_loss_that_is_blind_in_one_shape_was_not_broadcast():
     (found,) = (
         found
@@ -94,6 +99,8 @@ def contrastive(distances: jax.Array, same: jax.Array) -> jax.Array:
 
 
 RIGHT = [
+    Trial("a hinge that is met", optax.hinge_loss, 9 * LABELS - 3, 2 * LABELS - 1),
+    Trial("young logits above 0", dm.perceptron_loss, 0.3 + 0.02 * LOGITS, LABELS),
     Trial("a critic of 0 and 1", lambda z, y: (z * (1 - 2 * y)).mean(), INVERTED, MANY),
     Trial("a regression of 0 and 1", optax.squared_error, INVERTED, MANY),
     Trial("distances", contrastive, np.abs(INVERTED), MANY),

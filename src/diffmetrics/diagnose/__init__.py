@@ -122,17 +122,18 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     """What a loss does on a batch of yours, in your shapes and with your numbers.
 
     Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
-    labels are a mask of 0 and 255 or signs, logits and probabilities stand in each other's place,
-    value and gradient are finite, whose label is whose matters, wrong predictions get a gradient
-    and to which side, how much of it the positives hold, and what a mean over halves would change;
-    whether ids name other classes, marks of what is to be left out are learnt, masks lie transposed
-    or beside another image, a class weight is on the frequent class; and how many bytes it moves.
+    labels are a mask of 0 and 255 or signs, logits and probabilities, or predictions and labels,
+    stand in each other's place, most predictions are on the wrong side, value and gradient are
+    finite, whose label is whose matters, wrong predictions get a gradient and to which side, how
+    much of it the positives hold, and what a mean over halves would change; whether ids name other
+    classes, marks of what is to be left out are learnt, masks lie transposed or beside another
+    image, a class weight is on the frequent class; and how many bytes it moves.
     Why a loss is so, `loss` finds out, which needs no data.
 
     Args:
       loss: ``f(predictions, labels)`` of any reduction, or labels first if its arguments are named
         so.
-      predictions: what the loss takes, an array or a tuple of them.
+      predictions: what the loss takes, an array or a tuple of them, floating.
       labels: what it takes.
 
     Returns:
@@ -180,7 +181,8 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
     Returns:
       A `Report`; print it. A batch without positives, with floating labels outside of [0, 1], or
       with logits that are all the same or not finite, is a defect, and so is a model that predicts
-      nothing at 1/2 although it has learnt.
+      nothing at 1/2 although it has learnt. Where logits or labels are not what they are taken for,
+      what would follow from it is not told: put it right, and ask again.
 
     Raises:
       TypeError: if one of them holds no numbers.

@@ -16,7 +16,7 @@ import numpy as np
 from diffmetrics.diagnose._forms import OWN
 from diffmetrics.diagnose._inputs import one_sided
 from diffmetrics.diagnose._probes import contracts
-from diffmetrics.diagnose._probes._asked import look
+from diffmetrics.diagnose._probes._asked import Asked, look
 from diffmetrics.diagnose._probes.own_inputs import inputs
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -93,7 +93,7 @@ def labels(batch: OwnBatch) -> Finding | None:
         return note("all labels are the same", f"{y.size} of {shown}", "look at another batch")
     z = batch.form.predictions()
     value, other = _shuffling(batch, z, y)
-    moved = abs(other - value) / max(abs(value), 1e-30)
+    moved = abs(other - value) / max(abs(value), abs(other), 1e-30)
     if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
         return ok(f"{contracts.MOVED} {moved:.2g} of itself {contracts.AT_LEAST}")
     if not np.isfinite(other) or not (batch.seen.slope.any() or one_sided(y)):
@@ -156,8 +156,15 @@ def decided(batch: OwnBatch) -> Decided | None:
     higher = look(batch, _first(batch) + 1, batch.form.targets()).value
     if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
         return None  # only differences count, as of a ranking or of classes: 0 is no threshold
-    middle = 0.5 if ((z >= 0) & (z <= 1)).all() else 0.0  # of probabilities, and of logits
+    between = ((z >= 0) & (z <= 1)).all() and not _takes_logits(batch)
+    middle = 0.5 if between else 0.0  # of probabilities, and of logits
     return Decided(slope, y == 1, (z > middle) != (y == 1))
+
+
+def _takes_logits(batch: OwnBatch) -> bool:
+    """Whether the loss is next to nothing of logits that are right, and learns from wrong ones."""
+    asked = Asked.of(batch)
+    return asked is not None and asked.as_logits.meant and asked.as_logits.alive
 
 
 @probe("alive", (OWN,), rank=12)
@@ -190,9 +197,15 @@ def alive(batch: OwnBatch) -> Finding | None:
 
 def _dead(batch: OwnBatch) -> Finding:
     """Nothing gets a gradient."""
-    z, cause = _first(batch), "no prediction gets a gradient"
-    constant = [look(batch, other, batch.form.targets()).value for other in (0 * z, -z, 3 * z + 1)]
-    if np.ptp([batch.seen.value, *constant]) != 0:  # or NaN, of a tree
+    z, cause, here = _first(batch), "no prediction gets a gradient", batch.seen.value
+    others = [look(batch, other, batch.form.targets()) for other in (0 * z, -z, 3 * z + 1)]
+    if here == 0 and any(np.isfinite(other.slope).all() and other.slope.any() for other in others):
+        return note(
+            "nothing is left to learn on this batch: the loss is 0, and so is its gradient",
+            "other predictions of it have a gradient",
+            "a hinge or a triplet that is met has none; look at a batch that is not learnt yet",
+        )
+    if np.ptp([here, *(other.value for other in others)]) != 0:  # or NaN, of a tree
         return defect(cause, "gradient 0 everywhere", "diagnose.loss tells why")
     evidence = "gradient 0 everywhere, and the loss is the same for other predictions"
     if z.ndim > 1 and z.shape[-1] == 1:
