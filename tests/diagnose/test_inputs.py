@@ -87,6 +87,7 @@ WRONG: list[tuple[Callable[..., Any], Any, Any, str]] = [
         "labels are 0 and 255, as a mask is read",
     ),
     (bce, Y, Z, SWAPPED),
+    (optax.softmax_cross_entropy, np.eye(4, dtype="f")[IDS], SCORES, SWAPPED),
     (naive, Z, Y, LOGITS),
     (clipped, Z, Y.astype(int), LOGITS),
     (soft_dice, Z, Y, LOGITS),
@@ -136,6 +137,12 @@ def test_numbers_within_0_and_1_are_probabilities_if_they_fit_as_such(
     assert of_run.cause == of_batch.cause
     assert of_run.cause.endswith("and as such they fit the labels") == (status == "defect")
     assert of_run.status == of_batch.status == status
+
+
+def test_decisions_beside_probabilities_may_have_been_exchanged():
+    for report in (diagnose.run(bce, Y, P), diagnose.batch(Y, P)):
+        (found,) = _about_inputs(report)
+        assert found.advice.startswith("have predictions and labels been exchanged?")
 
 
 def test_what_follows_from_probabilities_is_not_told_of_them():

@@ -250,7 +250,7 @@ def seem_from_one(ids: np.ndarray, number: int) -> str:
     return f"do they count from 1? then {COUNT_FROM_0}; if not, " if asked else ""
 
 
-def like_probabilities(predictions: np.ndarray, positive: np.ndarray) -> Finding | None:
+def like_probabilities(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
     """Numbers that should be logits, and seem to have been through a sigmoid or softmax.
 
     Logits of a young model may lie in [0, 1] by chance, but neither fill it up to both ends, nor
@@ -259,7 +259,7 @@ def like_probabilities(predictions: np.ndarray, positive: np.ndarray) -> Finding
     z = predictions.astype(np.float64)
     if not ((z >= 0) & (z <= 1)).all() or np.ptp(z) < 1e-6:
         return None
-    decisions = like_decisions(z)
+    decisions = like_decisions(z, labels)
     if decisions is not None:
         return decisions
     shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
@@ -272,14 +272,15 @@ def like_probabilities(predictions: np.ndarray, positive: np.ndarray) -> Finding
     cause = "logits look like probabilities: none is below 0 or above 1"
     if z.size >= 2 * FEW and z.min() < REACHED and z.max() > 1 - REACHED:
         return defect(f"{cause}, and they reach from one to the other", shown, advice)
-    fit = _fit(z, positive)
+    fit = _fit(z, labels)
     if fit:
         return defect(f"{cause}, and as such they fit the labels", f"{shown}; {fit}", advice)
     return note(cause, shown, advice)
 
 
-def _fit(z: np.ndarray, positive: np.ndarray) -> str:
+def _fit(z: np.ndarray, labels: np.ndarray) -> str:
     """How much better numbers tell decisions as probabilities than as logits, or nothing."""
+    positive = labels > (0.5 if jnp.issubdtype(labels.dtype, jnp.floating) else 0)
     share = positive.mean() if positive.shape == z.shape else 0.0
     if min(share, 1 - share) * z.size < FEW_OF_A_KIND:
         return ""
@@ -292,16 +293,18 @@ def _fit(z: np.ndarray, positive: np.ndarray) -> str:
     return f"log loss {as_probabilities:.3g} as probabilities, {as_logits:.3g} as logits"
 
 
-def like_decisions(predictions: np.ndarray) -> Finding | None:
+def like_decisions(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
     """Predictions that a threshold, or an argmax, has been at."""
     z = predictions
     if z.size < FEW or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
         return None
+    soft = jnp.issubdtype(labels.dtype, jnp.floating) and len(values_of(labels)) >= SEVERAL
+    asked = "have predictions and labels been exchanged? if not, " if soft else ""
     return note(
         "predictions are all 0 or 1: a threshold, a round or an argmax came before, and no "
         "gradient passes through those",
         f"all {z.size}, of which {z.mean():.1%} are 1",
-        "give what stands before the threshold; decide where you evaluate",
+        f"{asked}give what stands before the threshold; decide where you evaluate",
     )
 
 

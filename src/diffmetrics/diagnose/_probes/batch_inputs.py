@@ -61,7 +61,7 @@ def answerable(batch: Batch) -> Collection[str]:
 
 def _of_logits(batch: Batch) -> Finding | None:
     """What logits are that are none."""
-    found = like_probabilities(batch.logits, batch.labels > 0.5) or _percentages(batch)
+    found = like_probabilities(batch.logits, batch.labels) or _percentages(batch)
     return found and dataclasses.replace(found, advice=f"{found.advice}; {AGAIN}")
 
 

@@ -46,7 +46,7 @@ def finite(batch: OwnBatch) -> Finding:
     advice = "diagnose.loss tells from which logit on; clip the gradients' norm, not the logits"
     if not lost:
         advice = "no gradient flows through what is lost: look at labels, weights and constants"
-    if any(found.status == "defect" for found in inputs(batch)):
+    if inputs(batch):
         advice = "first put right what is said of the inputs"
     return defect(
         _what_is_lost(value, lost),

@@ -145,7 +145,8 @@ def _looked_up(batch: OwnBatch) -> Finding | None:
 def _swapped(asked: Asked) -> Finding | None:
     """Labels and predictions in each other's place, unless it is a regression or a critic."""
     found = _inputs.swapped(_numbers(asked), np.asarray(asked.y))
-    return found if found and asked.classifies else None
+    meant = asked.classifies or one_hot(np.asarray(asked.z))  # which no regression returns
+    return found if found and meant else None
 
 
 def _odd(asked: Asked) -> Finding | None:
@@ -198,11 +199,13 @@ def _like_probabilities(asked: Asked) -> Finding | None:
     """Probabilities where the loss takes logits."""
     if asked.as_probabilities.meant:
         return None
-    return _inputs.like_probabilities(_numbers(asked), asked.positive)
+    return _inputs.like_probabilities(_numbers(asked), np.asarray(asked.y))
 
 
 def _like_decisions(asked: Asked) -> Finding | None:
-    return None if asked.compares else _inputs.like_decisions(_numbers(asked))
+    if asked.compares:
+        return None
+    return _inputs.like_decisions(_numbers(asked), np.asarray(asked.y))
 
 
 def _like_percentages(asked: Asked) -> Finding | None:
