@@ -218,6 +218,22 @@ def test_what_cannot_be_examined_is_said():
         diagnose.loss(picky)
 
 
+def _focal(logits: jax.Array, labels: jax.Array, alpha: float) -> jax.Array:
+    return optax.sigmoid_focal_loss(logits, labels, alpha=alpha)
+
+
+def _smoothed(y_true: jax.Array, y_pred: jax.Array, class_weights: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy(y_pred, y_true) * class_weights
+
+
+@pytest.mark.parametrize(("loss", "name"), [(_focal, "alpha"), (_smoothed, "class_weights")])
+def test_a_third_argument_that_is_an_option_makes_no_pair(loss: Any, name: str):
+    with pytest.raises(TypeError, match=f"needs the keywords {name}: bind them"):
+        diagnose.loss(loss)
+    with pytest.raises(TypeError, match=f"--set {name}=..."):
+        diagnose.loss(loss, kind="binary")
+
+
 def test_a_loss_that_is_never_finite_is_asked_nothing_else():
     def never(logits: jax.Array, labels: jax.Array) -> jax.Array:
         return jnp.log(logits.sum() * labels.sum() * 0.0 - 1.0)

@@ -25,6 +25,13 @@ LABELS = {
 }  # fmt: skip
 SCALES = ("scale", "std", "sigma", "stddev", "deviation")
 LOGITS = {"logit", "logits", "probability", "probabilities"}
+PREDICTED = {*LOGITS, "prediction", "predictions", "pred", "preds", "y_pred", "predicted", "scores"}
+# What a word of a name says that is no array of a batch, but for the user to choose.
+OPTIONS = {
+    "alpha", "beta", "gamma", "delta", "eps", "epsilon", "temperature", "temp", "tau", "margin",
+    "smooth", "smoothing", "key", "rng", "seed", "lam", "lambda", "power", "num", "threshold",
+    "axis", "reduction", "quantile", "prior", "weight", "weights",
+}  # fmt: skip
 RATES = {"rate", "rates", "lam", "lambda", "intensity", "intensities"}
 
 
@@ -169,20 +176,33 @@ def _required(loss: Loss) -> list[str]:
     except (TypeError, ValueError):
         return ["", ""]
     free = [p for p in parameters if p.default is p.empty]
-    keywords = [p.name for p in free if p.kind is p.KEYWORD_ONLY]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in positional if p in free]
+    keywords = [*_options(names), *(p.name for p in free if p.kind is p.KEYWORD_ONLY)]
     if keywords:
         raise TypeError(
             f"{name_of(loss)} needs the keywords {', '.join(keywords)}: bind them, "
             f"functools.partial(loss, {keywords[0]}=...), or pass them on the command line, "
             f"--set {keywords[0]}=..."
         )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in positional if p in free]
     if len(names) == 1 and len(positional) > 1:
         names.append(positional[1].name)  # (predictions, targets=None), as optax has it
     if any(p.kind is p.VAR_POSITIONAL for p in free) and len(names) < 2:
         return ["", ""]
     return names
+
+
+def _options(names: list[str]) -> list[str]:
+    """Those of the arguments behind the first two that a batch has nothing for."""
+    low = [name.lower() for name in names]
+    second = set(low[1:2]) & (LABELS - {"y"})  # x, y and z may be three of a kind
+    told = second or (set(low[:1]) & LABELS and set(low[1:2]) & PREDICTED)
+    return [
+        name
+        for name, lower in zip(names[2:], low[2:], strict=True)
+        if not is_mask(lower)
+        and (set(lower.split("_")) & OPTIONS or (told and lower not in LABELS))
+    ]
 
 
 def _arguments(loss: Loss) -> tuple[list[str], str | None]:
