@@ -208,6 +208,8 @@ def test_what_cannot_be_examined_is_said():
         diagnose.loss(dm.dice_loss, kind="binary", probes=("color",))
     with pytest.raises(TypeError, match="loss must be callable, got int"):
         diagnose.loss(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="probes must be a list of names, got the string 'alive'"):
+        diagnose.loss(dm.dice_loss, probes="alive")
     with pytest.raises(TypeError, match="takes 1 positional arguments"):
         diagnose.loss(lambda logits: logits.sum())
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _batch, _cost, _inference
+from diffmetrics.diagnose import _batch, _cost, _inference, _names
 from diffmetrics.diagnose._cost import Cost as Cost
 from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
 from diffmetrics.diagnose._probes.finite import hopeless
@@ -100,6 +100,8 @@ def loss(
       >>> report.healthy, report.findings[0].probe
       (False, 'weights')
     """
+    if isinstance(probes, str):
+        raise TypeError(f"probes must be a list of names, got the string {probes!r}")
     subject = _inference.subject(loss, kind)
     subject.parts = parts or {}
     form, names = subject.form, tuple(PROBES[subject.form.kind])
@@ -107,6 +109,7 @@ def loss(
     if unknown:
         raise ValueError(
             f"probes of {form.kind} losses are {', '.join(names)}; got {', '.join(unknown)}"
+            + _names.meant(unknown[0], names)
         )
     with np.errstate(all="ignore"), quiet():
         if hopeless(subject):

@@ -19,7 +19,7 @@ def refusal(loss: Loss, form: Form) -> str | None:
     try:
         _forms.shape_of(loss, form, form.predictions(), form.targets())
     except Exception as error:
-        return f"{form.words} with {form.shape}: {_forms.said(error)}"
+        return _forms.said(error)
     return None
 
 

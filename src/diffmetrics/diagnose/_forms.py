@@ -306,10 +306,25 @@ def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> n
     return z
 
 
-def total(out: Any) -> Any:
-    """What a loss returned as one number: the mean of what it left unreduced."""
+def returned(out: Any) -> Any:
+    """The loss, of what the loss returned.
+
+    Raises:
+      TypeError: if that holds no array.
+    """
     if isinstance(out, tuple) and out:
         out = out[0]  # (loss, auxiliary)
+    if out is None:
+        raise TypeError("the loss returned None: is there a `return` in it?")
+    if isinstance(out, dict):
+        names = ", ".join(map(repr, out))
+        raise TypeError(f"the loss returned a dict of {names}: wrap it, and return one of them")
+    return out
+
+
+def total(out: Any) -> Any:
+    """What a loss returned as one number: the mean of what it left unreduced."""
+    out = returned(out)
     xp: Any = jnp if isinstance(out, jax.Array) else np
     x = xp.asarray(out)
     if x.dtype.kind not in "fV":
@@ -332,8 +347,7 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
     """Shape of what the loss returns, without running it if it can be traced. Raises."""
 
     def output(z: Any, y: Any) -> Any:
-        out = form.call(loss, z, y)
-        return out[0] if isinstance(out, tuple) and out else out
+        return returned(form.call(loss, z, y))
 
     arguments = (jnp.asarray(predictions), jnp.asarray(labels))
     with quiet():

@@ -53,25 +53,35 @@ def subject(loss: Loss, kind: str | None) -> Subject:
       TypeError: if the loss is not callable, or cannot be called as any of the kinds.
       ValueError: for an unknown kind.
     """
-    if not callable(loss):
-        raise TypeError(f"loss must be callable, got {type(loss).__name__}")
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    tried: list[str] = []
+    tried: list[tuple[Form, str]] = []
     for some in [kind] if kind else _candidates(loss):
         for form in _usual(loss, some):
             reason = _dry.refusal(loss, form)
             if reason is None:
                 return _sensible(loss, form)
-            tried.append(reason)
+            tried.append((form, reason))
         for form in _usual(loss, some):
             if form.classifies and _dry.refusal(loss, form.squeezed()) is None:
-                refuses = note("it takes probabilities, and refuses logits", tried[-1])
+                refuses = note("it takes probabilities, and refuses logits", _told(*tried[-1]))
                 return Subject(loss, form.squeezed(), refuses)
-    raise TypeError(
+    raise TypeError(_uncallable(loss, tried))
+
+
+def _uncallable(loss: Loss, tried: list[tuple[Form, str]]) -> str:
+    """What was tried; an error that is the same in every case is the loss's own."""
+    if len(tried) > 1 and len({reason for _, reason in tried}) == 1:
+        form, reason = tried[0]
+        return f"{name_of(loss)} raises {reason}; called as {form.words}, in several shapes"
+    return (
         f"{name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
-        "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(tried)
+        "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(_told(*each) for each in tried)
     )
+
+
+def _told(form: Form, reason: str) -> str:
+    return f"{form.words} with {form.shape}: {reason}"
 
 
 def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
@@ -169,8 +179,13 @@ def _required(loss: Loss) -> list[str]:
     """Names of the positional arguments without a default; two nameless ones if nobody knows.
 
     Raises:
-      TypeError: if the loss needs keywords, which the caller has to bind.
+      TypeError: if it is no loss, or needs keywords, which the caller has to bind.
     """
+    if not callable(loss):
+        raise TypeError(f"loss must be callable, got {type(loss).__name__}")
+    if isinstance(loss, type):
+        name = loss.__name__
+        raise TypeError(f"{name} is a class, give an instance of it, {name}(), or a function")
     try:
         parameters = list(inspect.signature(loss).parameters.values())
     except (TypeError, ValueError):

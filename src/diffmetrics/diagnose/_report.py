@@ -95,6 +95,8 @@ class Report:
 
     @property
     def _healthy(self) -> str:
+        if not self.results:
+            return "nothing was examined: what was asked does not concern this loss"
         count = len(self.findings)
         return f"healthy, with {_several(count, 'thing')} to know" if count else "healthy"
 
