@@ -184,6 +184,16 @@ def _of_probabilities(p: jax.Array, y: jax.Array) -> jax.Array:
         (partial(dm.kl_hinge_loss, margin=2.0), "pair", "loss(a, b, same)"),
         (broken_losses.no_penalty, "mean_scale", "loss(mean, scale, target)"),
         (optax.squared_error, "regression", "loss(predictions, labels)"),
+        (
+            lambda predictions, targets: abs((targets - predictions) / targets),
+            "regression",
+            "loss(predictions, labels)",
+        ),
+        (
+            lambda y_true, y_pred: (y_pred - y_true * jnp.log(y_pred)).mean(),
+            "counts",
+            "loss(counts, rates)",
+        ),
     ],
 )
 def test_the_kind_is_found_out(loss: Any, kind: str, words: str):
@@ -392,7 +402,7 @@ OPTAX: list[tuple[Any, str, str, str, str]] = [
     (kl_of_logits, "multiclass", "targets", "gradient in the labels", "note"),
     (theirs.ntxent, "embedding", "finite", "no two of a kind", "defect"),
     (skewed_triplet, "triplet", "finite", "not finite on an ordinary batch", "defect"),
-    (theirs.cosine_distance, "divergence", "finite", "divided by its length", "defect"),
+    (theirs.cosine_distance, "divergence", "finite", "divided by its length", "note"),
     (theirs.softmax_cross_entropy_with_integer_labels, "multiclass", "ids", "last class", "note"),
 ]
 

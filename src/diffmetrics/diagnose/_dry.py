@@ -76,6 +76,12 @@ def counts_are_best(loss: Loss, form: Form) -> bool:
     return True
 
 
+def mirrors(loss: Loss, form: Form) -> bool:
+    """Whether negative targets are met as positive ones are, as by a relative error."""
+    z, y = form.predictions(), form.targets()
+    return _same(loss, form, z, y, -z, -y)
+
+
 def only_compares(loss: Loss, form: Form) -> bool:
     """Other names for the same identities change nothing: what counts is who equals whom."""
     z, ids = form.predictions(), form.targets()

@@ -351,7 +351,8 @@ def _candidates(loss: Loss) -> Iterator[str]:
         )
     yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
     if not _words(names) & LOGITS and _dry.counts_are_best(loss, _usual(loss, "counts")[0]):
-        yield "counts"
+        relative = _dry.mirrors(loss, _usual(loss, "regression")[0])
+        yield "regression" if relative else "counts"
     yield from _of_classes(loss, names)
     if mask is not None:
         yield "multilabel"
