@@ -223,8 +223,9 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
       A `Cost`; print it.
 
     Raises:
-      ValueError: for an unknown target, or one whose compiler is not installed, and what to
-        install.
+      TypeError: if logits or labels are no arrays, or logits no floating-point numbers.
+      ValueError: if they are empty or too many; for an unknown target, or one whose compiler is
+        not installed, and what to install.
       Exception: whatever the loss raises when it is traced, or the compiler.
 
     Example:
@@ -242,6 +243,8 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
       The least: one reading of predictions and labels, one writing of the gradient, 48.0 MiB.
       diffmetrics.sigmoid_focal_loss, of the same value and gradient at labels of 0 and 1: 1.00 x.
     """
+    call = functools.partial(_inference.order(loss).call, loss)
+    _cost.check("logits", logits, differentiable=True)
+    _cost.check("labels", labels)
     place = _cost.place(target)  # which a GPU's compiler wants before JAX's first step
-    order = _inference.own_form(loss, 0.0, 0.0)  # which a batch does not decide
-    return _cost.cost(loss, functools.partial(order.call, loss), logits, labels, place)
+    return _cost.cost(loss, call, logits, labels, place)

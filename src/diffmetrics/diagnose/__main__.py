@@ -125,6 +125,8 @@ def cost_of(loss: Any, kind: str, shape: tuple[int, ...] | None, place: Place) -
     """
     form = _inference.subject(loss, kind).form
     call, predictions, labels = _cost.made_up(loss, form, shape)
+    _cost.check("predictions", predictions)
+    _cost.check("labels", labels)
     try:
         return _cost.cost(loss, call, predictions, labels, place)
     except Exception as error:  # whatever the loss, or a compiler, raises

@@ -330,7 +330,7 @@ def total(out: Any) -> Any:
     if x.dtype.kind not in "fV":
         raise TypeError(f"the loss returned {x.dtype} of shape {x.shape}, which has no gradient")
     wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
-    return xp.sum(wide / max(x.size, 1))
+    return xp.sum(wide / float(max(x.size, 1)))  # which may be no 32-bit integer
 
 
 CONCRETE = (

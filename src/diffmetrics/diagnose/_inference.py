@@ -84,6 +84,11 @@ def _told(form: Form, reason: str) -> str:
     return f"{form.words} with {form.shape}: {reason}"
 
 
+def order(loss: Loss) -> Form:
+    """In which order it takes predictions and labels, which no batch decides."""
+    return Form(_forms.OWN, (), lead=_labels_lead(_required(loss)))
+
+
 def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
     """The form of a batch of the user's."""
     z, y = jax.tree.map(_on_one_device, (predictions, labels))
