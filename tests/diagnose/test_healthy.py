@@ -10,8 +10,10 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
+import diffmetrics as dm
 from diffmetrics import diagnose
 from tests import ROOT
 from tests.diagnose import asked
@@ -130,3 +132,15 @@ def test_the_verdict_comes_first():
     assert str(ask(lambda z, y: -broken(z, y))).startswith("loss: healthy\n")
     smoothed = ask(lambda z, y: -broken(z, 0.9 * y + 0.05))
     assert smoothed.verdict == "loss: healthy, with 2 things to know"
+
+
+def test_padding_that_a_smoothed_loss_learns_is_noted():
+    def smoothed(logits: jax.Array, ids: jax.Array) -> jax.Array:
+        labels = optax.smooth_labels(jax.nn.one_hot(ids, logits.shape[-1]), 0.1)
+        return optax.softmax_cross_entropy(logits, labels).mean()
+
+    (found,) = diagnose.loss(smoothed, kind="multiclass", probes=["ids"]).results
+    assert found.status == "note"
+    assert "an id of -1 is learnt" in found.cause
+    (found,) = diagnose.loss(dm.softmax_cross_entropy, kind="multiclass", probes=["ids"]).results
+    assert found.evidence == "an id of -1 costs 0, and has no gradient"
