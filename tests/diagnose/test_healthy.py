@@ -7,6 +7,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -144,3 +145,20 @@ def test_padding_that_a_smoothed_loss_learns_is_noted():
     assert "an id of -1 is learnt" in found.cause
     (found,) = diagnose.loss(dm.softmax_cross_entropy, kind="multiclass", probes=["ids"]).results
     assert found.evidence == "an id of -1 costs 0, and has no gradient"
+
+
+def _token_entropy(logits: jax.Array, ids: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, ids)
+
+
+@pytest.mark.parametrize(
+    ("loss", "noted"),
+    [
+        (lambda logits, ids, weight: (_token_entropy(logits, ids) * weight).mean(), False),
+        (lambda logits, ids, loss_mask: (_token_entropy(logits, ids) * loss_mask).mean(), True),
+    ],
+)
+def test_a_mean_over_all_is_noted_of_a_mask_and_not_of_weights(loss: Any, noted: bool):
+    report = diagnose.loss(loss, kind="multiclass", probes=["padding"])
+    causes = [found.cause.split(":")[0] for found in report.findings]
+    assert causes == ["its mean is over padding too"] * noted

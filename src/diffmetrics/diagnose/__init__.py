@@ -59,8 +59,9 @@ def loss(
       ``f(outputs [B, 2], target)``; regression: ``f(predictions [B], targets [B])``; counts:
       ``f(log_rates [B], counts [B])``, or of rates.
 
-    A classification or a regression may have a third argument, named mask, valid, where, weights or
-    padding: which elements of sequences ``[B, T]`` are real. `padding` asks what it does.
+    A classification or a regression may have a third argument. If it is named mask, valid, where or
+    padding, it says which elements of sequences ``[B, T]`` are real; if weight or weights, what
+    each of them weighs. `padding` asks what it does. Weights of classes are an option: bind them.
 
     Findings are defects or notes. A note is a property that one should know: a loss of counts is
     not proper and does not decompose, and is healthy all the same.
@@ -77,7 +78,7 @@ def loss(
       A `Report`; print it.
 
     Raises:
-      TypeError: if the loss is not callable, lacks a keyword, or cannot be called on any batch;
+      TypeError: if the loss is not callable, lacks an option, or cannot be called on any batch;
         the message lists what was tried.
       ValueError: for an unknown kind or probe.
 

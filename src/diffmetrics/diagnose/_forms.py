@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -19,6 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._padding import Mask
+from diffmetrics.diagnose._programs import (
+    CONCRETE as CONCRETE,
+    jitted as jitted,
+    quiet as quiet,
+    returned as returned,
+    said as said,
+    shapes_within as shapes_within,
+    total as total,
+)
 
 Loss = Callable[..., Any]
 Kind = Literal[
@@ -306,43 +314,6 @@ def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> n
     return z
 
 
-def returned(out: Any) -> Any:
-    """The loss, of what the loss returned.
-
-    Raises:
-      TypeError: if that holds no array.
-    """
-    if isinstance(out, tuple) and out:
-        out = out[0]  # (loss, auxiliary)
-    if out is None:
-        raise TypeError("the loss returned None: is there a `return` in it?")
-    if isinstance(out, dict):
-        names = ", ".join(map(repr, out))
-        raise TypeError(f"the loss returned a dict of {names}: wrap it, and return one of them")
-    return out
-
-
-def total(out: Any) -> Any:
-    """What a loss returned as one number: the mean of what it left unreduced."""
-    out = returned(out)
-    xp: Any = jnp if isinstance(out, jax.Array) else np
-    x = xp.asarray(out)
-    if x.dtype.kind not in "fV":
-        raise TypeError(f"the loss returned {x.dtype} of shape {x.shape}, which has no gradient")
-    wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
-    return xp.sum(wide / float(max(x.size, 1)))  # which may be no 32-bit integer
-
-
-CONCRETE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.NonConcreteBooleanIndexError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.UnexpectedTracerError,
-)
-
-
 def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int, ...]:
     """Shape of what the loss returns, without running it if it can be traced. Raises."""
 
@@ -357,34 +328,13 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
             return tuple(np.shape(output(*arguments)))
 
 
-def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes of all that is computed on the way, in inner programs too."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            yield tuple(getattr(variable.aval, "shape", ()))
-        for parameter in equation.params.values():
-            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                inner = getattr(each, "jaxpr", each)
-                if hasattr(inner, "eqns"):
-                    yield from shapes_within(inner)
-
-
-def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` for small arrays and few calls: compiled in half the time on a CPU, and slower."""
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=quick)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Dry calls try what the loss may warn of, and NaN is what is looked for."""
-    with warnings.catch_warnings(), jax.debug_nans(False):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
-    """The loss of one batch as one number, NaN if it raises.
+    """The loss of one batch as one number, NaN if it raises."""
+    return values(loss, form, [(predictions, labels)])[0]
+
+
+def values(loss: Loss, form: Form, batches: Iterable[tuple[Any, Any]]) -> list[float]:
+    """The loss of each batch, NaN if it raises.
 
     Compiled if it can be: step by step each of its operations would be compiled for itself.
     """
@@ -392,18 +342,16 @@ def value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
     def one(z: Any, y: Any) -> Any:
         return total(form.call(loss, z, y))
 
-    z, y = jnp.asarray(predictions), jnp.asarray(labels)
+    ways = (jitted(one), one)
     with quiet():
-        for way in (jitted(one), one):
-            with contextlib.suppress(Exception):  # of which a loss may raise any
-                return float(way(z, y))
+        return [_first_value(ways, *map(jnp.asarray, batch)) for batch in batches]
+
+
+def _first_value(ways: Iterable[Callable[..., Any]], z: Any, y: Any) -> float:
+    for way in ways:
+        with contextlib.suppress(Exception):  # of which a loss may raise any
+            return float(way(z, y))
     return float("nan")
-
-
-def said(error: object) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:140] if lines else ''}"
 
 
 def name_of(loss: Loss) -> str:

@@ -96,7 +96,7 @@ class Report:
     @property
     def _healthy(self) -> str:
         if not self.results:
-            return "nothing was examined: what was asked does not concern this loss"
+            return "nothing was examined: no probe that was asked for concerns it"
         count = len(self.findings)
         return f"healthy, with {_several(count, 'thing')} to know" if count else "healthy"
 

@@ -164,7 +164,7 @@ def ids(subject: Subject) -> Finding | None:
     if learnt > 1e-6:
         return note(
             "an id of -1 is learnt: it has a gradient, so what it marks is not left out",
-            f"loss {value[0]:.4g}, and a gradient of up to {learnt:.2g} times that of an ordinary id",
+            f"loss {value[0]:.4g}, its gradient up to {learnt:.2g} times an ordinary id's",
             advice,
         )
     return ok(f"an id of -1 costs {value[0] + 0.0:.3g}, and has no gradient")

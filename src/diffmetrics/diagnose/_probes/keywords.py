@@ -65,12 +65,8 @@ def _values(subject: Subject, keywords: dict[str, Any]) -> np.ndarray:
     batches = (0.1 * form.predictions(1), form.predictions(), 3 * form.predictions(2))
     sizes = form.predictions_of_sizes(np.array([30.0]), form.predictions(3))
     labels = (y, form.uneven(), y[np.random.default_rng(9).permutation(len(y))], y)
-    return np.array(
-        [
-            _forms.value(loss, form, z.astype(np.float32), some)
-            for z, some in zip((*batches, *sizes), labels, strict=True)
-        ]
-    )
+    z = (np.asarray(some, np.float32) for some in (*batches, *sizes))
+    return np.array(_forms.values(loss, form, zip(z, labels, strict=True)))
 
 
 def _effect(subject: Subject, name: str, value: Any, before: np.ndarray) -> Finding | None:

@@ -62,7 +62,8 @@ def padding(subject: Subject) -> Iterator[Finding]:
         yield grave
         return
     found = [*filter(None, (_shrunk(subject, padded), _empty(padded)))]
-    yield from found or [ok("what is predicted at padded places does not matter")]
+    places = f"where `{padded.mask.name}` is 0" if padded.mask.weighs else "at padded places"
+    yield from found or [ok(f"what is predicted {places} does not matter")]
 
 
 def _padded(subject: Subject, mask: Mask) -> Padded:
@@ -163,6 +164,8 @@ def _shrunk(subject: Subject, padded: Padded) -> Finding | None:
             "logits, and not the loss"
         )
         return defect(cause, evidence, PER_ELEMENT)
+    if padded.mask.weighs:  # of weighed examples the mean may be over all
+        return None
     if abs(padded.masked / alone - 0.5) > 1e-3:
         cause = "a masked batch has another loss than its real examples alone"
         return note(cause, evidence, PER_ELEMENT)
@@ -192,16 +195,18 @@ def _alone(subject: Subject, padded: Padded) -> float:
 
 def _empty(padded: Padded) -> Finding | None:
     """Padding alone is 0/0."""
+    weighs, name = padded.mask.weighs, padded.mask.name
+    what = f"of which every `{name}` is 0" if weighs else "that is nothing but padding"
     if not padded.finite[4]:
-        return defect(
-            "a sequence that is nothing but padding makes the whole loss NaN: 0/0 in its own mean",
+        return (note if weighs else defect)(
+            f"a sequence {what} makes the whole loss NaN: 0/0 in its own mean",
             f"value {padded.sequence:g} of a batch with one such sequence",
-            EMPTY.format("mask.sum(-1)"),
+            EMPTY.format(f"{name}.sum(-1)"),
         )
     if padded.finite[5]:
         return None
     return note(
-        "a batch that is nothing but padding is NaN: 0/0",
+        f"a batch {what} is NaN: 0/0",
         f"value {padded.nothing:g}",
-        EMPTY.format("mask.sum()"),
+        EMPTY.format(f"{name}.sum()"),
     )
