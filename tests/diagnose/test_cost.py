@@ -143,7 +143,7 @@ def test_what_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch):
     packages = "jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12"
     wanted = f"target h100 needs jax-cuda12-plugin, .*: pip install {packages}"
     with pytest.raises(ValueError, match=wanted):
-        diagnose.cost(dm.dice_loss, MASKS, MASKS, target="h100")
+        diagnose.cost(dm.dice_loss, MASKS, MASKS, target="H100")
 
 
 # --- ours of the same value and gradient ----------------------------------------------------------

@@ -84,6 +84,8 @@ def test_names_of_options_may_be_mistyped(capsys: pytest.CaptureFixture[str]):
 def test_where_nothing_is_examined_nothing_is_healthy(capsys: pytest.CaptureFixture[str]):
     assert main([*DICE, "--probes", "padding"]) == 2
     assert capsys.readouterr().out.startswith("dice_loss: nothing was examined: ")
+    assert main([*DICE, "--probes", "padding", "--json"]) == 2
+    assert "nothing was examined" in json.loads(capsys.readouterr().out)["verdict"]
 
 
 def test_what_a_loss_prints_is_no_part_of_the_report(

@@ -105,7 +105,6 @@ def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--target",
-        type=str.lower,
         help=f"as --cost, compiled for {', '.join(_targets.TARGETS)}; default: here",
     )
     parser.add_argument(

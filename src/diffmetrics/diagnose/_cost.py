@@ -137,6 +137,7 @@ def place(target: str | None = None) -> Place:
       ValueError: if there is no such target, or its compiler is not installed.
     """
     if target is not None:
+        target = target.lower()  # people write H100
         return Place(_targets.device(target), _targets.TARGETS[target].title)
     device = next(iter(jnp.zeros(()).devices()))  # several, in the context of a mesh
     return Place(device, title(device))

@@ -71,9 +71,11 @@ def subject(loss: Loss, kind: str | None) -> Subject:
 
 def _uncallable(loss: Loss, tried: list[tuple[Form, str]]) -> str:
     """What was tried; an error that is the same in every case is the loss's own."""
-    if len(tried) > 1 and len({reason for _, reason in tried}) == 1:
+    if len({reason for _, reason in tried}) == 1:
         form, reason = tried[0]
-        return f"{name_of(loss)} raises {reason}; called as {form.words}, in several shapes"
+        shapes = "in several shapes" if len(tried) > 1 else f"with {form.shape}"
+        called = f"called as {form.words}, {shapes}; if it wants other arrays, wrap it"
+        return f"{name_of(loss)} raises {reason}; {called}"
     return (
         f"{name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
         "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(_told(*each) for each in tried)

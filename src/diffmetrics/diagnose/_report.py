@@ -110,6 +110,7 @@ class Report:
         return {
             "subject": self.subject,
             "kind": self.kind,
+            "verdict": self.verdict,
             "healthy": self.healthy,
             "findings": [dataclasses.asdict(f) for f in self.findings],
             "passed": [dataclasses.asdict(f) for f in self.results if f.status == "ok"],
