@@ -18,6 +18,7 @@ from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Measured, Subject
 
 PER_ELEMENT = "multiply each element's loss by its mask, and divide the sum by the mask's sum"
+HALF = "half of every sequence masked"
 EMPTY = "divide by jnp.maximum({}, 1)"
 
 
@@ -138,10 +139,10 @@ def _counted(padded: Padded) -> Finding | None:
             "sum over them"
         )
         shown, what = padded.predicted, "predictions"
+    half = f"`{name}` of 0 at half of all places" if padded.mask.weighs else HALF
     evidence = (
-        f"loss {padded.whole:.4g}, with half of every sequence masked {padded.masked:.4g}, and "
-        f"{shown:.4g} with other {what} there; padded places have "
-        f"{lost / max(real + lost, 1e-30):.0%} of the gradient"
+        f"loss {padded.whole:.4g}, with {half} {padded.masked:.4g}, and {shown:.4g} with other "
+        f"{what} there, which have {lost / max(real + lost, 1e-30):.0%} of the gradient"
     )
     if padded.mask.weighs:
         advice = f"right if `{name}` holds weights of classes; bind them with functools.partial"
@@ -154,9 +155,7 @@ def _shrunk(subject: Subject, padded: Padded) -> Finding | None:
     alone = _alone(subject, padded)
     if not np.isfinite([alone, padded.masked]).all() or _same(padded.masked, alone):
         return None
-    evidence = (
-        f"half of every sequence masked: {padded.masked:.4g}; the other half alone: {alone:.4g}"
-    )
+    evidence = f"{HALF}: {padded.masked:.4g}; the other half alone: {alone:.4g}"
     each = _cost_of_a_zero(padded, alone)
     if each:
         cause = (
