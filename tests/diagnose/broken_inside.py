@@ -76,6 +76,11 @@ def log_softmax_over_the_batch(logits: jax.Array, labels: jax.Array) -> jax.Arra
     return -jnp.take_along_axis(log_p, labels[:, None], 1).mean()
 
 
+def softmax_of_single_outputs(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Of outputs ``[B, 1]`` it is 1, and of ``[B]`` it compares examples."""
+    return -(labels * jnp.log(jax.nn.softmax(logits) + 1e-7)).mean()
+
+
 # --- epsilons -------------------------------------------------------------------------------------
 
 
@@ -182,6 +187,7 @@ CASES = [
     Case(cosines_without_temperature, "activation", "scaling to length 1", "multiclass"),
     Case(softmax_over_the_batch, "activation", "runs over the examples", "multiclass"),
     Case(log_softmax_over_the_batch, "activation", "runs over the examples", "multiclass"),
+    Case(softmax_of_single_outputs, "activation", "runs over the examples", status="note"),
     Case(large_epsilon, "logarithm", "log(p + 0.01)"),
     Case(large_epsilon_of_classes, "logarithm", "log(p + 0.05)", "multiclass"),
     Case(notable_epsilon, "logarithm", "log(p + 0.001)", "multiclass", status="note"),

@@ -99,6 +99,13 @@ def activation(subject: Subject) -> Finding | None:
             "inside of it are probabilities that sum to 1 along axis 0, or their logarithms",
             "softmax(logits, axis=-1), which is the default",
         )
+    if form.decides and any(_same(a, softmax(z, 1)) for a in arrays):
+        return note(
+            "its softmax runs over the examples of the batch, of which it ranks one above the "
+            "others",
+            "inside of it are probabilities that sum to 1 along axis 0",
+            "right for the order of a list; for a decision on each example take a sigmoid",
+        )
     for outer, computed in OUTER.items():
         for inner, squeezed in _bounded(form, z):
             if any(_same(a, x) for x in computed(form, squeezed) for a in arrays):
