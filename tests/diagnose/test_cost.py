@@ -20,7 +20,7 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import diagnose
-from diffmetrics.diagnose import _counterparts, _forms, _targets
+from diffmetrics.diagnose import _cost, _counterparts, _forms, _targets
 from tests.diagnose.processes import python
 
 partial = functools.partial
@@ -95,6 +95,43 @@ def test_settings_of_this_process_are_left_as_they_were():
     assert settings() == before
 
 
+@pytest.mark.parametrize(
+    ("loss", "logits", "labels", "message"),
+    [
+        (3, MASKS, MASKS, "loss must be callable, got int"),
+        (dm.dice_loss, None, MASKS, "logits must be an array, .*, got NoneType"),
+        (dm.dice_loss, MASKS, "masks", "labels must be an array, .*, got str"),
+        (dm.dice_loss, (4, 64), (4, 64), r"got \(4, 64\): of a shape make a jax.ShapeDtypeStruct"),
+        (dm.dice_loss, [1.0, 2.0], MASKS, "logits must be an array, .*, got list"),
+        (dm.dice_loss, np.ones(3, int), MASKS, "logits must be floating-point numbers, got int64"),
+        (dm.dice_loss, array((0, 3)), MASKS, r"logits must not be empty, got .* \(0, 3\)"),
+        (dm.dice_loss, array((10**14, 10**6)), MASKS, "logits of shape .* are .* TiB"),
+    ],
+)
+def test_what_is_no_array_is_named(loss: Any, logits: Any, labels: Any, message: str):
+    with pytest.raises((TypeError, ValueError), match=message):
+        diagnose.cost(loss, logits, labels)
+
+
+def test_what_meets_what_is_told():
+    column = array((1024, 1))
+    found = diagnose.cost(optax.sigmoid_binary_cross_entropy, array((1024,)), column)
+    assert found.broadcast == (1024, 1024)
+    assert "broadcast against each other, to (1024, 1024): every prediction" in str(found)
+
+
+def test_why_there_is_no_better_one_is_told(monkeypatch: pytest.MonkeyPatch):
+    small = array((8, 8))
+    assert "no other that is the same" in diagnose.cost(dm.dice_loss, small, small).compared
+    none = diagnose.cost(optax.squared_error, small, small)
+    assert str(none).endswith(
+        "\nNo loss of this library was found that has the same value and gradient."
+    )
+    assert "loops_of_unknown_length" in none.to_dict()
+    monkeypatch.setattr(_cost, "HARDLY_MORE", 1e9)
+    assert diagnose.cost(_dice, small, small).compared == "No loss of the same arrays moves less."
+
+
 def _refuses(logits: jax.Array, labels: jax.Array) -> jax.Array:
     raise ValueError("nothing works")
 
@@ -103,9 +140,10 @@ def test_what_is_lacking_is_named(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ValueError, match="target must be one of h100, v5e, v6e, cpu, got 'v4'"):
         diagnose.cost(dm.dice_loss, MASKS, MASKS, target="v4")
     monkeypatch.setattr(_targets, "versions", lambda name: {})
-    wanted = r"target h100 needs jax-cuda12-plugin, .*: pip install .*\[accelerators\]"
+    packages = "jax-cuda12-plugin jax-cuda12-pjrt nvidia-cuda-nvcc-cu12"
+    wanted = f"target h100 needs jax-cuda12-plugin, .*: pip install {packages}"
     with pytest.raises(ValueError, match=wanted):
-        diagnose.cost(dm.dice_loss, MASKS, MASKS, target="h100")
+        diagnose.cost(dm.dice_loss, MASKS, MASKS, target="H100")
 
 
 # --- ours of the same value and gradient ----------------------------------------------------------

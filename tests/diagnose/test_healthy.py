@@ -7,11 +7,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 import pytest
 
+import diffmetrics as dm
 from diffmetrics import diagnose
 from tests import ROOT
 from tests.diagnose import asked
@@ -130,3 +133,32 @@ def test_the_verdict_comes_first():
     assert str(ask(lambda z, y: -broken(z, y))).startswith("loss: healthy\n")
     smoothed = ask(lambda z, y: -broken(z, 0.9 * y + 0.05))
     assert smoothed.verdict == "loss: healthy, with 2 things to know"
+
+
+def test_padding_that_a_smoothed_loss_learns_is_noted():
+    def smoothed(logits: jax.Array, ids: jax.Array) -> jax.Array:
+        labels = optax.smooth_labels(jax.nn.one_hot(ids, logits.shape[-1]), 0.1)
+        return optax.softmax_cross_entropy(logits, labels).mean()
+
+    (found,) = diagnose.loss(smoothed, kind="multiclass", probes=["ids"]).results
+    assert found.status == "note"
+    assert "an id of -1 is learnt" in found.cause
+    (found,) = diagnose.loss(dm.softmax_cross_entropy, kind="multiclass", probes=["ids"]).results
+    assert found.evidence == "an id of -1 costs 0, and has no gradient"
+
+
+def _token_entropy(logits: jax.Array, ids: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, ids)
+
+
+@pytest.mark.parametrize(
+    ("loss", "noted"),
+    [
+        (lambda logits, ids, weight: (_token_entropy(logits, ids) * weight).mean(), False),
+        (lambda logits, ids, loss_mask: (_token_entropy(logits, ids) * loss_mask).mean(), True),
+    ],
+)
+def test_a_mean_over_all_is_noted_of_a_mask_and_not_of_weights(loss: Any, noted: bool):
+    report = diagnose.loss(loss, kind="multiclass", probes=["padding"])
+    causes = [found.cause.split(":")[0] for found in report.findings]
+    assert causes == ["its mean is over padding too"] * noted

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _batch, _cost, _inference, _inputs
+from diffmetrics.diagnose import _batch, _cost, _inference, _inputs, _names
 from diffmetrics.diagnose._cost import Cost as Cost
 from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
 from diffmetrics.diagnose._probes.batch_inputs import answerable
@@ -60,8 +60,9 @@ def loss(
       ``f(outputs [B, 2], target)``; regression: ``f(predictions [B], targets [B])``; counts:
       ``f(log_rates [B], counts [B])``, or of rates.
 
-    A classification or a regression may have a third argument, named mask, valid, where, weights or
-    padding: which elements of sequences ``[B, T]`` are real. `padding` asks what it does.
+    A classification or a regression may have a third argument. If it is named mask, valid, where or
+    padding, it says which elements of sequences ``[B, T]`` are real; if weight or weights, what
+    each of them weighs. `padding` asks what it does. Weights of classes are an option: bind them.
 
     Findings are defects or notes. A note is a property that one should know: a loss of counts is
     not proper and does not decompose, and is healthy all the same.
@@ -78,7 +79,7 @@ def loss(
       A `Report`; print it.
 
     Raises:
-      TypeError: if the loss is not callable, lacks a keyword, or cannot be called on any batch;
+      TypeError: if the loss is not callable, lacks an option, or cannot be called on any batch;
         the message lists what was tried.
       ValueError: for an unknown kind or probe.
 
@@ -101,6 +102,8 @@ def loss(
       >>> report.healthy, report.findings[0].probe
       (False, 'weights')
     """
+    if isinstance(probes, str):
+        raise TypeError(f"probes must be a list of names, got the string {probes!r}")
     subject = _inference.subject(loss, kind)
     subject.parts = parts or {}
     form, names = subject.form, tuple(PROBES[subject.form.kind])
@@ -108,6 +111,7 @@ def loss(
     if unknown:
         raise ValueError(
             f"probes of {form.kind} losses are {', '.join(names)}; got {', '.join(unknown)}"
+            + _names.meant(unknown[0], names)
         )
     with np.errstate(all="ignore"), quiet():
         if hopeless(subject):
@@ -228,8 +232,9 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
       A `Cost`; print it.
 
     Raises:
-      ValueError: for an unknown target, or one whose compiler is not installed, and what to
-        install.
+      TypeError: if logits or labels are no arrays, or logits no floating-point numbers.
+      ValueError: if they are empty or too many; for an unknown target, or one whose compiler is
+        not installed, and what to install.
       Exception: whatever the loss raises when it is traced, or the compiler.
 
     Example:
@@ -247,6 +252,8 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
       The least: one reading of predictions and labels, one writing of the gradient, 48.0 MiB.
       diffmetrics.sigmoid_focal_loss, of the same value and gradient at labels of 0 and 1: 1.00 x.
     """
+    call = functools.partial(_inference.order(loss).call, loss)
+    _cost.check("logits", logits, differentiable=True)
+    _cost.check("labels", labels)
     place = _cost.place(target)  # which a GPU's compiler wants before JAX's first step
-    order = _inference.own_form(loss, 0.0, 0.0)  # which a batch does not decide
-    return _cost.cost(loss, functools.partial(order.call, loss), logits, labels, place)
+    return _cost.cost(loss, call, logits, labels, place)

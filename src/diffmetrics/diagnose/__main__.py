@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
+import inspect
 import json
 import operator
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
 from diffmetrics import diagnose
-from diffmetrics.diagnose import _cost, _forms, _inference, _targets
+from diffmetrics.diagnose import _cost, _forms, _inference, _names, _targets
 from diffmetrics.diagnose._cost import Cost, Place
 
 PROGRAM = "python -m diffmetrics.diagnose"
@@ -26,17 +29,42 @@ def find(path: str) -> Any:
     """The object that ``package.module:name`` names; the name may have dots.
 
     Raises:
-      ValueError: if the path has no colon, or module or name do not exist.
+      ValueError: if the path has no colon, or module or name do not exist, or the module fails.
     """
     module, _, name = path.partition(":")
     if not module or not name:
         raise ValueError(f"name the loss as package.module:function, got {path!r}")
+    if module.endswith(".py"):
+        dotted = module.removesuffix(".py").replace(os.sep, ".")
+        raise ValueError(f"name the module, not its file: {dotted}:{name}")
+    owner = imported(module, path)
     try:
-        return operator.attrgetter(name)(importlib.import_module(module))
+        return operator.attrgetter(name)(owner)
+    except AttributeError as error:
+        raise ValueError(f"{path!r}: {error}{_names.meant(name, dir(owner))}") from error
+
+
+def imported(module: str, path: str) -> Any:
+    """The module, whatever it raises.
+
+    Raises:
+      ValueError: if it cannot be imported, and why.
+    """
+    try:
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise ValueError(f"no module {error.name} (of {path!r}) in {sys.path[0] or '.'}") from error
-    except AttributeError as error:
-        raise ValueError(f"{path!r}: {error}") from error
+    except (Exception, SystemExit) as error:  # SyntaxError is one, and says where
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        reason = f"{_forms.said(error)}{where}"
+        raise ValueError(f"module {module} cannot be imported: {reason}") from error
+
+
+def found(path: str) -> Any:
+    """What `find` finds, while whatever its module prints goes where errors go."""
+    with contextlib.redirect_stdout(sys.stderr):
+        return find(path)
 
 
 def option(text: str) -> tuple[str, Any]:
@@ -76,11 +104,12 @@ def asked(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="also what value and gradient move and need, on arrays that are made up",
     )  # fmt: skip
     parser.add_argument(
-        "--target", help=f"with --cost: compiled for {', '.join(_targets.TARGETS)}; default: here"
+        "--target",
+        help=f"as --cost, compiled for {', '.join(_targets.TARGETS)}; default: here",
     )
     parser.add_argument(
         "--shape", type=lengths, metavar="16x512x512",
-        help="with --cost: of the predictions; default: a large one that suits the kind",
+        help="as --cost, on predictions of this shape; default: a large one that suits the kind",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     given.cost |= bool(given.target or given.shape)
@@ -95,6 +124,8 @@ def cost_of(loss: Any, kind: str, shape: tuple[int, ...] | None, place: Place) -
     """
     form = _inference.subject(loss, kind).form
     call, predictions, labels = _cost.made_up(loss, form, shape)
+    _cost.check("predictions", predictions)
+    _cost.check("labels", labels)
     try:
         return _cost.cost(loss, call, predictions, labels, place)
     except Exception as error:  # whatever the loss, or a compiler, raises
@@ -102,38 +133,77 @@ def cost_of(loss: Any, kind: str, shape: tuple[int, ...] | None, place: Place) -
         raise ValueError(f"no cost of predictions {shapes}: {_forms.said(error)}") from error
 
 
-def examined(given: argparse.Namespace) -> tuple[diagnose.Report, Cost | None]:
-    """The report, and the cost if it is asked for.
+def bound(loss: Any, options: Sequence[tuple[str, Any]]) -> Any:
+    """The loss with its keywords.
 
     Raises:
-      TypeError: if the loss cannot be called.
-      ValueError: if it is not there, or something is asked for that does not exist.
+      ValueError: if it has none of that name.
     """
-    place = _cost.place(given.target)  # which a GPU's compiler wants before JAX's first step
-    loss = find(given.loss)
-    if given.set:
-        loss = functools.partial(loss, **dict(given.set))
-    probes = given.probes.split(",") if given.probes else None
-    report = diagnose.loss(loss, kind=given.kind, probes=probes)
-    kind = report.kind.split(",")[0]
-    return report, cost_of(loss, kind, given.shape, place) if given.cost else None
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a report; 0 if the loss is healthy, 1 if not, 2 if it cannot be examined."""
-    given = asked(arguments)
-    sys.path.insert(0, "")
+    if not options:
+        return loss
+    loss = functools.partial(loss, **dict(options))
     try:
-        report, cost = examined(given)
-    except (TypeError, ValueError) as error:
+        named = inspect.signature(loss.func).parameters
+    except (TypeError, ValueError):
+        return loss  # nobody knows, and calling it will tell
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in named.values())
+    for name, _ in options:
+        if name not in named and not takes_all:
+            hint = _names.meant(name, named) or f": it takes {', '.join(named)}"
+            raise ValueError(f"{_forms.name_of(loss.func)} has no argument {name}{hint}")
+    return loss
+
+
+def probes_of(text: str | None) -> list[str] | None:
+    """Names of probes, with commas between them."""
+    names = [name.strip() for name in (text or "").split(",")]
+    return [name for name in names if name] or None
+
+
+def examined(loss: Any, given: argparse.Namespace) -> diagnose.Report:
+    """The report. What the loss prints, or a callback of it, is no part of what is asked for."""
+    with contextlib.redirect_stdout(sys.stderr):
+        report = diagnose.loss(loss, kind=given.kind, probes=probes_of(given.probes))
+        jax.effects_barrier()
+    return report
+
+
+def costed(loss: Any, report: diagnose.Report, given: argparse.Namespace, at: Place) -> Cost | None:
+    """The cost, if it is asked for and can be told; the report stands without it."""
+    kind = report.kind.split(",")[0]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return cost_of(loss, kind, given.shape, at)
+    except ValueError as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
-        return 2
-    if given.json:
+        return None
+
+
+def printed(report: diagnose.Report, cost: Cost | None, as_json: bool) -> None:
+    """Both, as JSON or for readers."""
+    if as_json:
         costs = {"cost": cost.to_dict()} if cost else {}
         print(json.dumps(report.to_dict() | costs, indent=2))
     else:
         print(*filter(None, (report, cost)), sep="\n\n")
-    return 0 if report.healthy else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a report; 0 if the loss is healthy, 1 if not, 2 if nothing of it can be examined."""
+    given = asked(arguments)
+    sys.path.insert(0, "")
+    try:
+        at = _cost.place(given.target)  # which a GPU's compiler wants before JAX's first step
+        loss = bound(found(given.loss), given.set)
+        report = examined(loss, given)
+    except (TypeError, ValueError) as error:
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        return 2
+    cost = costed(loss, report, given, at) if given.cost else None
+    printed(report, cost, given.json)
+    if not report.healthy:
+        return 1
+    return 0 if report.results and (cost or not given.cost) else 2
 
 
 def ended() -> int:

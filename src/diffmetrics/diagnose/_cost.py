@@ -24,8 +24,12 @@ from diffmetrics.diagnose._report import WIDTH
 
 Call = Callable[[Any, Any], Any]
 
+# What readers of JSON, who have no docstring, are told in place of a name.
+READABLE = {"decided": "ours_same_at_hard_labels_only", "endless": "loops_of_unknown_length"}
 # A loss that moves hardly more than it must, or than another, needs no other.
 HARDLY_MORE = 1.05
+# No device holds more; XLA ends the process where a size does not fit into 64 bits.
+LARGEST = 2**44
 # Arrays of so many numbers lie in memory, not in a cache nor on a TPU's chip.
 MANY, OF_EACH = 2**24, 256
 
@@ -47,6 +51,8 @@ class Cost:
       ours: the cost of the loss of this library that has the same value and gradient, up to a
         factor as between a sum and a mean, if there is one and it moves less.
       decided: whether the two are the same at labels of 0 and 1 only, not at soft ones.
+      compared: what came of looking for such a loss, where there is none that moves less.
+      broadcast: to which shape predictions and labels of other shapes were broadcast, if they were.
     """
 
     loss: str
@@ -59,6 +65,8 @@ class Cost:
     endless: int = 0
     ours: Cost | None = None
     decided: bool = False
+    compared: str = ""
+    broadcast: tuple[int, ...] | None = None
 
     @property
     def ratio(self) -> float:
@@ -74,9 +82,9 @@ class Cost:
     @property
     def size(self) -> str:
         """Temporary memory and kernels, for readers."""
-        arrays = mebibytes(self.temporary_bytes)
+        arrays = f"{mebibytes(self.temporary_bytes)} of" if self.temporary_bytes else "no"
         number = f"{self.kernels:,} kernel{'' if self.kernels == 1 else 's'}"
-        return f"{'no' if arrays == '0.0 MiB' else f'{arrays} of'} temporary arrays, {number}"
+        return f"{arrays} temporary arrays, {number}"
 
     @property
     def same(self) -> str:
@@ -86,7 +94,8 @@ class Cost:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as what JSON can hold."""
         ours = self.ours.to_dict() if self.ours else None
-        return {**dataclasses.asdict(self), "ratio": self.ratio, "ours": ours}
+        written = {**dataclasses.asdict(self), "ratio": self.ratio, "ours": ours}
+        return {READABLE.get(name, name): value for name, value in written.items()}
 
     def __str__(self) -> str:
         lines = [
@@ -95,13 +104,22 @@ class Cost:
             "The least: one reading of predictions and labels, one writing of the gradient, "
             f"{mebibytes(self.least_bytes)}.",
         ]
+        if self.broadcast:
+            lines.append(
+                f"Predictions and labels were broadcast against each other, to {self.broadcast}: "
+                "every prediction meets every label. Give both the same shape."
+            )
         if self.ours:
             lines.append(f"{self.ours.loss}, of {self.same}: {self.ours.times}.")
+        elif self.compared:
+            lines.append(self.compared)
         return "\n".join(textwrap.fill(line, WIDTH) for line in lines)
 
 
 def mebibytes(number: int) -> str:
     """So many bytes, for readers."""
+    if number < 0.1 * 2**20:
+        return f"{number / 2**10:,.1f} KiB"
     return f"{number / 2**20:,.{0 if number >= 100 * 2**20 else 1}f} MiB"
 
 
@@ -119,6 +137,7 @@ def place(target: str | None = None) -> Place:
       ValueError: if there is no such target, or its compiler is not installed.
     """
     if target is not None:
+        target = target.lower()  # people write H100
         return Place(_targets.device(target), _targets.TARGETS[target].title)
     device = next(iter(jnp.zeros(()).devices()))  # several, in the context of a mesh
     return Place(device, title(device))
@@ -127,6 +146,35 @@ def place(target: str | None = None) -> Place:
 def title(device: Any) -> str:
     """What a device that is here is called."""
     return "CPU" if device.platform == "cpu" else device.device_kind
+
+
+def check(name: str, tree: Any, *, differentiable: bool = False) -> None:
+    """Whether the argument called `name` holds arrays whose program can be compiled.
+
+    Raises:
+      TypeError: if it holds none, or something else.
+      ValueError: if it is empty, or larger than any memory.
+    """
+    leaves = jax.tree.leaves(tree, is_leaf=lambda x: x is None)
+    expected = "an array, a tree of arrays or of jax.ShapeDtypeStruct"
+    if isinstance(tree, tuple) and tree and all(type(x) is int for x in leaves):
+        struct = f"jax.ShapeDtypeStruct({tree}, 'float32')"
+        raise TypeError(f"{name} must be {expected}, got {tree}: of a shape make a {struct}")
+    others = [x for x in leaves if not (hasattr(x, "shape") and hasattr(x, "dtype"))]
+    if others or not leaves:
+        came = type(tree if isinstance(tree, list | tuple) or not others else others[0]).__name__
+        raise TypeError(f"{name} must be {expected}, got {came}")
+    for x in leaves:
+        size = math.prod(x.shape)
+        if not size:
+            raise ValueError(f"{name} must not be empty, got an array of shape {x.shape}")
+        if size * x.dtype.itemsize > LARGEST:
+            raise ValueError(
+                f"{name} of shape {x.shape} are {size * x.dtype.itemsize / 2**40:,.0f} TiB, "
+                f"expected at most {LARGEST / 2**40:.0f}"
+            )
+        if differentiable and not jnp.issubdtype(x.dtype, jnp.inexact):
+            raise TypeError(f"{name} must be floating-point numbers, got {x.dtype}")
 
 
 def cost(loss: Loss, call: Call, predictions: Any, labels: Any, at: Place) -> Cost:
@@ -140,14 +188,45 @@ def cost(loss: Loss, call: Call, predictions: Any, labels: Any, at: Place) -> Co
 
     with quiet():
         found = of(name_of(loss), call)
-        if found.ratio <= HARDLY_MORE:
-            return found
-        same = _counterparts.equal(loss, mean_of(call), z, y)
-        if same is None:
-            return found
-        ours = of(same.name, same.call)
-        less = HARDLY_MORE * ours.bytes < found.bytes
-        return dataclasses.replace(found, ours=ours, decided=same.decided) if less else found
+        return dataclasses.replace(
+            _compared(found, loss, call, z, y, of), broadcast=_met(call, z, y)
+        )
+
+
+def _compared(
+    found: Cost, loss: Loss, call: Call, z: Any, y: Any, of: Callable[[str, Call], Cost]
+) -> Cost:
+    """The cost, beside that of a loss of ours that is the same, or why there is none."""
+
+    def less(why: str) -> Cost:
+        return dataclasses.replace(found, compared=why)
+
+    if found.ratio <= HARDLY_MORE:
+        return less("No loss of the same arrays moves less.")
+    if _counterparts.is_ours(loss):
+        return less("It is of this library, which has no other that is the same.")
+    same = _counterparts.equal(loss, mean_of(call), z, y)
+    if same is None:
+        return less("No loss of this library was found that has the same value and gradient.")
+    ours = of(same.name, same.call)
+    beside = dataclasses.replace(found, ours=ours, decided=same.decided)
+    if HARDLY_MORE * ours.bytes < found.bytes:
+        return beside
+    return less(f"{same.name}, of {beside.same}, moves no less: {ours.times}.")
+
+
+def _met(call: Call, predictions: Any, labels: Any) -> tuple[int, ...] | None:
+    """The shape in which every prediction meets every label, as (B,) against (B, 1) do."""
+    if len(jax.tree.leaves((predictions, labels))) != 2:
+        return None
+    try:
+        both = np.broadcast_shapes(predictions.shape, labels.shape)
+    except ValueError:
+        return None
+    if math.prod(both) <= max(math.prod(x.shape) for x in (predictions, labels)):
+        return None
+    traced = jax.make_jaxpr(call)(predictions, labels)
+    return both if both in _forms.shapes_within(traced.jaxpr) else None
 
 
 def mean_of(call: Call) -> Call:

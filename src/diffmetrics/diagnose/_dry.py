@@ -19,7 +19,7 @@ def refusal(loss: Loss, form: Form) -> str | None:
     try:
         _forms.shape_of(loss, form, form.predictions(), form.targets())
     except Exception as error:
-        return f"{form.words} with {form.shape}: {_forms.said(error)}"
+        return _forms.said(error)
     return None
 
 
@@ -74,6 +74,12 @@ def counts_are_best(loss: Loss, form: Form) -> bool:
         if not all(best < other for other in others):  # which NaN is not
             return False
     return True
+
+
+def mirrors(loss: Loss, form: Form) -> bool:
+    """Whether negative targets are met as positive ones are, as by a relative error."""
+    z, y = form.predictions(), form.targets()
+    return _same(loss, form, z, y, -z, -y)
 
 
 def only_compares(loss: Loss, form: Form) -> bool:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -19,6 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._padding import Mask
+from diffmetrics.diagnose._programs import (
+    CONCRETE as CONCRETE,
+    jitted as jitted,
+    quiet as quiet,
+    returned as returned,
+    said as said,
+    shapes_within as shapes_within,
+    total as total,
+)
 
 Loss = Callable[..., Any]
 Kind = Literal[
@@ -306,34 +314,11 @@ def class_logits(true: np.ndarray, margins: np.ndarray, rivals: Any = None) -> n
     return z
 
 
-def total(out: Any) -> Any:
-    """What a loss returned as one number: the mean of what it left unreduced."""
-    if isinstance(out, tuple) and out:
-        out = out[0]  # (loss, auxiliary)
-    xp: Any = jnp if isinstance(out, jax.Array) else np
-    x = xp.asarray(out)
-    if x.dtype.kind not in "fV":
-        raise TypeError(f"the loss returned {x.dtype} of shape {x.shape}, which has no gradient")
-    wide = x.astype(np.float64 if x.dtype == np.float64 else np.float32)
-    return xp.sum(wide / max(x.size, 1))
-
-
-CONCRETE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.NonConcreteBooleanIndexError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerBoolConversionError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.UnexpectedTracerError,
-)
-
-
 def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int, ...]:
     """Shape of what the loss returns, without running it if it can be traced. Raises."""
 
     def output(z: Any, y: Any) -> Any:
-        out = form.call(loss, z, y)
-        return out[0] if isinstance(out, tuple) and out else out
+        return returned(form.call(loss, z, y))
 
     arguments = (jnp.asarray(predictions), jnp.asarray(labels))
     with quiet():
@@ -343,55 +328,30 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
             return tuple(np.shape(output(*arguments)))
 
 
-def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
-    """Shapes of all that is computed on the way, in inner programs too."""
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            yield tuple(getattr(variable.aval, "shape", ()))
-        for parameter in equation.params.values():
-            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                inner = getattr(each, "jaxpr", each)
-                if hasattr(inner, "eqns"):
-                    yield from shapes_within(inner)
-
-
-# LLVM's expensive passes and, in jax 0.10, the newer of two generators of code are for programs
-# that run for long. At level 0 XLA made NaN of gradients of convolutions, which a loss may have.
-_SHORT: dict[str, int | bool] = {
-    "xla_backend_optimization_level": 1,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-if jax.__version_info__ < (0, 11):
-    _SHORT["xla_cpu_use_fusion_emitters"] = False
-
-
-def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` for small arrays and few calls: on a CPU it compiles in half the time."""
-    short = _SHORT if jax.default_backend() == "cpu" else None
-    return jax.jit(function, compiler_options=short)  # pyright: ignore[reportArgumentType]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Dry calls try what the loss may warn of, and NaN is what is looked for."""
-    with warnings.catch_warnings(), jax.debug_nans(False):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
-    """The loss of one batch as one number, run without `jit`; NaN if it raises."""
-    try:
-        with quiet():
-            return float(total(form.call(loss, jnp.asarray(predictions), jnp.asarray(labels))))
-    except Exception:
-        return float("nan")
+    """The loss of one batch as one number, NaN if it raises."""
+    return values(loss, form, [(predictions, labels)])[0]
 
 
-def said(error: object) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:140] if lines else ''}"
+def values(loss: Loss, form: Form, batches: Iterable[tuple[Any, Any]]) -> list[float]:
+    """The loss of each batch, NaN if it raises.
+
+    Compiled if it can be: step by step each of its operations would be compiled for itself.
+    """
+
+    def one(z: Any, y: Any) -> Any:
+        return total(form.call(loss, z, y))
+
+    ways = (jitted(one), one)
+    with quiet():
+        return [_first_value(ways, *map(jnp.asarray, batch)) for batch in batches]
+
+
+def _first_value(ways: Iterable[Callable[..., Any]], z: Any, y: Any) -> float:
+    for way in ways:
+        with contextlib.suppress(Exception):  # of which a loss may raise any
+            return float(way(z, y))
+    return float("nan")
 
 
 def name_of(loss: Loss) -> str:

@@ -25,6 +25,13 @@ LABELS = {
 }  # fmt: skip
 SCALES = ("scale", "std", "sigma", "stddev", "deviation")
 LOGITS = {"logit", "logits", "probability", "probabilities"}
+PREDICTED = {*LOGITS, "prediction", "predictions", "pred", "preds", "y_pred", "predicted", "scores"}
+# What a word of a name says that is no array of a batch, but for the user to choose.
+OPTIONS = {
+    "alpha", "beta", "gamma", "delta", "eps", "epsilon", "temperature", "temp", "tau", "margin",
+    "smooth", "smoothing", "key", "rng", "seed", "lam", "lambda", "power", "num", "threshold",
+    "axis", "reduction", "quantile", "prior", "weight", "weights",
+}  # fmt: skip
 RATES = {"rate", "rates", "lam", "lambda", "intensity", "intensities"}
 
 
@@ -46,25 +53,42 @@ def subject(loss: Loss, kind: str | None) -> Subject:
       TypeError: if the loss is not callable, or cannot be called as any of the kinds.
       ValueError: for an unknown kind.
     """
-    if not callable(loss):
-        raise TypeError(f"loss must be callable, got {type(loss).__name__}")
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    tried: list[str] = []
+    tried: list[tuple[Form, str]] = []
     for some in [kind] if kind else _candidates(loss):
         for form in _usual(loss, some):
             reason = _dry.refusal(loss, form)
             if reason is None:
                 return _sensible(loss, form)
-            tried.append(reason)
+            tried.append((form, reason))
         for form in _usual(loss, some):
             if form.classifies and _dry.refusal(loss, form.squeezed()) is None:
-                refuses = note("it takes probabilities, and refuses logits", tried[-1])
+                refuses = note("it takes probabilities, and refuses logits", _told(*tried[-1]))
                 return Subject(loss, form.squeezed(), refuses)
-    raise TypeError(
+    raise TypeError(_uncallable(loss, tried))
+
+
+def _uncallable(loss: Loss, tried: list[tuple[Form, str]]) -> str:
+    """What was tried; an error that is the same in every case is the loss's own."""
+    if len({reason for _, reason in tried}) == 1:
+        form, reason = tried[0]
+        shapes = "in several shapes" if len(tried) > 1 else f"with {form.shape}"
+        called = f"called as {form.words}, {shapes}; if it wants other arrays, wrap it"
+        return f"{name_of(loss)} raises {reason}; {called}"
+    return (
         f"{name_of(loss)} cannot be called with any of the usual batches; pass kind=, or "
-        "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(tried)
+        "wrap it as f(logits, labels). Tried:\n  " + "\n  ".join(_told(*each) for each in tried)
     )
+
+
+def _told(form: Form, reason: str) -> str:
+    return f"{form.words} with {form.shape}: {reason}"
+
+
+def order(loss: Loss) -> Form:
+    """In which order it takes predictions and labels, which no batch decides."""
+    return Form(_forms.OWN, (), lead=_labels_lead(_required(loss)))
 
 
 def own_form(loss: Loss, predictions: Any, labels: Any) -> Form:
@@ -162,27 +186,45 @@ def _required(loss: Loss) -> list[str]:
     """Names of the positional arguments without a default; two nameless ones if nobody knows.
 
     Raises:
-      TypeError: if the loss needs keywords, which the caller has to bind.
+      TypeError: if it is no loss, or needs keywords, which the caller has to bind.
     """
+    if not callable(loss):
+        raise TypeError(f"loss must be callable, got {type(loss).__name__}")
+    if isinstance(loss, type):
+        name = loss.__name__
+        raise TypeError(f"{name} is a class, give an instance of it, {name}(), or a function")
     try:
         parameters = list(inspect.signature(loss).parameters.values())
     except (TypeError, ValueError):
         return ["", ""]
     free = [p for p in parameters if p.default is p.empty]
-    keywords = [p.name for p in free if p.kind is p.KEYWORD_ONLY]
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name for p in positional if p in free]
+    keywords = [*_options(names), *(p.name for p in free if p.kind is p.KEYWORD_ONLY)]
     if keywords:
         raise TypeError(
             f"{name_of(loss)} needs the keywords {', '.join(keywords)}: bind them, "
             f"functools.partial(loss, {keywords[0]}=...), or pass them on the command line, "
             f"--set {keywords[0]}=..."
         )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = [p.name for p in positional if p in free]
     if len(names) == 1 and len(positional) > 1:
         names.append(positional[1].name)  # (predictions, targets=None), as optax has it
     if any(p.kind is p.VAR_POSITIONAL for p in free) and len(names) < 2:
         return ["", ""]
     return names
+
+
+def _options(names: list[str]) -> list[str]:
+    """Those of the arguments behind the first two that a batch has nothing for."""
+    low = [name.lower() for name in names]
+    second = set(low[1:2]) & (LABELS - {"y"})  # x, y and z may be three of a kind
+    told = second or (set(low[:1]) & LABELS and set(low[1:2]) & PREDICTED)
+    return [
+        name
+        for name, lower in zip(names[2:], low[2:], strict=True)
+        if not is_mask(lower)
+        and (set(lower.split("_")) & OPTIONS or (told and lower not in LABELS))
+    ]
 
 
 def _arguments(loss: Loss) -> tuple[list[str], str | None]:
@@ -316,7 +358,8 @@ def _candidates(loss: Loss) -> Iterator[str]:
         )
     yield from (kind for kind in ("mean_scale", "regression") if _follows(loss, kind))
     if not _words(names) & LOGITS and _dry.counts_are_best(loss, _usual(loss, "counts")[0]):
-        yield "counts"
+        relative = _dry.mirrors(loss, _usual(loss, "regression")[0])
+        yield "regression" if relative else "counts"
     yield from _of_classes(loss, names)
     if mask is not None:
         yield "multilabel"

@@ -37,8 +37,8 @@ class Mask:
 
     @property
     def weighs(self) -> bool:
-        """Whether it may be a weight, of which a mean is taken over all."""
-        return bool(self.words & WEIGHTS)
+        """Whether it weighs, and says nothing of padding: 0 is one weight among others."""
+        return bool(self.words & WEIGHTS) and not self.words & (MASKS - WEIGHTS)
 
     @property
     def says_padding(self) -> bool:

@@ -95,6 +95,8 @@ class Report:
 
     @property
     def _healthy(self) -> str:
+        if not self.results:
+            return "nothing was examined: no probe that was asked for concerns it"
         count = len(self.findings)
         return f"healthy, with {_several(count, 'thing')} to know" if count else "healthy"
 
@@ -108,6 +110,7 @@ class Report:
         return {
             "subject": self.subject,
             "kind": self.kind,
+            "verdict": self.verdict,
             "healthy": self.healthy,
             "findings": [dataclasses.asdict(f) for f in self.findings],
             "passed": [dataclasses.asdict(f) for f in self.results if f.status == "ok"],

@@ -22,6 +22,7 @@ from jax.sharding import SingleDeviceSharding
 
 from diffmetrics.diagnose import _traffic
 
+OURS = "jax-diffmetrics"  # as an index knows this library
 # What installs a compiler.
 CUDA = ("jax-cuda12-plugin", "jax-cuda12-pjrt", "nvidia-cuda-nvcc-cu12")
 TPU = ("libtpu",)
@@ -61,6 +62,16 @@ def missing(name: str) -> list[str]:
     return [package for package in TARGETS[name].packages if package not in versions(name)]
 
 
+def _wanted(packages: list[str]) -> str:
+    """What to ask pip for: our extra where we come from an index ourselves, else the packages."""
+    try:
+        ours = importlib.metadata.distribution(OURS)
+    except importlib.metadata.PackageNotFoundError:
+        return " ".join(packages)
+    from_index = ours.read_text("direct_url.json") is None  # which a folder and a URL have
+    return f"'{OURS}[accelerators]'" if from_index else " ".join(packages)
+
+
 def versions(name: str) -> dict[str, str]:
     """Which of the packages that the target `name` needs are here."""
     found = {}
@@ -81,9 +92,7 @@ def device(name: str) -> Any:
     if name not in TARGETS:
         raise ValueError(f"target must be one of {', '.join(TARGETS)}, got {name!r}")
     if absent := missing(name):
-        raise ValueError(
-            f"target {name} needs {', '.join(absent)}: pip install 'jax-diffmetrics[accelerators]'"
-        )
+        raise ValueError(f"target {name} needs {', '.join(absent)}: pip install {_wanted(absent)}")
     match TARGETS[name].platform:
         case "cpu":
             return jax.devices("cpu")[0]

@@ -7,6 +7,7 @@ where embeddings coincide.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -29,13 +30,18 @@ GUARD = "put 1 in its place with a jnp.where before the operation, and 0 with an
 
 
 @probe("finite", rank=13, slow=True)
-def finite(subject: Subject) -> Finding:
+def finite(subject: Subject) -> Iterator[Finding]:
     """Where value or gradient first stop being finite, over the range of float32 and narrower."""
     questions = (hopeless, _coincident, _out_of_reach, _narrow)
     found = next(filter(None, (question(subject) for question in questions)), None)
-    form = subject.form
+    broken = found is not None and found.status == "defect"
+    told = [*filter(None, (found, None if broken else _zeros(subject)))]
+    yield from told or [_fine(subject.form)]
+
+
+def _fine(form: Form) -> Finding:
     what = f"every {_name(form)} up to {form.reach:g}"
-    return found or ok(f"value and gradient are finite at {what} and every label")
+    return ok(f"value and gradient are finite at {what} and every label")
 
 
 def _name(form: Form) -> str:
@@ -63,24 +69,32 @@ def hopeless(subject: Subject) -> Finding | None:
 
 
 def _coincident(subject: Subject) -> Finding | None:
-    """Identical and zero embeddings."""
+    """Identical embeddings."""
     form = subject.form
     if not form.compares:
         return None
     same = np.broadcast_to(form.predictions()[:1], form.shape)
-    measured = subject.measure(np.stack([same, 0 * same]))
+    measured = subject.measure(same[None])
     if measured.finite.all():
         return None
-    i = int(np.argmin(measured.finite))
-    name = ("identical predictions", "predictions of all zeros")[i]
-    cause = (
-        "the slope of a distance is infinite where the distance is 0",
-        "a vector of zeros is divided by its length",
-    )[i]
     return defect(
-        cause,
-        f"value {measured.value[i]:g}, gradient not finite, for {name}",
+        "the slope of a distance is infinite where the distance is 0",
+        f"value {measured.value[0]:g}, gradient not finite, for identical predictions",
         f"add a small number inside the root, or {GUARD}",
+    )
+
+
+def _zeros(subject: Subject) -> Finding | None:
+    """Embeddings of nothing but zeros, which are rare: a dead layer makes them."""
+    if not subject.form.compares:
+        return None
+    measured = subject.measure(np.zeros((1, *subject.form.shape)))
+    if measured.finite.all():
+        return None
+    return note(
+        "a vector of zeros is divided by its length: one such vector makes the whole gradient NaN",
+        f"value {measured.value[0]:g}, gradient not finite, for predictions of all zeros",
+        f"rare, as behind a ReLU that is dead; add a small number inside the root, or {GUARD}",
     )
 
 
@@ -89,17 +103,23 @@ def _signs(subject: Subject) -> np.ndarray:
     return np.sign(z) + (z == 0)
 
 
+def _sizes(form: Form) -> np.ndarray:
+    """Sizes of predictions; vectors of zeros are a question of their own."""
+    return SIZES[1:] if form.compares else SIZES
+
+
 def _out_of_reach(subject: Subject) -> Finding | None:
     """The first labels with which predictions that training reaches are too large."""
     form = subject.form
+    sizes = _sizes(form)
     sides = [form.sides(), -form.sides()] if form.decides else []
     batches = np.concatenate(
-        [form.predictions_of_sizes(SIZES, signs) for signs in (_signs(subject), *sides)]
+        [form.predictions_of_sizes(sizes, signs) for signs in (_signs(subject), *sides)]
     )
     for name, labels in form.labellings():
-        fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(SIZES)), axis=0)
-        if not fine[form.reach >= SIZES].all():
-            return _not_finite(subject, name, labels, SIZES[np.argmin(fine)])
+        fine = np.all(subject.measure(batches, labels).finite.reshape(-1, len(sizes)), axis=0)
+        if not fine[form.reach >= sizes].all():
+            return _not_finite(subject, name, labels, sizes[np.argmin(fine)])
     return None
 
 
@@ -180,7 +200,8 @@ def _narrow(subject: Subject) -> Finding | None:
         return None
     # Squares of distances are to be what float16 can hold.
     form = subject.form
-    sizes = SIZES[(20.0 if form.compares else 6e4) >= SIZES].astype(np.float32)
+    sizes = _sizes(form)
+    sizes = sizes[(20.0 if form.compares else 6e4) >= sizes].astype(np.float32)
     most = (10.0, form.reach) if form.kind == "counts" else (1e3, form.reach)
 
     # Labels are an argument, because XLA sorts and sums constants while it compiles, and slowly.

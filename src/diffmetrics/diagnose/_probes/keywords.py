@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,12 +29,12 @@ LEAST = 1e-3  # below, a number is there to keep a denominator from 0
 def keywords(subject: Subject) -> Iterator[Finding]:
     """What another value of each numeric keyword changes."""
     numbers = {name: v for name, v in defaults(subject.loss).items() if _is_setting(name, v)}
-    before = _values(subject, {}) if numbers else np.array([np.nan])
+    before = _values(subject, numbers) if numbers else np.array([np.nan])
     if not np.isfinite(before).all():
         return
     working = []
-    for name, value in numbers.items():
-        found = _effect(subject, name, value, before)
+    for name in numbers:
+        found = _effect(subject, numbers, name, before)
         working += [] if found else [name]
         yield from [found] if found else []
     if working:
@@ -60,22 +60,35 @@ def _others(value: float) -> tuple[float, ...]:
 
 def _values(subject: Subject, keywords: dict[str, Any]) -> np.ndarray:
     """The loss of batches that are small and large, near and far, with other values of keywords."""
-    form, loss = subject.form, functools.partial(subject.loss, **keywords)
-    y = form.targets()
+    form, y = subject.form, subject.form.targets()
     batches = (0.1 * form.predictions(1), form.predictions(), 3 * form.predictions(2))
     sizes = form.predictions_of_sizes(np.array([30.0]), form.predictions(3))
     labels = (y, form.uneven(), y[np.random.default_rng(9).permutation(len(y))], y)
-    return np.array(
-        [
-            _forms.value(loss, form, z.astype(np.float32), some)
-            for z, some in zip((*batches, *sizes), labels, strict=True)
-        ]
-    )
+    z = (np.asarray(some, np.float32) for some in (*batches, *sizes))
+    each = [*zip(z, labels, strict=True)]
+    try:
+        program = _program(subject)
+        return np.array([float(program(*batch, keywords)) for batch in each])
+    except Exception:  # it looks at the value of a keyword, or calls NumPy
+        return np.array(_forms.values(functools.partial(subject.loss, **keywords), form, each))
 
 
-def _effect(subject: Subject, name: str, value: Any, before: np.ndarray) -> Finding | None:
+@functools.lru_cache(4)
+def _program(subject: Subject) -> Callable[..., Any]:
+    """The loss of a batch and of keywords, of which other values are no other program."""
+
+    def one(z: Any, y: Any, keywords: dict[str, Any]) -> Any:
+        return _forms.total(subject.form.call(functools.partial(subject.loss, **keywords), z, y))
+
+    return _forms.jitted(one)
+
+
+def _effect(
+    subject: Subject, numbers: dict[str, Any], name: str, before: np.ndarray
+) -> Finding | None:
     """None if the loss is another one with another value of a keyword."""
-    after = {other: _values(subject, {name: other}) for other in _others(value)}
+    value = numbers[name]
+    after = {other: _values(subject, numbers | {name: other}) for other in _others(value)}
     after = {other: some for other, some in after.items() if np.isfinite(some).all()}
     if not after:
         return None

@@ -18,6 +18,7 @@ from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Measured, Subject
 
 PER_ELEMENT = "multiply each element's loss by its mask, and divide the sum by the mask's sum"
+HALF = "half of every sequence masked"
 EMPTY = "divide by jnp.maximum({}, 1)"
 
 
@@ -62,7 +63,8 @@ def padding(subject: Subject) -> Iterator[Finding]:
         yield grave
         return
     found = [*filter(None, (_shrunk(subject, padded), _empty(padded)))]
-    yield from found or [ok("what is predicted at padded places does not matter")]
+    places = f"where `{padded.mask.name}` is 0" if padded.mask.weighs else "at padded places"
+    yield from found or [ok(f"what is predicted {places} does not matter")]
 
 
 def _padded(subject: Subject, mask: Mask) -> Padded:
@@ -137,10 +139,10 @@ def _counted(padded: Padded) -> Finding | None:
             "sum over them"
         )
         shown, what = padded.predicted, "predictions"
+    half = f"`{name}` of 0 at half of all places" if padded.mask.weighs else HALF
     evidence = (
-        f"loss {padded.whole:.4g}, with half of every sequence masked {padded.masked:.4g}, and "
-        f"{shown:.4g} with other {what} there; padded places have "
-        f"{lost / max(real + lost, 1e-30):.0%} of the gradient"
+        f"loss {padded.whole:.4g}, with {half} {padded.masked:.4g}, and {shown:.4g} with other "
+        f"{what} there, which have {lost / max(real + lost, 1e-30):.0%} of the gradient"
     )
     if padded.mask.weighs:
         advice = f"right if `{name}` holds weights of classes; bind them with functools.partial"
@@ -153,9 +155,7 @@ def _shrunk(subject: Subject, padded: Padded) -> Finding | None:
     alone = _alone(subject, padded)
     if not np.isfinite([alone, padded.masked]).all() or _same(padded.masked, alone):
         return None
-    evidence = (
-        f"half of every sequence masked: {padded.masked:.4g}; the other half alone: {alone:.4g}"
-    )
+    evidence = f"{HALF}: {padded.masked:.4g}; the other half alone: {alone:.4g}"
     each = _cost_of_a_zero(padded, alone)
     if each:
         cause = (
@@ -163,6 +163,8 @@ def _shrunk(subject: Subject, padded: Padded) -> Finding | None:
             "logits, and not the loss"
         )
         return defect(cause, evidence, PER_ELEMENT)
+    if padded.mask.weighs:  # of weighed examples the mean may be over all
+        return None
     if abs(padded.masked / alone - 0.5) > 1e-3:
         cause = "a masked batch has another loss than its real examples alone"
         return note(cause, evidence, PER_ELEMENT)
@@ -192,16 +194,18 @@ def _alone(subject: Subject, padded: Padded) -> float:
 
 def _empty(padded: Padded) -> Finding | None:
     """Padding alone is 0/0."""
+    weighs, name = padded.mask.weighs, padded.mask.name
+    what = f"of which every `{name}` is 0" if weighs else "that is nothing but padding"
     if not padded.finite[4]:
-        return defect(
-            "a sequence that is nothing but padding makes the whole loss NaN: 0/0 in its own mean",
+        return (note if weighs else defect)(
+            f"a sequence {what} makes the whole loss NaN: 0/0 in its own mean",
             f"value {padded.sequence:g} of a batch with one such sequence",
-            EMPTY.format("mask.sum(-1)"),
+            EMPTY.format(f"{name}.sum(-1)"),
         )
     if padded.finite[5]:
         return None
     return note(
-        "a batch that is nothing but padding is NaN: 0/0",
+        f"a batch {what} is NaN: 0/0",
         f"value {padded.nothing:g}",
-        EMPTY.format("mask.sum()"),
+        EMPTY.format(f"{name}.sum()"),
     )
