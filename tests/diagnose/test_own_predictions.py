@@ -80,6 +80,7 @@ WRONG_SIDE = "most predictions are wrong, and positives are ranked below negativ
     [
         Trial("inverted", binary, INVERTED, MANY, "inverted", WRONG_SIDE),
         Trial("inverted counts", dm.dice_loss, INVERTED, MANY, "inverted", WRONG_SIDE),
+        Trial("young", binary, 0.2 * INVERTED + 0.3, MANY, "inverted", WRONG_SIDE, "note"),
         Trial("badly", binary, INVERTED + 3.9 * MANY, MANY, "inverted", WRONG_SIDE, "note"),
     ]
 )
