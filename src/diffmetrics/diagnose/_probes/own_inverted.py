@@ -15,7 +15,7 @@ from diffmetrics.diagnose._subject import OwnBatch
 
 ENOUGH, OF_EACH = 100, 10  # decisions, and positives or negatives
 BELOW = 0.3  # for the ROC AUC
-FITS = 0.25  # times the log loss of a constant, by probabilities of the other class
+FITS = 0.25  # times the log loss of a constant: so well predictions fit that are turned round
 SOME = 100_000
 
 
