@@ -72,7 +72,7 @@ def test_a_few_ids_from_one_are_asked_whether_they_are():
 # --- the wrong way round --------------------------------------------------------------------------
 
 MANY = (np.arange(240) % 3 == 0).astype(np.float32)
-INVERTED = (2.0 - 5.0 * MANY + np.random.default_rng(1).normal(size=240)).astype(np.float32)
+INVERTED = (3.0 - 7.0 * MANY + np.random.default_rng(1).normal(size=240)).astype(np.float32)
 WRONG_SIDE = "most predictions are wrong, and positives are ranked below negatives"
 
 
@@ -80,6 +80,7 @@ WRONG_SIDE = "most predictions are wrong, and positives are ranked below negativ
     [
         Trial("inverted", binary, INVERTED, MANY, "inverted", WRONG_SIDE),
         Trial("inverted counts", dm.dice_loss, INVERTED, MANY, "inverted", WRONG_SIDE),
+        Trial("young", binary, 0.2 * INVERTED + 0.3, MANY, "inverted", WRONG_SIDE, "note"),
         Trial("badly", binary, INVERTED + 3.9 * MANY, MANY, "inverted", WRONG_SIDE, "note"),
     ]
 )
@@ -104,7 +105,7 @@ RIGHT = [
     Trial("a critic of 0 and 1", lambda z, y: (z * (1 - 2 * y)).mean(), INVERTED, MANY),
     Trial("a regression of 0 and 1", optax.squared_error, INVERTED, MANY),
     Trial("distances", contrastive, np.abs(INVERTED), MANY),
-    Trial("untrained", binary, INVERTED + 5 * MANY, MANY),
+    Trial("untrained", binary, INVERTED + 6.5 * MANY, MANY),
     Trial("few", binary, INVERTED[:60], MANY[:60]),
 ]
 

@@ -143,6 +143,7 @@ class Decided(NamedTuple):
     slope: np.ndarray
     positive: np.ndarray
     wrong: np.ndarray
+    of_probabilities: bool
 
 
 def decided(batch: OwnBatch) -> Decided | None:
@@ -156,9 +157,9 @@ def decided(batch: OwnBatch) -> Decided | None:
     higher = look(batch, _first(batch) + 1, batch.form.targets()).value
     if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
         return None  # only differences count, as of a ranking or of classes: 0 is no threshold
-    between = ((z >= 0) & (z <= 1)).all() and not _takes_logits(batch)
+    between = bool(((z >= 0) & (z <= 1)).all()) and not _takes_logits(batch)
     middle = 0.5 if between else 0.0  # of probabilities, and of logits
-    return Decided(slope, y == 1, (z > middle) != (y == 1))
+    return Decided(slope, y == 1, (z > middle) != (y == 1), between)
 
 
 def _takes_logits(batch: OwnBatch) -> bool:

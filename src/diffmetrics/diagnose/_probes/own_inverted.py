@@ -14,26 +14,31 @@ from diffmetrics.diagnose._report import Finding, defect, note
 from diffmetrics.diagnose._subject import OwnBatch
 
 ENOUGH, OF_EACH = 100, 10  # decisions, and positives or negatives
-BELOW, FAR_BELOW, MOST = 0.3, 0.1, 0.8  # of the ROC AUC, and of the decisions that are wrong
+BELOW = 0.3  # for the ROC AUC
+FITS = 0.25  # times the log loss of a constant: so well predictions fit that are turned round
 SOME = 100_000
 
 
 @probe("inverted", (OWN,), rank=5)
 def inverted(batch: OwnBatch) -> Finding | None:
-    """Whether positives are ranked below negatives by predictions that the loss pulls back."""
+    """Whether positives are ranked below negatives by predictions that the loss pulls back.
+
+    A young model may do so by chance, but its probabilities would not fit the inverted labels.
+    """
     some = decided(batch)
     if some is None or some.wrong.size < ENOUGH or some.wrong.mean() < 0.5:
         return None
-    area = _area(np.asarray(batch.form.predictions(), np.float64), some.positive)
+    z = np.asarray(batch.form.predictions(), np.float64)
+    area = _area(z, some.positive)
     if not area < BELOW or _explained(batch):
         return None
-    sure = area < FAR_BELOW and some.wrong.mean() >= MOST
-    return (defect if sure else note)(
-        "most predictions are wrong, and positives are ranked below negatives, as if labels were "
-        "inverted",
-        f"{some.wrong.sum()} of {some.wrong.size} are wrong, ROC AUC {area:.3f}",
-        "check which class is called 1; of a model that has learnt nothing yet, it may be chance",
-    )
+    p = z if some.of_probabilities else 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+    cause = "most predictions are wrong, and positives are ranked below negatives"
+    evidence = f"{some.wrong.sum()} of {some.wrong.size} are wrong, ROC AUC {area:.3f}"
+    advice = "check which class is called 1, and whether masks were inverted"
+    if _fits(p, ~some.positive):
+        return defect(f"{cause}, as if labels were inverted", evidence, advice)
+    return note(cause, evidence, f"{advice}; of a model that has learnt nothing yet it is chance")
 
 
 def _explained(batch: OwnBatch) -> bool:
@@ -44,6 +49,13 @@ def _explained(batch: OwnBatch) -> bool:
     return any(
         found.status == "defect" for ask in (direction, inputs, masks) for found in ask(batch)
     )
+
+
+def _fits(p: np.ndarray, positive: np.ndarray) -> bool:
+    """Whether these are fair probabilities of being positive."""
+    p, share = np.clip(p, 1e-3, 1 - 1e-3), positive.mean()
+    constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
+    return bool(-np.where(positive, np.log(p), np.log1p(-p)).mean() < FITS * constant)
 
 
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:
