@@ -136,3 +136,25 @@ def test_labels_that_follow_from_the_logits_are_no_leak():
 )
 def test_tiny_batches_are_healthy(logits: Any, labels: Any):
     assert diagnose.batch(logits, labels).healthy
+
+
+@pytest.mark.parametrize(
+    ("positive", "threshold"), [(0.0, "logit >= 0"), (30.0, "logit >= 30"), (-1.0, "p >= 0.269")]
+)
+def test_a_threshold_is_told_so_that_it_can_be_set(positive: float, threshold: str):
+    report = diagnose.batch(np.where(LABELS > 0, positive, -3.0), LABELS)
+    (found,) = (found for found in report.results if found.probe == "threshold")
+    assert found.evidence.endswith(f"1.000 at {threshold}")
+
+
+def test_floating_marks_are_left_out_by_asking_again():
+    found = _told(diagnose.batch(LOGITS, np.where(SOME, -1.0, LABELS)), "inputs")
+    assert found.advice == "known = labels != -1; ask again with logits[known], labels[known]"
+
+
+@pytest.mark.parametrize(
+    ("ids", "cause"),
+    [(np.minimum(IDS, 1), "class 2 does not occur"), (0 * IDS, "classes 1, 2 do not occur")],
+)
+def test_classes_that_do_not_occur_are_named(ids: Any, cause: str):
+    assert _told(diagnose.batch(SCORES, ids), "prevalence").cause == cause

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ MASKS = "labels are 0 and 255, as a mask is read from an image"
 SIGNS = "labels are -1 and +1: as floats they count as probabilities"
 OUTSIDE = "labels lie outside of [0, 1]"
 LOGITS = "predictions are logits, and the loss takes probabilities"
+SWAPPED = "predictions and labels stand in each other's place"
 LIKE = "logits look like probabilities: none is below 0 or above 1"
 SUMS = "logits are probabilities already: those of each example add up to 1"
 
@@ -84,6 +86,8 @@ WRONG: list[tuple[Callable[..., Any], Any, Any, str]] = [
         (255 * Y).astype(np.uint8),
         "labels are 0 and 255, as a mask is read",
     ),
+    (bce, Y, Z, SWAPPED),
+    (optax.softmax_cross_entropy, np.eye(4, dtype="f")[IDS], SCORES, SWAPPED),
     (naive, Z, Y, LOGITS),
     (clipped, Z, Y.astype(int), LOGITS),
     (soft_dice, Z, Y, LOGITS),
@@ -112,10 +116,39 @@ def test_run_names_inputs_that_the_loss_does_not_take(
     report = diagnose.run(loss, predictions, labels)
     (found,) = _about_inputs(report)
     assert cause in found.cause
-    assert found.status == ("note" if cause == LIKE else "defect")
+    assert found.status == "defect"
     assert found.evidence
     assert found.advice
     assert max(map(len, str(report).splitlines())) <= 100
+
+
+RARE = (np.arange(256) % 16 == 0).astype(np.float32)
+FITTING = (0.6 * RARE + 0.01 * np.arange(256) / 256).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "status"), [(FITTING, "defect"), (FITTING[::-1] / 2 + 0.1, "note")]
+)
+def test_numbers_within_0_and_1_are_probabilities_if_they_fit_as_such(
+    predictions: np.ndarray, status: str
+):
+    (of_run,) = _about_inputs(diagnose.run(bce, predictions, RARE))
+    (of_batch,) = _about_inputs(diagnose.batch(predictions, RARE))
+    assert of_run.cause == of_batch.cause
+    assert of_run.cause.endswith("and as such they fit the labels") == (status == "defect")
+    assert of_run.status == of_batch.status == status
+
+
+def test_decisions_beside_probabilities_may_have_been_exchanged():
+    for report in (diagnose.run(bce, Y, P), diagnose.batch(Y, P)):
+        (found,) = _about_inputs(report)
+        assert found.advice.startswith("have predictions and labels been exchanged?")
+
+
+def test_what_follows_from_probabilities_is_not_told_of_them():
+    report = diagnose.batch(P, Y)
+    assert {found.probe for found in report.findings} <= {"inputs", "ranking"}
+    assert "then ask again" in report.findings[0].advice
 
 
 def _ignoring(z: Any, y: Any) -> Any:
@@ -153,6 +186,9 @@ RIGHT: list[tuple[Callable[..., Any], Any, Any, str]] = [
     (lambda z, y: (jnp.tanh(z) - y) ** 2, Z, 2 * Y - 1, "signs of a tangent"),
     (optax.squared_error, TARGETS + Z, TARGETS, "regression"),
     (optax.squared_error, Z, Y, "regression of 0/1"),
+    (optax.squared_error, Z, Y > 0, "regression of booleans"),
+    (optax.squared_error, Y, Z, "regression by 0/1"),
+    (lambda z, y: (z * y).mean(), Y, Z, "a critic of 0/1"),
     (optax.huber_loss, Z, 255 * Y, "regression of masks"),
     (functools.partial(dm.pinball_loss, level=0.8), Z, TARGETS, "quantile"),
     (_log_error, abs(TARGETS), abs(TARGETS[::-1]), "logarithmic error"),
@@ -194,8 +230,19 @@ OF_BATCHES: list[tuple[Any, Any, str, str]] = [
     (LOGIT, (2.0 * FLAGS - 1).astype(np.float32), SIGNS, "defect"),
     (LOGIT, jnp.asarray(3.0 * FLAGS - 1, jnp.bfloat16), OUTSIDE, "defect"),
     (LOGIT, np.full(N, 255.0), MASKS, "defect"),
-    (1 / (1 + np.exp(-LOGIT)), FLAGS, LIKE, "note"),
+    (1 / (1 + np.exp(-LOGIT)), FLAGS, f"{LIKE}, and they reach from one to the other", "defect"),
+    (0.2 / (1 + np.exp(-3 * LOGIT)), FLAGS, LIKE, "note"),
+    (FLAGS, LOGIT, SWAPPED, "defect"),
     (np.tile(SHARES, (10, 1)), np.tile(IDS, 10), SUMS, "defect"),
+]
+
+
+AS_INTEGERS = "and a loss that computes with these numbers takes them for something else"
+MASK_OF_INTEGERS = f"from an image: here 255 counts as 1 and 0 as 0, {AS_INTEGERS}"
+SIGNS_OF_INTEGERS = f"labels are -1 and +1: here 1 counts as 1 and -1 as 0, {AS_INTEGERS}"
+OF_BATCHES += [
+    (LOGIT, 255 * FLAGS.astype(np.uint8), MASK_OF_INTEGERS, "note"),
+    (LOGIT, 2 * FLAGS - 1, SIGNS_OF_INTEGERS, "note"),
 ]
 
 
@@ -213,11 +260,45 @@ def test_batch_names_what_is_no_logit_or_no_label(
 
 @pytest.mark.parametrize(
     "labels",
-    [FLAGS, FLAGS > 0, FLAGS.astype(np.float32), 255 * FLAGS.astype(np.uint8), 2 * FLAGS - 1,
-     0.9 * FLAGS + 0.05],
-    ids=["int", "bool", "float", "mask", "signs", "soft"],
-)  # fmt: skip
+    [FLAGS, FLAGS > 0, FLAGS.astype(np.float32), 0.9 * FLAGS + 0.05],
+    ids=["int", "bool", "float", "soft"],
+)
 def test_batch_names_no_label_that_is_right(labels: Any):
     report = diagnose.batch(LOGIT, labels)
     assert not _about_inputs(report)
     assert report.healthy, str(report)
+
+
+TEXT = np.full(64, "a")
+REFUSED: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: diagnose.run(bce, None, Y), TypeError, "predictions must be numbers, got None"),
+    (lambda: diagnose.run(bce, (), Y), ValueError, "predictions must hold something"),
+    (lambda: diagnose.run(bce, Z, None), TypeError, "labels must be numbers, got None"),
+    (lambda: diagnose.run(bce, [1, 2], [1, 0]), TypeError, "got int64 of shape (2,)"),
+    (
+        lambda: diagnose.run(bce, Y > 0, Z),
+        TypeError,
+        "got bool of shape (64,); or have predictions",
+    ),
+    (lambda: diagnose.run(bce, TEXT, Y), TypeError, "predictions must be numbers, got text"),
+    (lambda: diagnose.run(bce, Z, ["a"]), TypeError, "labels must be numbers, got text"),
+    (lambda: diagnose.run(bce, Z[:0], Y[:0]), ValueError, "must hold something, got shape (0,)"),
+    (lambda: diagnose.batch(Z, TEXT), TypeError, "labels must be numbers, got text"),
+    (lambda: diagnose.batch(None, Y), TypeError, "logits must be numbers, got None"),
+    (lambda: diagnose.batch(Z, [[1, 0], [1]]), ValueError, "labels must be an array, got lists"),
+    (lambda: diagnose.batch(Z, Y, beta=-1), ValueError, "beta must not be negative, got -1"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "text"), REFUSED, ids=[row[2] for row in REFUSED])
+def test_what_holds_no_numbers_is_refused_by_its_name(
+    call: Callable[[], Any], error: type[Exception], text: str
+):
+    with pytest.raises(error, match=re.escape(text)):
+        call()
+
+
+def test_lists_of_numbers_are_arrays():
+    assert diagnose.run(bce, [[1.0, 2.0], [-1.0, 3.0]], [[1, 1], [0, 0]]).healthy
+    two = diagnose.run(lambda z, y: bce(z[0] + z[1], y), [Z, Z], Y)
+    assert two.kind.startswith("predictions (64,) and (64,)")

@@ -87,6 +87,7 @@ def test_both_ious_are_told():
     assert float(told[1]) < 0.2
     assert float(told[2]) > 0.9
     assert "flat.reshape(width, height).T" in found.advice
+    assert found.advice.startswith("labels.swapaxes(-1, -2)")
 
 
 NOISE = np.random.default_rng(3).normal(size=SHIPS.shape).astype(np.float32)

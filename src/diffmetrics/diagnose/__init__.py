@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _batch, _cost, _inference, _names
+from diffmetrics.diagnose import _batch, _cost, _inference, _inputs, _names
 from diffmetrics.diagnose._cost import Cost as Cost
 from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose._probes.batch_inputs import answerable
 from diffmetrics.diagnose._probes.finite import hopeless
 from diffmetrics.diagnose._registry import PROBES as PROBES, QUICK as QUICK, examined
 from diffmetrics.diagnose._report import Finding as Finding, Report as Report
@@ -125,23 +126,26 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
     """What a loss does on a batch of yours, in your shapes and with your numbers.
 
     Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
-    labels are a mask of 0 and 255 or signs, logits and probabilities stand in each other's place,
-    value and gradient are finite, whose label is whose matters, wrong predictions get a gradient
-    and to which side, how much of it the positives hold, and what a mean over halves would change;
-    whether ids name other classes, marks of what is to be left out are learnt, masks lie transposed
-    or beside another image, a class weight is on the frequent class; and how many bytes it moves.
+    labels are a mask of 0 and 255 or signs, logits and probabilities, or predictions and labels,
+    stand in each other's place, most predictions are on the wrong side, value and gradient are
+    finite, whose label is whose matters, wrong predictions get a gradient and to which side, how
+    much of it the positives hold, and what a mean over halves would change; whether ids name other
+    classes, marks of what is to be left out are learnt, masks lie transposed or beside another
+    image, a class weight is on the frequent class; and how many bytes it moves.
     Why a loss is so, `loss` finds out, which needs no data.
 
     Args:
       loss: ``f(predictions, labels)`` of any reduction, or labels first if its arguments are named
         so.
-      predictions: what the loss takes, an array or a tuple of them.
+      predictions: what the loss takes, an array or a tuple of them, floating.
       labels: what it takes.
 
     Returns:
       A `Report`; print it.
 
     Raises:
+      TypeError: if predictions are no floating-point numbers, or labels no numbers.
+      ValueError: if one of them is empty.
       Exception: whatever the loss raises on this batch.
 
     Example:
@@ -154,6 +158,8 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
       label
     """
+    labels = _inputs.numbers("labels", labels)
+    predictions = _inputs.numbers_to_learn(predictions, labels)
     form = _inference.own_form(loss, predictions, labels)
     with np.errstate(all="ignore"), quiet():
         subject = OwnBatch(loss, form)
@@ -179,10 +185,12 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
     Returns:
       A `Report`; print it. A batch without positives, with floating labels outside of [0, 1], or
       with logits that are all the same or not finite, is a defect, and so is a model that predicts
-      nothing at 1/2 although it has learnt.
+      nothing at 1/2 although it has learnt. Where logits or labels are not what they are taken for,
+      what would follow from it is not told: put it right, and ask again.
 
     Raises:
-      ValueError: if the shapes do not fit, naming both.
+      TypeError: if one of them holds no numbers.
+      ValueError: if the shapes do not fit, naming both, one of them is empty, or `beta` negative.
 
     Example:
       >>> import diffmetrics as dm, numpy as np
@@ -196,7 +204,7 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
     """
     subject = _batch.subject(logits, labels, beta)
     with np.errstate(all="ignore"):
-        results = examined(subject.kind, subject, subject.answerable)
+        results = examined(subject.kind, subject, answerable(subject))
     return Report("batch", subject.words, results)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -12,13 +11,11 @@ import numpy as np
 from diffmetrics._metrics.curve_points import best_fbeta
 from diffmetrics._metrics.curves import curve, roc_auc
 from diffmetrics._metrics.reliability import adaptive_calibration_error
-from diffmetrics.diagnose._inputs import one_sided
-from diffmetrics.diagnose._registry import PROBES, probe
+from diffmetrics.diagnose._inputs import numbers, one_sided
+from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 
 SATURATED = 15.0
-# Probes that a batch may be asked which holds no numbers, or labels of one kind.
-ANYTIME = ("inputs", "finite", "spread", "saturated", "prevalence")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,11 +45,10 @@ class Batch:
     beta: float = 1.0
 
     @property
-    def answerable(self) -> Collection[str]:
-        """The probes that it can be asked: of logits that are no numbers, or all of a kind, few."""
+    def is_complete(self) -> bool:
+        """Whether logits are numbers, and labels are of more than one kind."""
         known = self.y.size > 0 and not (self.kind == DECISIONS and self.share in (0.0, 1.0))
-        complete = known and np.isfinite(self.z).all()
-        return PROBES[self.kind] if complete else ANYTIME
+        return bool(known and np.isfinite(self.z).all())
 
     @functools.cached_property
     def curve(self) -> Any:
@@ -77,11 +73,13 @@ def subject(logits: Any, labels: Any, beta: float) -> Batch:
     """The batch as what it is.
 
     Raises:
-      ValueError: if the shapes fit neither 0/1 labels nor class ids.
+      TypeError: if one of them holds no numbers.
+      ValueError: if the shapes fit neither 0/1 labels nor class ids, or `beta` is negative.
     """
-    z, y = np.asarray(logits, np.float64), np.asarray(labels)
-    if z.size == 0:
-        raise ValueError(f"logits must hold something, got shape {z.shape}")
+    if beta < 0:
+        raise ValueError(f"beta must not be negative, got {beta}")
+    z, y = (np.asarray(numbers(n, a)) for n, a in (("logits", logits), ("labels", labels)))
+    z = z.astype(np.float64)
     if z.shape == y.shape:
         words, positive = f"{z.size} decisions of shape {z.shape}", y.ravel() > 0.5
         p = 1 / (1 + np.exp(-np.clip(z.ravel(), -500, 500)))
@@ -192,7 +190,7 @@ def threshold(batch: Batch) -> Finding:
     at_half, top = _fbeta(chosen, batch.y, batch.beta), float(best.value)
     evidence = (
         f"F{batch.beta:g} {at_half:.3f} at p > 1/2, which predicts {chosen.mean():.2%} positive; "
-        f"{top:.3f} at p > {1 / (1 + np.exp(-float(best.threshold))):.3g}"
+        f"{top:.3f} at {_from(float(best.threshold))}"
     )
     advice = "tune it on validation data (fit_threshold) before you change the loss"
     if top - at_half <= 0.05 or batch.auc < 0.6:
@@ -205,6 +203,12 @@ def threshold(batch: Batch) -> Finding:
         evidence,
         advice,
     )
+
+
+def _from(threshold: float) -> str:
+    """A threshold as a probability, unless that is rounded to none or to another one."""
+    p = f"{1 / (1 + np.exp(-threshold)):.3g}"
+    return f"logit >= {threshold:.4g}" if p in ("0", "0.5", "1") else f"p >= {p}"
 
 
 def _fbeta(predicted: np.ndarray, y: np.ndarray, beta: float) -> float:
@@ -252,8 +256,14 @@ def class_prevalence(batch: Batch) -> Finding:
     text = f"class {rarest} is {share[rarest]:.2%}, class {share.argmax()} {share.max():.2%}"
     if not absent.size:
         return ok(text)
-    cause = f"classes {', '.join(map(str, absent[:8]))} do not occur"
-    return note(cause, text, "a larger batch, or stratified_batches")
+    return note(_do_not_occur(absent), text, "a larger batch, or stratified_batches")
+
+
+def _do_not_occur(absent: np.ndarray) -> str:
+    names, more = ", ".join(map(str, absent[:8])), absent.size - 8
+    if absent.size == 1:
+        return f"class {names} does not occur"
+    return f"classes {names}{f' and {more} more' if more > 0 else ''} do not occur"
 
 
 @probe("ranking", (CLASSES,), rank=27)

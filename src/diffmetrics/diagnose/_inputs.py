@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,8 +20,52 @@ MARKS = (-1.0, 255.0, -100.0)
 MOST_CLASSES, LARGEST_ID = 64, 50
 ENOUGH = 4  # labels for each class, of which none is of the first
 PERCENT, SHADES = 100.0, 255.0
+REACHED = 0.03  # so near to 0 and 1 come probabilities
+FEW_OF_A_KIND, BETTER = 5, 0.9  # positives or negatives, and times the log loss of a constant
+SEVERAL = 8  # kinds of labels, if they are numbers
 LARGE = 20.0  # for a number that should be a probability
+COUNT_FROM_0 = "labels - 1"
 NAN = "labels are not numbers"
+
+
+def numbers(name: str, given: Any) -> Any:
+    """An array as it is, or of nested lists; what else has no numbers is refused by its name.
+
+    Raises:
+      TypeError: if it holds something else.
+      ValueError: if it holds nothing, or lists of different lengths.
+    """
+    try:
+        a = given if isinstance(given, jax.Array) else np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array, got lists of different lengths") from error
+    if a.dtype.kind in "OSUmM":
+        what = {"U": "text", "S": "bytes"}.get(a.dtype.kind, type(given).__name__)
+        raise TypeError(f"{name} must be numbers, got {'None' if given is None else what}")
+    if a.size == 0:
+        raise ValueError(f"{name} must hold something, got shape {a.shape}")
+    return a
+
+
+def numbers_to_learn(predictions: Any, labels: Any) -> Any:
+    """Predictions that have a gradient: an array, or a tree of some.
+
+    Raises:
+      TypeError: if they are whole numbers, or none.
+    """
+    leaves = jax.tree.leaves(predictions)
+    if not leaves or (isinstance(predictions, list) and not any(np.ndim(a) for a in leaves)):
+        predictions = numbers("predictions", predictions)  # nested lists are no tree
+    predictions = jax.tree.map(lambda a: numbers("predictions", a), predictions)
+    whole = [a for a in jax.tree.leaves(predictions) if a.dtype.kind in "biu"]
+    if whole:
+        floating = jnp.issubdtype(labels.dtype, jnp.floating)
+        hint = "; or have predictions and labels been exchanged?" if floating else ""
+        raise TypeError(
+            "predictions must be floating-point numbers, since only those have a gradient: got "
+            f"{whole[0].dtype} of shape {whole[0].shape}{hint}"
+        )
+    return predictions
 
 
 class Look(NamedTuple):
@@ -144,6 +189,23 @@ def unlike_probabilities(labels: np.ndarray) -> Finding | None:
     return defect(cause, evidence, look.advice)
 
 
+def swapped(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
+    """Decisions in the place of predictions, and numbers of all kinds in that of labels."""
+    if predictions.shape != labels.shape or not jnp.issubdtype(labels.dtype, jnp.floating):
+        return None
+    z, y = predictions.astype(np.float64), labels.astype(np.float64)
+    if z.size < SEVERAL or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
+        return None
+    if not np.isfinite(y).all() or len(values_of(y)) < SEVERAL or (y.min() >= 0 and y.max() <= 1):
+        return None
+    return defect(
+        "predictions and labels stand in each other's place: predictions are all 0 or 1, and "
+        "labels are real numbers",
+        f"{z.mean():.2%} of {z.size} predictions are 1; labels from {y.min():.3g} to {y.max():.3g}",
+        "exchange the two: predictions are what the model returns, labels are what is true",
+    )
+
+
 def misread(labels: np.ndarray) -> Finding | None:
     """What to say of integer labels if a loss computes with them, where they mean yes and no."""
     values = values_of(labels)
@@ -182,12 +244,22 @@ def from_one(ids: np.ndarray, number: int) -> bool:
     return bool(ids.size >= ENOUGH * number and ids.min() == 1 and ids.max() == number)
 
 
-def like_probabilities(predictions: np.ndarray) -> Finding | None:
-    """Numbers that should be logits, and seem to have been through a sigmoid or softmax."""
+def seem_from_one(ids: np.ndarray, number: int) -> str:
+    """The same as a question, of too few to be sure; nothing if it cannot be."""
+    asked = ids.size and ids.min() >= 1 and ids.max() == number
+    return f"do they count from 1? then {COUNT_FROM_0}; if not, " if asked else ""
+
+
+def like_probabilities(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
+    """Numbers that should be logits, and seem to have been through a sigmoid or softmax.
+
+    Logits of a young model may lie in [0, 1] by chance, but neither fill it up to both ends, nor
+    fit the labels as probabilities.
+    """
     z = predictions.astype(np.float64)
     if not ((z >= 0) & (z <= 1)).all() or np.ptp(z) < 1e-6:
         return None
-    decisions = like_decisions(z)
+    decisions = like_decisions(z, labels)
     if decisions is not None:
         return decisions
     shown = f"all {z.size} lie in [{z.min():.3g}, {z.max():.3g}]"
@@ -197,19 +269,42 @@ def like_probabilities(predictions: np.ndarray) -> Finding | None:
         return defect(cause, shown, advice)
     if z.size < FEW:
         return None
-    return note("logits look like probabilities: none is below 0 or above 1", shown, advice)
+    cause = "logits look like probabilities: none is below 0 or above 1"
+    if z.size >= 2 * FEW and z.min() < REACHED and z.max() > 1 - REACHED:
+        return defect(f"{cause}, and they reach from one to the other", shown, advice)
+    fit = _fit(z, labels)
+    if fit:
+        return defect(f"{cause}, and as such they fit the labels", f"{shown}; {fit}", advice)
+    return note(cause, shown, advice)
 
 
-def like_decisions(predictions: np.ndarray) -> Finding | None:
+def _fit(z: np.ndarray, labels: np.ndarray) -> str:
+    """How much better numbers tell decisions as probabilities than as logits, or nothing."""
+    positive = labels > (0.5 if jnp.issubdtype(labels.dtype, jnp.floating) else 0)
+    share = positive.mean() if positive.shape == z.shape else 0.0
+    if min(share, 1 - share) * z.size < FEW_OF_A_KIND:
+        return ""
+    p = np.clip(z, ROUNDING, 1 - ROUNDING)
+    as_probabilities = -np.where(positive, np.log(p), np.log1p(-p)).mean()
+    as_logits = np.logaddexp(0, np.where(positive, -z, z)).mean()
+    constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
+    if as_probabilities > BETTER * min(as_logits, constant):
+        return ""
+    return f"log loss {as_probabilities:.3g} as probabilities, {as_logits:.3g} as logits"
+
+
+def like_decisions(predictions: np.ndarray, labels: np.ndarray) -> Finding | None:
     """Predictions that a threshold, or an argmax, has been at."""
     z = predictions
     if z.size < FEW or not np.isin(z, (0, 1)).all() or np.ptp(z) == 0:
         return None
+    soft = jnp.issubdtype(labels.dtype, jnp.floating) and len(values_of(labels)) >= SEVERAL
+    asked = "have predictions and labels been exchanged? if not, " if soft else ""
     return note(
         "predictions are all 0 or 1: a threshold, a round or an argmax came before, and no "
         "gradient passes through those",
         f"all {z.size}, of which {z.mean():.1%} are 1",
-        "give what stands before the threshold; decide where you evaluate",
+        f"{asked}give what stands before the threshold; decide where you evaluate",
     )
 
 

@@ -130,7 +130,8 @@ def _rows_for_columns(masks: np.ndarray) -> Iterator[Turned]:
     down = "decode run lengths that go down the columns by flat.reshape(width, height).T"
     if height == width:
         cause = "masks lie transposed: with rows and columns exchanged they fit the predictions"
-        yield Turned(masks.swapaxes(1, 2), "transposed", cause, down)
+        advice = f"labels.swapaxes(-1, -2), of masks [..., H, W]; or, where they come from, {down}"
+        yield Turned(masks.swapaxes(1, 2), "transposed", cause, advice)
         return
     how = "read in the other order"
     cause = f"masks were read along the wrong axis: {how} they fit the predictions"

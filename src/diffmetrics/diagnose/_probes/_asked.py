@@ -118,9 +118,10 @@ class Asked:
     @functools.cached_property
     def compares(self) -> bool:
         """Whether predictions and labels may move together, as those of a regression."""
-        if not self.decides or self.hard.dtype == bool:
+        if not self.decides:
             return False
-        here, there = (self.look(self.z + up, self.hard + up).value for up in (0, 1))
+        hard = self.hard.astype(self.z.dtype) if self.hard.dtype == bool else self.hard
+        here, there = (self.look(self.z + up, hard + up).value for up in (0, 1))
         return bool(abs(here - there) <= 1e-3 * abs(here))
 
     @property

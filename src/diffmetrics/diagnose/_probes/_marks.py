@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffmetrics.diagnose._inputs import MARKS, from_one, left_out, look_of, mark
+from diffmetrics.diagnose._inputs import (
+    COUNT_FROM_0,
+    MARKS,
+    from_one,
+    left_out,
+    look_of,
+    mark,
+    seem_from_one,
+)
 from diffmetrics.diagnose._probes._asked import Asked
 from diffmetrics.diagnose._probes.own_reduction import is_scalar, summed
 from diffmetrics.diagnose._report import Finding, defect, note
@@ -23,20 +31,21 @@ def unnamed(asked: Asked) -> Finding | None:
     does = _what_is_done(asked)
     named = f"labels of {most:g} mark what is to be left out" if most in MARKS else ""
     named = named or f"labels of {most:g} name no class"
+    advice = left_out(most) if most in MARKS else f"{seem_from_one(y, number)}check the labels"
     if does:
-        return defect(f"{named}, and {does}", shown, left_out(most))
+        return defect(f"{named}, and {does}", shown, advice)
     if most in MARKS:
         return averaged(asked, most)
-    return note(f"{named}, and the loss leaves them out without a word", shown, "check the labels")
+    return note(f"{named}, and the loss leaves them out without a word", shown, advice)
 
 
 def _from_one(number: int, y: np.ndarray, asked: Asked) -> Finding:
-    does = _what_is_done(asked) or "its examples are left out without a word"
+    does = _what_is_done(asked) or "the loss leaves them out without a word"
     return defect(
         f"class ids go from 1 to {number}, and the loss counts from 0: each example is taught the "
-        f"class after its own, and of {number} it knows none",
-        f"{y.size} labels, none of them 0, {(y == number).sum()} of them {number}; of these {does}",
-        "labels - 1",
+        f"class after its own, and there is no class {number}",
+        f"of {y.size} labels none is 0, and {(y == number).sum()} are {number}: {does}",
+        COUNT_FROM_0,
     )
 
 
@@ -44,7 +53,7 @@ def _what_is_done(asked: Asked) -> str:
     """What becomes of labels that name no class, or nothing if the loss leaves them out."""
     seen = asked.batch.seen
     if not seen.finite and asked.look(asked.z, asked.hard).finite:
-        return "the loss, or its gradient, is NaN on account of them"
+        return "they make the loss, or its gradient, NaN"
     slope = seen.slopes[0].reshape(asked.known.size, -1)[~asked.known.ravel()]
     pulled = np.unique(slope.argmin(1)[(slope < 0).any(1)])
     if not slope.any():

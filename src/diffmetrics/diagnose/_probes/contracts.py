@@ -79,6 +79,7 @@ def not_compiled(evidence: str) -> Finding:
 
 
 BLIND = "it is blind to its labels: "
+MOVED, AT_LEAST = "shuffling the labels moves the loss by", "(0.00001 is enough)"
 SHARE = "only their share counts, not whose they are"
 SHAPES = "give both the same shape, and check it: chex.assert_equal_shape"
 
@@ -92,13 +93,13 @@ def labels(subject: Subject) -> Finding:
         rows = [rng.permutation(some.ravel()).reshape(y.shape) for some in rows]
     value = subject.measure(np.stack([form.predictions()] * len(rows)), np.stack(rows)).value
     spread = np.ptp(value) / max(np.abs(value).max(), 1e-30)
-    moved = f"shuffling the labels moves the loss by {spread:.2g} of itself"
+    moved = f"{MOVED} {spread:.2g} of itself"
     n, shape = form.examples, subject.output_shape
     evidence = f"{moved}; it returns shape {shape} for {n} examples"
     outer = shape == (n, n) and len(form.shape) <= 2
     if not spread < 1e-5:
         cause = f"it returns {shape} values for {n} examples: (B,) was broadcast against (B, 1)"
-        return defect(cause, evidence, SHAPES) if outer else ok(moved)
+        return defect(cause, evidence, SHAPES) if outer else ok(f"{moved} {AT_LEAST}")
     if outer or any(inner[:2] == (n, n) for inner in subject.shapes):
         cause = (
             f"{BLIND}(B,) was broadcast against (B, 1) to (B, B), so every prediction meets every "

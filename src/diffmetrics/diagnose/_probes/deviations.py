@@ -142,7 +142,7 @@ def outliers(subject: Subject) -> Finding | None:
     tiny, small, large, huge = (slope[e == ERRORS].item() for e in (0.01, 0.1, 10.0, 100.0))
     if not (np.isfinite([tiny, small, large, huge]).all() and tiny and large):
         return None
-    evidence = f"an error of 100 pulls {huge / large:.3g} times as much as one of 10"
+    evidence = f"an error of 100 pulls {huge / large + 0.0:.3g} times as much as one of 10"
     if not (abs(tiny / small - 1) < 0.01 and abs(huge / large - 10) < 0.1):
         return ok(evidence)
     evidence += f", one of 0.1 {small / tiny:.3g} times as much as one of 0.01"
@@ -194,7 +194,9 @@ def _floor(subject: Subject) -> Iterator[Finding]:
     exact, near = (_at_scales(subject, RAW, error) for error in (0.0, 0.1))
     lost = RAW[~near.finite]
     if lost.size:
-        evidence = f"not finite at raw outputs from {lost.min():g} to {lost.max():g}"
+        low, high = lost.min(), lost.max()
+        where = f"from {low:g} to {high:g}" if low < high else f"of {low:g}"
+        evidence = f"not finite at raw outputs {where}"
         logarithmic = lost.max() <= -20.0 and _is_exponential(near.value - exact.value)
         yield (note if logarithmic else defect)(VANISHING, evidence, FLOOR)
     sigma = 0.1 / np.sqrt(2 * (near.value - exact.value))

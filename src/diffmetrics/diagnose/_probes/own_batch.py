@@ -16,7 +16,7 @@ import numpy as np
 from diffmetrics.diagnose._forms import OWN
 from diffmetrics.diagnose._inputs import one_sided
 from diffmetrics.diagnose._probes import contracts
-from diffmetrics.diagnose._probes._asked import look
+from diffmetrics.diagnose._probes._asked import Asked, look
 from diffmetrics.diagnose._probes.own_inputs import inputs
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
@@ -42,15 +42,27 @@ def finite(batch: OwnBatch) -> Finding:
     value, slope = batch.seen.value, batch.seen.slope
     if batch.seen.finite:
         return ok(f"loss {value:.4g}, gradient finite")
+    lost = int((~np.isfinite(slope)).sum())
     advice = "diagnose.loss tells from which logit on; clip the gradients' norm, not the logits"
-    if any(found.status == "defect" for found in inputs(batch)):
+    if not lost:
+        advice = "no gradient flows through what is lost: look at labels, weights and constants"
+    if inputs(batch):
         advice = "first put right what is said of the inputs"
     return defect(
-        "value or gradient are not finite on this batch",
-        f"loss {value:g}, {(~np.isfinite(slope)).sum()} of {slope.size} entries of the gradient "
-        "not finite",
+        _what_is_lost(value, lost),
+        f"loss {value:g}, {slope.size - lost} of {slope.size} entries of the gradient finite",
         advice,
     )
+
+
+def _what_is_lost(value: float, lost: int) -> str:
+    """Of a loss and of so many entries of its gradient that are not finite."""
+    name = "NaN" if np.isnan(value) else "infinite"
+    if not lost:
+        return f"the loss is {name} on this batch, though its gradient is finite"
+    if np.isfinite(value):
+        return "the gradient is not finite on this batch, though the loss is"
+    return f"the loss is {name} on this batch, and its gradient is not finite either"
 
 
 @probe("shapes", (OWN,), rank=2)
@@ -81,15 +93,16 @@ def labels(batch: OwnBatch) -> Finding | None:
         return note("all labels are the same", f"{y.size} of {shown}", "look at another batch")
     z = batch.form.predictions()
     value, other = _shuffling(batch, z, y)
-    moved = abs(other - value) / max(abs(value), 1e-30)
+    moved = abs(other - value) / max(abs(value), abs(other), 1e-30)
     if moved > 1e-5 or np.ptp(np.asarray(_first(batch), np.float64)) == 0:
-        return ok(f"shuffling the labels moves the loss by {moved:.2g} of itself")
-    if not np.isfinite(other) or (value == 0 and not batch.seen.slope.any()):
-        return None  # of a loss that is 0 `alive` tells
+        return ok(f"{contracts.MOVED} {moved:.2g} of itself {contracts.AT_LEAST}")
+    if not np.isfinite(other) or not (batch.seen.slope.any() or one_sided(y)):
+        return None  # of a loss without a gradient `alive` tells
     here, there = _shuffling(batch, _among(z, y), y) if isinstance(z, jax.Array) else (0.0, 0.0)
     if abs(here - there) > 1e-5 * abs(here):
         return ok("shuffling the labels moves the loss where predictions lie among them")
-    return _blind(y, f"{value:.6g}, with shuffled labels {other:.6g}")
+    aligned = y.shape == _first(batch).shape
+    return _blind(y, f"{value:.6g}, with shuffled labels {other:.6g}", aligned)
 
 
 def _shuffling(batch: OwnBatch, predictions: Any, y: np.ndarray) -> tuple[float, float]:
@@ -115,11 +128,12 @@ def _shuffled(y: np.ndarray) -> Iterator[np.ndarray]:
         yield other.reshape(y.shape)
 
 
-def _blind(y: np.ndarray, evidence: str) -> Finding:
+def _blind(y: np.ndarray, evidence: str, aligned: bool) -> Finding:
     alike = one_sided(y)
     if alike is not None:
         return defect(f"{alike.what}, and {alike.why}", evidence, alike.advice)
-    advice = "look for (B,) against (B, 1), and for means over the batch before the labels come in"
+    means = "look for means over the batch before the labels come in"
+    advice = means if aligned else f"look for (B,) against (B, 1); or {means}"
     return defect(contracts.BLIND + contracts.SHARE, evidence, advice)
 
 
@@ -137,11 +151,20 @@ def decided(batch: OwnBatch) -> Decided | None:
     slope, *others = batch.seen.slopes
     if others or y.shape != z.shape or not np.isin(y, (0, 1)).all() or not slope.any():
         return None
+    if (z >= 0).all() and (z > 1).any():
+        return None  # neither probabilities nor logits, but distances
     higher = look(batch, _first(batch) + 1, batch.form.targets()).value
     if abs(higher - batch.seen.value) <= 1e-5 * abs(higher):
         return None  # only differences count, as of a ranking or of classes: 0 is no threshold
-    middle = 0.5 if ((z >= 0) & (z <= 1)).all() else 0.0  # of probabilities, and of logits
+    between = ((z >= 0) & (z <= 1)).all() and not _takes_logits(batch)
+    middle = 0.5 if between else 0.0  # of probabilities, and of logits
     return Decided(slope, y == 1, (z > middle) != (y == 1))
+
+
+def _takes_logits(batch: OwnBatch) -> bool:
+    """Whether the loss is next to nothing of logits that are right, and learns from wrong ones."""
+    asked = Asked.of(batch)
+    return asked is not None and asked.as_logits.meant and asked.as_logits.alive
 
 
 @probe("alive", (OWN,), rank=12)
@@ -149,7 +172,7 @@ def alive(batch: OwnBatch) -> Finding | None:
     """Whether predictions that are wrong get a gradient."""
     some, why = decided(batch), "diagnose.loss tells why"
     if not batch.seen.slope.any():
-        return defect("no prediction gets a gradient", "gradient 0 everywhere", why)
+        return _dead(batch)
     if some is None:
         return None
     dead, number = some.wrong & (some.slope == 0), some.wrong.sum()
@@ -169,6 +192,27 @@ def alive(batch: OwnBatch) -> Finding | None:
         f"{dead.sum()} of {number} wrong ones; {of_positives:.1%} of the positives, "
         f"{of_negatives:.1%} of the negatives",
         why,
+    )
+
+
+def _dead(batch: OwnBatch) -> Finding:
+    """Nothing gets a gradient."""
+    z, cause, here = _first(batch), "no prediction gets a gradient", batch.seen.value
+    others = [look(batch, other, batch.form.targets()) for other in (0 * z, -z, 3 * z + 1)]
+    if here == 0 and any(np.isfinite(other.slope).all() and other.slope.any() for other in others):
+        return note(
+            "nothing is left to learn on this batch: the loss is 0, and so is its gradient",
+            "other predictions of it have a gradient",
+            "a hinge or a triplet that is met has none; look at a batch that is not learnt yet",
+        )
+    if np.ptp([here, *(other.value for other in others)]) != 0:  # or NaN, of a tree
+        return defect(cause, "gradient 0 everywhere", "diagnose.loss tells why")
+    evidence = "gradient 0 everywhere, and the loss is the same for other predictions"
+    if z.ndim > 1 and z.shape[-1] == 1:
+        advice = "a softmax over it? of one output it is always 1: take a sigmoid, or two outputs"
+        return defect(cause, f"{evidence}; predictions have a last axis of 1", advice)
+    return defect(
+        cause, evidence, "look where the predictions are lost: stop_gradient, a mask of 0"
     )
 
 

@@ -31,7 +31,7 @@ def inputs(batch: OwnBatch) -> list[Finding]:
     asked = Asked.of(batch)
     if asked is None:
         return []
-    odd = _odd(asked)
+    odd = _swapped(asked) or _odd(asked)
     if odd is not None:  # what the loss takes predictions for can be asked with others only
         return [odd]
     found = (unnamed(asked), marked(asked), _predicted(asked))
@@ -101,8 +101,8 @@ def _multiplied(batch: OwnBatch) -> Finding | None:
     if not whole or labels.min() < 0 or not 2 <= labels.max() <= number:
         return None
     none, once, twice = (look(batch, z, k * y).value for k in (0, 1, 2))
-    if abs((twice - once) - (once - none)) > CLOSE * abs(once - none) or once == none:
-        return None
+    if not abs((twice - once) - (once - none)) <= CLOSE * abs(once - none) or once == none:
+        return None  # NaN, too, of a loss of ids, to which twice an id may name no class
     if abs(look(batch, z + 1, y + 1).value - once) <= CLOSE * abs(once):
         return None  # a distance between predictions and labels
     return defect(
@@ -140,6 +140,13 @@ def _looked_up(batch: OwnBatch) -> Finding | None:
         f"loss {batch.seen.value:.6g}, and the same with the 1 of each example moved on by a class",
         "labels.argmax(-1), or a loss of one-hot labels",
     )
+
+
+def _swapped(asked: Asked) -> Finding | None:
+    """Labels and predictions in each other's place, unless it is a regression or a critic."""
+    found = _inputs.swapped(_numbers(asked), np.asarray(asked.y))
+    meant = asked.classifies or one_hot(np.asarray(asked.z))  # which no regression returns
+    return found if found and meant else None
 
 
 def _odd(asked: Asked) -> Finding | None:
@@ -190,11 +197,15 @@ def _predicted(asked: Asked) -> Finding | None:
 
 def _like_probabilities(asked: Asked) -> Finding | None:
     """Probabilities where the loss takes logits."""
-    return None if asked.as_probabilities.meant else _inputs.like_probabilities(_numbers(asked))
+    if asked.as_probabilities.meant:
+        return None
+    return _inputs.like_probabilities(_numbers(asked), np.asarray(asked.y))
 
 
 def _like_decisions(asked: Asked) -> Finding | None:
-    return None if asked.compares else _inputs.like_decisions(_numbers(asked))
+    if asked.compares:
+        return None
+    return _inputs.like_decisions(_numbers(asked), np.asarray(asked.y))
 
 
 def _like_percentages(asked: Asked) -> Finding | None:
