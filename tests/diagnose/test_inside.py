@@ -108,7 +108,7 @@ PROBES = ("activation", "logarithm", "examples", "smoothing")
 SOUND = [
     (capped_by_tanh, "binary"), (cosines_with_scale, "multiclass"), (gated, "binary"),
     (normalised_twice, "multiclass"), (little_epsilon, "binary"), (smoothed_dice, "binary"),
-    (of_probabilities, "multiclass"), (optax.losses.dice_loss, "binary"),
+    (of_probabilities, "multiclass"),
     (dm.sigmoid_cross_entropy, "binary"),
 ]  # fmt: skip
 
