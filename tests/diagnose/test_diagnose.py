@@ -159,6 +159,16 @@ def test_a_scale_of_raw_outputs_reaches_down():
     assert scale.evidence == "deviations down to 0.001 can be reached"
 
 
+def test_a_loss_that_is_another_each_time_is_told():
+    drawn = np.random.default_rng(0)
+
+    def noisy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        return dm.sigmoid_cross_entropy(logits, labels).mean() * drawn.uniform()
+
+    (found,) = diagnose.loss(noisy, kind="binary", probes=("jit",)).defects
+    assert "keeps state, or draws at random" in found.cause
+
+
 # --- several losses of one output -----------------------------------------------------------------
 
 

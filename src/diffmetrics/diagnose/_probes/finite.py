@@ -92,7 +92,7 @@ def _zeros(subject: Subject) -> Finding | None:
     if measured.finite.all():
         return None
     return note(
-        "a vector of zeros is divided by its length: one such vector makes the whole gradient NaN",
+        "a vector of zeros is divided by its length: one of them makes every weight NaN",
         f"value {measured.value[0]:g}, gradient not finite, for predictions of all zeros",
         f"rare, as behind a ReLU that is dead; add a small number inside the root, or {GUARD}",
     )
