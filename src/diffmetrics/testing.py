@@ -350,5 +350,5 @@ def assert_healthy(
       AssertionError: with the report.
     """
     report = diagnose.loss(loss, kind=kind, probes=probes)
-    if any(defect.probe not in allow for defect in report.defects):
+    if not report.results or any(defect.probe not in allow for defect in report.defects):
         raise AssertionError(str(report))

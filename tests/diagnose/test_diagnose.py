@@ -293,6 +293,8 @@ def test_assert_healthy_raises_with_the_report():
     with pytest.raises(AssertionError, match="DEFECT  alive"):
         dm.testing.assert_healthy(dm.ramp_loss, kind="binary", probes=("alive",))
     dm.testing.assert_healthy(dm.ramp_loss, kind="binary", probes=("alive",), allow=("alive",))
+    with pytest.raises(AssertionError, match="nothing was examined"):
+        dm.testing.assert_healthy(dm.dice_loss, kind="binary", probes=("padding",))
 
 
 # --- defects of other libraries -------------------------------------------------------------------
