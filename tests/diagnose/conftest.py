@@ -5,6 +5,11 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from diffmetrics.diagnose import _programs
+
+# The doctor asks XLA for little, the suite for still less: a third of the time of these tests.
+_programs.SHORT.clear()
+
 
 @pytest.fixture(autouse=True)
 def _as_their_owners_run_them(request: pytest.FixtureRequest) -> Iterator[None]:

@@ -63,17 +63,17 @@ def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
 
 # LLVM's expensive passes and, in jax 0.10, the newer of two generators of code are for programs
 # that run for long. At level 0 XLA made NaN of gradients of convolutions, which a loss may have.
-_SHORT: dict[str, int | bool] = {
+SHORT: dict[str, int | bool] = {
     "xla_backend_optimization_level": 1,
     "xla_cpu_parallel_codegen_split_count": 1,
 }
 if jax.__version_info__ < (0, 11):
-    _SHORT["xla_cpu_use_fusion_emitters"] = False
+    SHORT["xla_cpu_use_fusion_emitters"] = False
 
 
 def jitted(function: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.jit` for small arrays and few calls: on a CPU it compiles in half the time."""
-    short = _SHORT if jax.default_backend() == "cpu" else None
+    short = SHORT if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=short)  # pyright: ignore[reportArgumentType]
 
 
