@@ -20,7 +20,7 @@ import pytest
 
 import diffmetrics as dm
 from diffmetrics import diagnose
-from diffmetrics.diagnose import _cost, _counterparts, _forms, _targets
+from diffmetrics.diagnose import _cost, _counterparts, _programs, _targets
 from tests.diagnose.processes import python
 
 partial = functools.partial
@@ -201,9 +201,9 @@ EQUAL: list[tuple[Callable[..., Any], Any, Any, str]] = [
 
 def _equal(loss: Callable[..., Any], predictions: Any, labels: Any) -> str | None:
     def mean(z: Any, y: Any) -> jax.Array:
-        return _forms.total(loss(z, y))
+        return _programs.total(loss(z, y))
 
-    with _forms.quiet():
+    with _programs.quiet():
         found = _counterparts.equal(loss, mean, predictions, labels)
     return found and found.name
 

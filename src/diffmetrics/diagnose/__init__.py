@@ -21,9 +21,10 @@ import numpy as np
 
 from diffmetrics.diagnose import _batch, _cost, _inference, _inputs, _names
 from diffmetrics.diagnose._cost import Cost as Cost
-from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of, quiet
+from diffmetrics.diagnose._forms import KINDS as KINDS, OWN, Kind as Kind, Loss, name_of
 from diffmetrics.diagnose._probes.batch_inputs import answerable
 from diffmetrics.diagnose._probes.finite import hopeless
+from diffmetrics.diagnose._programs import quiet
 from diffmetrics.diagnose._registry import PROBES as PROBES, QUICK as QUICK, examined
 from diffmetrics.diagnose._report import Finding as Finding, Report as Report
 from diffmetrics.diagnose._subject import OwnBatch

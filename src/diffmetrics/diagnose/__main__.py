@@ -18,7 +18,7 @@ from typing import Any
 import jax
 
 from diffmetrics import diagnose
-from diffmetrics.diagnose import _cost, _forms, _inference, _names, _targets
+from diffmetrics.diagnose import _cost, _forms, _inference, _names, _programs, _targets
 from diffmetrics.diagnose._cost import Cost, Place
 
 PROGRAM = "python -m diffmetrics.diagnose"
@@ -57,7 +57,7 @@ def imported(module: str, path: str) -> Any:
     except (Exception, SystemExit) as error:  # SyntaxError is one, and says where
         *_, last = traceback.extract_tb(error.__traceback__)
         where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
-        reason = f"{_forms.said(error)}{where}"
+        reason = f"{_programs.said(error)}{where}"
         raise ValueError(f"module {module} cannot be imported: {reason}") from error
 
 
@@ -130,7 +130,7 @@ def cost_of(loss: Any, kind: str, shape: tuple[int, ...] | None, place: Place) -
         return _cost.cost(loss, call, predictions, labels, place)
     except Exception as error:  # whatever the loss, or a compiler, raises
         shapes = " and ".join(str(x.shape) for x in jax.tree.leaves(predictions))
-        raise ValueError(f"no cost of predictions {shapes}: {_forms.said(error)}") from error
+        raise ValueError(f"no cost of predictions {shapes}: {_programs.said(error)}") from error
 
 
 def bound(loss: Any, options: Sequence[tuple[str, Any]]) -> Any:

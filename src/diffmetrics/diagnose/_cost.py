@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose import _counterparts, _forms, _targets
-from diffmetrics.diagnose._forms import Form, Loss, name_of, quiet
+from diffmetrics.diagnose import _counterparts, _forms, _programs, _targets
+from diffmetrics.diagnose._forms import Form, Loss, name_of
+from diffmetrics.diagnose._programs import quiet
 from diffmetrics.diagnose._report import WIDTH
 
 Call = Callable[[Any, Any], Any]
@@ -226,12 +227,12 @@ def _met(call: Call, predictions: Any, labels: Any) -> tuple[int, ...] | None:
     if math.prod(both) <= max(math.prod(x.shape) for x in (predictions, labels)):
         return None
     traced = jax.make_jaxpr(call)(predictions, labels)
-    return both if both in _forms.shapes_within(traced.jaxpr) else None
+    return both if both in _programs.shapes_within(traced.jaxpr) else None
 
 
 def mean_of(call: Call) -> Call:
     """The mean of what a loss returns."""
-    return lambda z, y: _forms.total(call(z, y))
+    return lambda z, y: _programs.total(call(z, y))
 
 
 def read(name: str, at: str, program: _targets.Program, predictions: Any, labels: Any) -> Cost:

@@ -51,8 +51,9 @@ from diffmetrics._losses.sets.overlap import (
     tversky_loss,
 )
 from diffmetrics._metrics.counts import Counts
-from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose import _programs
 from diffmetrics.diagnose._forms import Loss
+from diffmetrics.diagnose._subject import defaults
 
 partial = functools.partial
 Call = Callable[[Any, Any], Any]
@@ -233,14 +234,9 @@ def _with_settings(ours: Loss, theirs: Loss) -> Loss | None:
 
 def _settings(loss: Loss) -> dict[str, float]:
     """Numbers that a loss is called with if nothing is said, by name."""
-    try:
-        parameters = inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return {}
-    numbers = {name: p.default for name, p in parameters.items()}
     return {
         OTHER_NAMES.get(name, name): x
-        for name, x in numbers.items()
+        for name, x in defaults(loss).items()
         if isinstance(x, int | float) and not isinstance(x, bool) and not name.endswith("axis")
     }
 
@@ -283,7 +279,7 @@ def _agree(theirs: _Seen, ours: Counterpart, predictions: Any, labels: Any) -> b
     """Whether values and gradients are equal, up to a factor as between a mean and a sum."""
 
     def one(z: Any, y: Any) -> jax.Array:
-        return _forms.total(ours.call(z, y))
+        return _programs.total(ours.call(z, y))
 
     mean = float(one(predictions, labels))
     factor = _factor(theirs.value, mean, jax.tree.leaves(predictions)[0].shape)

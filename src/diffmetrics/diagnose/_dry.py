@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose import _forms
-from diffmetrics.diagnose._forms import CLASSES, Form, Loss, quiet
+from diffmetrics.diagnose import _forms, _programs
+from diffmetrics.diagnose._forms import CLASSES, Form, Loss
+from diffmetrics.diagnose._programs import quiet
 
 
 def refusal(loss: Loss, form: Form) -> str | None:
@@ -19,41 +19,24 @@ def refusal(loss: Loss, form: Form) -> str | None:
     try:
         _forms.shape_of(loss, form, form.predictions(), form.targets())
     except Exception as error:
-        return _forms.said(error)
+        return _programs.said(error)
     return None
 
 
-@functools.lru_cache(8)
-def _program(loss: Loss, form: Form) -> Any:
-    """The loss of a batch as one number, compiled, because several are asked for."""
-    return _forms.jitted(_total(loss, form))
-
-
-def _total(loss: Loss, form: Form) -> Callable[..., Any]:
-    return lambda z, y: _forms.total(form.call(loss, z, y))
-
-
-def _value(loss: Loss, form: Form, predictions: Any, labels: Any) -> float:
-    """The same; NaN if it raises."""
-    z, y = np.asarray(predictions, np.float32), jnp.asarray(labels)
-    if refusal(loss, form):
-        return float("nan")
-    try:
-        with quiet():
-            return float(_program(loss, form)(z, y))
-    except Exception:  # it looks at values, or has no hash
-        return _forms.value(loss, form, z, y)
+def _values(loss: Loss, form: Form, *batches: tuple[Any, Any]) -> list[float]:
+    """The loss of each batch, NaN if it raises."""
+    return _forms.values(loss, form, [(np.asarray(z, np.float32), y) for z, y in batches])
 
 
 def _same(loss: Loss, form: Form, z: Any, y: Any, other_z: Any, other_y: Any) -> bool:
     """Whether two batches have the same loss."""
-    a, b = (_value(loss, form, *batch) for batch in ((z, y), (other_z, other_y)))
+    a, b = _values(loss, form, (z, y), (other_z, other_y))
     return bool(np.isfinite(a) and np.isfinite(b) and abs(a - b) <= 1e-4 * (1e-3 + abs(a)))
 
 
 def moves(loss: Loss, form: Form) -> bool:
     """Whether the loss is a number that depends on the predictions."""
-    here, there = (_value(loss, form, form.predictions(i), form.targets()) for i in (0, 1))
+    here, there = _values(loss, form, *((form.predictions(i), form.targets()) for i in (0, 1)))
     return bool(np.isfinite(here) and np.isfinite(there) and here != there)
 
 
@@ -70,7 +53,7 @@ def counts_are_best(loss: Loss, form: Form) -> bool:
     for count in (2.0, 7.0):
         rates = np.log(count) + np.array([0.0, -1.0, -0.05, 0.05, 1.0])
         y = np.full(form.shape, count, np.float32)
-        best, *others = (_value(loss, form, np.full(form.shape, z), y) for z in rates)
+        best, *others = _values(loss, form, *((np.full(form.shape, z), y) for z in rates))
         if not all(best < other for other in others):  # which NaN is not
             return False
     return True
@@ -125,7 +108,7 @@ def is_cumulative(loss: Loss, form: Form) -> bool:
     z, ids = jnp.zeros(form.shape), form.targets()
     try:
         with quiet():
-            slope = _forms.jitted(jax.grad(_total(loss, form)))(z, jnp.asarray(ids))
+            slope = _programs.jitted(jax.grad(_forms.in_form(loss, form)))(z, jnp.asarray(ids))
     except Exception:
         return False
     up = np.arange(CLASSES) < ids[:, None]

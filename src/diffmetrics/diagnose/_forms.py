@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -18,15 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffmetrics.diagnose._padding import Mask
-from diffmetrics.diagnose._programs import (
-    CONCRETE as CONCRETE,
-    jitted as jitted,
-    quiet as quiet,
-    returned as returned,
-    said as said,
-    shapes_within as shapes_within,
-    total as total,
-)
+from diffmetrics.diagnose._programs import CONCRETE, jitted, quiet, returned, total
 
 Loss = Callable[..., Any]
 Kind = Literal[
@@ -320,7 +313,7 @@ def shape_of(loss: Loss, form: Form, predictions: Any, labels: Any) -> tuple[int
     def output(z: Any, y: Any) -> Any:
         return returned(form.call(loss, z, y))
 
-    arguments = (jnp.asarray(predictions), jnp.asarray(labels))
+    arguments = jax.tree.map(jnp.asarray, (predictions, labels))
     with quiet():
         try:
             return tuple(jnp.shape(jax.eval_shape(output, *arguments)))
@@ -338,13 +331,23 @@ def values(loss: Loss, form: Form, batches: Iterable[tuple[Any, Any]]) -> list[f
 
     Compiled if it can be: step by step each of its operations would be compiled for itself.
     """
-
-    def one(z: Any, y: Any) -> Any:
-        return total(form.call(loss, z, y))
-
-    ways = (jitted(one), one)
+    try:
+        compiled = _compiled(loss, form)
+    except TypeError:  # it has no hash
+        compiled = _compiled.__wrapped__(loss, form)
     with quiet():
+        ways = (compiled, in_form(loss, form))
         return [_first_value(ways, *map(jnp.asarray, batch)) for batch in batches]
+
+
+def in_form(loss: Loss, form: Form) -> Callable[[Any, Any], Any]:
+    """The loss of predictions and labels as one number."""
+    return lambda z, y: total(form.call(loss, z, y))
+
+
+@functools.lru_cache(8)
+def _compiled(loss: Loss, form: Form) -> Callable[[Any, Any], Any]:
+    return jitted(in_form(loss, form))
 
 
 def _first_value(ways: Iterable[Callable[..., Any]], z: Any, y: Any) -> float:
@@ -352,6 +355,14 @@ def _first_value(ways: Iterable[Callable[..., Any]], z: Any, y: Any) -> float:
         with contextlib.suppress(Exception):  # of which a loss may raise any
             return float(way(z, y))
     return float("nan")
+
+
+def parameters(loss: Loss) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a loss by name; none if nobody knows."""
+    try:
+        return inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def name_of(loss: Loss) -> str:

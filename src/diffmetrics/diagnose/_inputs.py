@@ -278,17 +278,31 @@ def like_probabilities(predictions: np.ndarray, labels: np.ndarray) -> Finding |
     return note(cause, shown, advice)
 
 
+def log_loss(p: np.ndarray, positive: np.ndarray) -> float:
+    """Of probabilities that never are surer than `ROUNDING`."""
+    p = np.clip(p, ROUNDING, 1 - ROUNDING)
+    return float(-np.where(positive, np.log(p), np.log1p(-p)).mean())
+
+
+def entropy(shares: Any) -> Any:
+    """The part of each share in an entropy."""
+    return -shares * np.log(np.where(shares > 0, shares, 1.0))
+
+
+def of_constant(share: Any) -> Any:
+    """The log loss of a constant that knows the share of positives, or of each of several."""
+    return entropy(share) + entropy(1 - share)
+
+
 def _fit(z: np.ndarray, labels: np.ndarray) -> str:
     """How much better numbers tell decisions as probabilities than as logits, or nothing."""
     positive = labels > (0.5 if jnp.issubdtype(labels.dtype, jnp.floating) else 0)
     share = positive.mean() if positive.shape == z.shape else 0.0
     if min(share, 1 - share) * z.size < FEW_OF_A_KIND:
         return ""
-    p = np.clip(z, ROUNDING, 1 - ROUNDING)
-    as_probabilities = -np.where(positive, np.log(p), np.log1p(-p)).mean()
+    as_probabilities = log_loss(z, positive)
     as_logits = np.logaddexp(0, np.where(positive, -z, z)).mean()
-    constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
-    if as_probabilities > BETTER * min(as_logits, constant):
+    if as_probabilities > BETTER * min(as_logits, of_constant(share)):
         return ""
     return f"log loss {as_probabilities:.3g} as probabilities, {as_logits:.3g} as logits"
 

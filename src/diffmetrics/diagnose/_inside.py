@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from diffmetrics.diagnose._forms import jitted, quiet
+from diffmetrics.diagnose._programs import jitted, quiet
 from diffmetrics.diagnose._subject import Subject
 
 # The parameters in which an equation keeps the program that it calls, and calls once.

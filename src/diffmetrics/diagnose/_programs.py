@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 
 def returned(out: Any) -> Any:
@@ -54,11 +55,8 @@ def shapes_within(jaxpr: Any) -> Iterator[tuple[int, ...]]:
     for equation in jaxpr.eqns:
         for variable in equation.outvars:
             yield tuple(getattr(variable.aval, "shape", ()))
-        for parameter in equation.params.values():
-            for each in parameter if isinstance(parameter, tuple | list) else (parameter,):
-                inner = getattr(each, "jaxpr", each)
-                if hasattr(inner, "eqns"):
-                    yield from shapes_within(inner)
+        for inner in jaxprs_in_params(equation.params):
+            yield from shapes_within(inner)
 
 
 # LLVM's expensive passes and, in jax 0.10, the newer of two generators of code are for programs

@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose import _forms
-from diffmetrics.diagnose._forms import Form, Loss, quiet
+from diffmetrics.diagnose import _forms, _programs
+from diffmetrics.diagnose._forms import Form, Loss
+from diffmetrics.diagnose._programs import quiet
 from diffmetrics.diagnose._report import Finding
 
 ROWS = 64
@@ -62,7 +63,7 @@ class Subject:
 
     def one(self, predictions: Any, labels: Any) -> Any:
         """The loss of one batch as a scalar."""
-        return _forms.total(self.form.call(self.loss, predictions, labels))
+        return _programs.total(self.form.call(self.loss, predictions, labels))
 
     def measure(self, predictions: Any, labels: Any = None) -> Measured:
         """Loss and gradient of many batches; `labels` of one batch serve all."""
@@ -89,7 +90,7 @@ class Subject:
     @property
     def shapes(self) -> list[tuple[int, ...]]:
         """Shapes of all that it computes on the way, none if it cannot be traced."""
-        return list(_forms.shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
+        return list(_programs.shapes_within(self.jaxpr.jaxpr)) if self.jaxpr is not None else []
 
     @functools.cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -108,14 +109,14 @@ class Subject:
     def _compile(self) -> tuple[str, Program, Exception | None]:
         differentiate = jax.value_and_grad(self.one)
         ways = {
-            "compiled": _in_full_rows(_forms.jitted(jax.vmap(differentiate))),
-            "mapped": _one_by_one(_forms.jitted(differentiate)),
+            "compiled": _in_full_rows(_programs.jitted(jax.vmap(differentiate))),
+            "mapped": _one_by_one(_programs.jitted(differentiate)),
             "eager": _one_by_one(differentiate),
         }
         z, y = self.form.predictions()[None], self.form.targets()[None]
         try:
             return first_that_runs(ways, z, y)
-        except _forms.CONCRETE as error:
+        except _programs.CONCRETE as error:
             return "values", _by_differences(self.one), error
 
 
@@ -174,11 +175,8 @@ def _written_down(loss: Any) -> dict[str, Any]:
 
 def defaults(loss: Any) -> dict[str, Any]:
     """Values of the arguments that may be left out."""
-    try:
-        parameters = inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return {}
-    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    some = _forms.parameters(loss).items()
+    return {name: p.default for name, p in some if p.default is not p.empty}
 
 
 def _is_number(value: Any) -> bool:

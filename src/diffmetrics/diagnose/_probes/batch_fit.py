@@ -5,16 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from diffmetrics.diagnose._batch import BOTH, DECISIONS, Batch
-from diffmetrics.diagnose._inputs import FEW
+from diffmetrics.diagnose._inputs import FEW, entropy, of_constant
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, note, ok
 
 MANY, OF_EACH = 500, 25  # decisions, and at least so many of either class
 MOST_FREQUENT = 0.9
-
-
-def _entropy(shares: np.ndarray) -> np.ndarray:
-    return -shares * np.log(np.where(shares > 0, shares, 1.0))
 
 
 def _is_hard(labels: np.ndarray) -> bool:
@@ -29,15 +25,14 @@ def _decisions(batch: Batch) -> tuple[float, float, float]:
     """Log loss of each decision: of the logits, of a constant, and of the best that there is."""
     y = (batch.y if _is_hard(batch.labels) else batch.labels.ravel()).astype(np.float64)
     model = np.logaddexp(0, batch.z) - y * batch.z
-    of_constant, of_labels = (_entropy(p) + _entropy(1 - p) for p in (y.mean(), y))
-    return float(model.mean()), float(of_constant), float(np.mean(of_labels))
+    return float(model.mean()), float(of_constant(y.mean())), float(of_constant(y).mean())
 
 
 def _classes(batch: Batch) -> tuple[float, float, float]:
     z = batch.z - batch.z.max(1, keepdims=True)
     true = np.take_along_axis(z, batch.y[:, None].astype(int), 1)[:, 0]
     model = np.log(np.exp(z).sum(1)) - true
-    return float(model.mean()), float(_entropy(batch.share).sum()), 0.0
+    return float(model.mean()), float(entropy(batch.share).sum()), 0.0
 
 
 @probe("baseline", BOTH, rank=27.5)

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose import _forms
-from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, KINDS, PAIRS, said
+from diffmetrics.diagnose import _forms, _programs
+from diffmetrics.diagnose._forms import CLASSES, CLASSIFYING, KINDS, PAIRS
 from diffmetrics.diagnose._probes.sides import beyond
+from diffmetrics.diagnose._programs import said
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
-from diffmetrics.diagnose._subject import Subject
+from diffmetrics.diagnose._subject import Measured, Subject
 
 WITH_LABELS = [kind for kind in KINDS if kind not in ("divergence", "triplet")]
 
@@ -52,8 +53,8 @@ def compiles(subject: Subject) -> Finding | None:
 
 def _again(subject: Subject, z: np.ndarray, y: np.ndarray) -> float:
     """The loss traced once more, which is a fifth of the time of its steps one by one."""
-    with _forms.quiet():
-        return float(_forms.jitted(lambda z, y: subject.one(z, y))(z, y))
+    with _programs.quiet():
+        return float(_programs.jitted(lambda z, y: subject.one(z, y))(z, y))
 
 
 @probe("vmap", rank=14)
@@ -142,7 +143,7 @@ def shapes(subject: Subject) -> Finding:
 def _values(subject: Subject, z: np.ndarray, labels: np.ndarray) -> list[float]:
     """The loss of the same predictions with some labels of a shape that is not theirs."""
     if subject.mode == "compiled":
-        program = _forms.jitted(jax.vmap(subject.one, in_axes=(None, 0)))
+        program = _programs.jitted(jax.vmap(subject.one, in_axes=(None, 0)))
         return np.asarray(program(z, labels), np.float64).tolist()
     return [_forms.value(subject.loss, subject.form, z, some) for some in labels]
 
@@ -188,19 +189,22 @@ def order(subject: Subject) -> Finding:
     return ok("the order of the examples does not matter")
 
 
-@probe("decomposable", rank=17)
-def decomposable(subject: Subject) -> Finding:
-    """Whether gradient accumulation and means over devices are exact.
-
-    Of the batch (a, b) with halves as batches (a, a) and (b, b), of one shape for one compilation.
-    """
+def halved(subject: Subject) -> Measured:
+    """Of a batch (a, b), and of its halves as batches (a, a) and (b, b) of the same shape."""
     form, z, y = subject.form, subject.form.predictions(1), subject.form.uneven()
     first, second = np.split(np.arange(form.examples), 2)
     orders = [np.r_[first, second], np.r_[first, first], np.r_[second, second]]
-    (whole, *halves), (slope, *slopes) = subject.measure(
+    return subject.measure(
         np.stack([np.take(z, order, form.axis) for order in orders]),
         np.stack([np.take(y, order, 0) for order in orders]),
     )
+
+
+@probe("decomposable", rank=17)
+def decomposable(subject: Subject) -> Finding:
+    """Whether gradient accumulation and means over devices are exact."""
+    form = subject.form
+    (whole, *halves), (slope, *slopes) = halved(subject)
     mean = np.concatenate([sum(np.split(g, 2, form.axis)) / 2 for g in slopes], form.axis)
     norm = float(np.linalg.norm(slope))
     off = float(np.linalg.norm(slope - mean) / max(norm, 1e-30))
@@ -234,7 +238,7 @@ def second(subject: Subject) -> Finding | None:
         return jax.jvp(jax.grad(lambda p: subject.one(p, y)), (z,), (jnp.ones_like(z),))[1]
 
     try:
-        bend = _forms.jitted(jax.vmap(curvature, in_axes=(0, None)))(
+        bend = _programs.jitted(jax.vmap(curvature, in_axes=(0, None)))(
             sizes.astype(np.float32), subject.form.targets()
         )
     except Exception as error:
@@ -260,7 +264,7 @@ def targets(subject: Subject) -> Finding | None:
     z, y = subject.form.predictions(), subject.form.targets()
     if subject.mode != "compiled" or subject.form.labels == "ids":
         return None
-    slope = _forms.jitted(jax.vmap(jax.grad(subject.one, argnums=1), in_axes=(None, 0)))
+    slope = _programs.jitted(jax.vmap(jax.grad(subject.one, argnums=1), in_axes=(None, 0)))
     lost = ~np.isfinite(np.asarray(slope(z, np.stack([y, 0.8 * y + 0.1]))))
     if not lost.any():
         return ok("the gradient in the labels is finite, at 0 and 1 too")
@@ -288,10 +292,10 @@ def dtype(subject: Subject) -> Finding | list[Finding] | None:
 
     try:
         traced = jax.make_jaxpr(each)(z, y)
-        if max(int(np.prod(s)) for s in _forms.shapes_within(traced.jaxpr)) > 64 * z.size:
+        if max(int(np.prod(s)) for s in _programs.shapes_within(traced.jaxpr)) > 64 * z.size:
             return None  # all pairs: a large batch is not what it is made for
-        exact, *narrow = (float(value) for value in _forms.jitted(each)(z, y))
-    except _forms.CONCRETE:
+        exact, *narrow = (float(value) for value in _programs.jitted(each)(z, y))
+    except _programs.CONCRETE:
         return None
     except Exception as error:
         return not_narrow(error)

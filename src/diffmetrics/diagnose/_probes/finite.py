@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffmetrics.diagnose._forms import Form, jitted
+from diffmetrics.diagnose._forms import Form
 from diffmetrics.diagnose._probes.contracts import CAST, not_narrow
+from diffmetrics.diagnose._programs import jitted
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Measured, Subject

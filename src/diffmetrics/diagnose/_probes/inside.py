@@ -7,7 +7,6 @@ not.
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffmetrics.diagnose._forms import CLASSIFYING, Form
+from diffmetrics.diagnose._forms import CLASSIFYING, Form, parameters
 from diffmetrics.diagnose._inside import Step, steps
 from diffmetrics.diagnose._probes.tradeoffs import SURE
 from diffmetrics.diagnose._registry import probe
@@ -123,10 +122,7 @@ def activation(subject: Subject) -> Finding | None:
 
 def _called(subject: Subject) -> str:
     """What the loss calls its predictions."""
-    try:
-        names = list(inspect.signature(subject.loss).parameters)
-    except (TypeError, ValueError):
-        return ""
+    names = list(parameters(subject.loss))
     return names[subject.form.lead] if len(names) > subject.form.lead else ""
 
 

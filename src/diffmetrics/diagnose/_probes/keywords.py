@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose import _forms, _programs
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, defect, note, ok
 from diffmetrics.diagnose._subject import Subject, defaults
@@ -78,9 +78,9 @@ def _program(subject: Subject) -> Callable[..., Any]:
     """The loss of a batch and of keywords, of which other values are no other program."""
 
     def one(z: Any, y: Any, keywords: dict[str, Any]) -> Any:
-        return _forms.total(subject.form.call(functools.partial(subject.loss, **keywords), z, y))
+        return _programs.total(subject.form.call(functools.partial(subject.loss, **keywords), z, y))
 
-    return _forms.jitted(one)
+    return _programs.jitted(one)
 
 
 def _effect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from diffmetrics.diagnose._forms import OWN
+from diffmetrics.diagnose._inputs import log_loss, of_constant
 from diffmetrics.diagnose._probes._asked import Asked
 from diffmetrics.diagnose._probes.own_batch import decided, direction
 from diffmetrics.diagnose._probes.own_inputs import inputs
@@ -36,7 +37,8 @@ def inverted(batch: OwnBatch) -> Finding | None:
     cause = "most predictions are wrong, and positives are ranked below negatives"
     evidence = f"{some.wrong.sum()} of {some.wrong.size} are wrong, ROC AUC {area:.3f}"
     advice = "check which class is called 1, and whether masks were inverted"
-    if _fits(p, ~some.positive):
+    inverted_labels = ~some.positive
+    if log_loss(p, inverted_labels) < FITS * of_constant(inverted_labels.mean()):
         return defect(f"{cause}, as if labels were inverted", evidence, advice)
     return note(cause, evidence, f"{advice}; of a model that has learnt nothing yet it is chance")
 
@@ -49,13 +51,6 @@ def _explained(batch: OwnBatch) -> bool:
     return any(
         found.status == "defect" for ask in (direction, inputs, masks) for found in ask(batch)
     )
-
-
-def _fits(p: np.ndarray, positive: np.ndarray) -> bool:
-    """Whether these are fair probabilities of being positive."""
-    p, share = np.clip(p, 1e-3, 1 - 1e-3), positive.mean()
-    constant = -share * np.log(share) - (1 - share) * np.log1p(-share)
-    return bool(-np.where(positive, np.log(p), np.log1p(-p)).mean() < FITS * constant)
 
 
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:

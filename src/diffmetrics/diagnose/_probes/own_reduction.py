@@ -17,17 +17,7 @@ from diffmetrics.diagnose._subject import OwnBatch, Seen
 
 def is_scalar(batch: OwnBatch) -> bool:
     """Whether the loss returns one number, and not one for each example."""
-    return batch.jaxpr is not None and _returned(batch) == ()
-
-
-def _returned(batch: OwnBatch) -> tuple[int, ...] | None:
-    form = batch.form
-
-    def output(z: object, y: object) -> object:
-        out = form.call(batch.loss, z, y)
-        return out[0] if isinstance(out, tuple) and out else out
-
-    return tuple(jnp.shape(jax.eval_shape(output, form.predictions(), form.targets())))
+    return batch.jaxpr is not None and batch.output_shape == ()
 
 
 class Halves(NamedTuple):

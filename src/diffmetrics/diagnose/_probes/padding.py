@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from diffmetrics.diagnose import _forms
+from diffmetrics.diagnose import _forms, _programs
 from diffmetrics.diagnose._forms import CLASSIFYING
 from diffmetrics.diagnose._padding import Mask
 from diffmetrics.diagnose._registry import probe
@@ -104,9 +104,9 @@ def _measured(subject: Subject, z: np.ndarray, y: np.ndarray, masks: np.ndarray)
     """Loss and gradient of batches with their masks."""
 
     def one(z: jax.Array, y: jax.Array, mask: jax.Array) -> jax.Array:
-        return _forms.total(subject.form.call(subject.loss, z, y, mask))
+        return _programs.total(subject.form.call(subject.loss, z, y, mask))
 
-    results = _forms.jitted(jax.vmap(jax.value_and_grad(one)))(z, y, masks)
+    results = _programs.jitted(jax.vmap(jax.value_and_grad(one)))(z, y, masks)
     return Measured(*(np.asarray(a, np.float64) for a in results))
 
 

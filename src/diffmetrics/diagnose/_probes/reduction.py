@@ -8,6 +8,7 @@ import numpy as np
 
 from diffmetrics.diagnose import _dry, _forms
 from diffmetrics.diagnose._forms import Form, Loss
+from diffmetrics.diagnose._probes.contracts import halved
 from diffmetrics.diagnose._registry import probe
 from diffmetrics.diagnose._report import Finding, note, ok
 from diffmetrics.diagnose._subject import Subject
@@ -53,11 +54,5 @@ def _of_twice(loss: Loss, form: Form) -> tuple[float, float]:
 
 def _adds_up(subject: Subject) -> bool:
     """Whether examples do not know each other, as in a sum and in a mean."""
-    form, z, y = subject.form, subject.form.predictions(), subject.form.uneven()
-    first, second = np.split(np.arange(form.examples), 2)
-    orders = (np.r_[first, second], np.r_[first, first], np.r_[second, second])
-    whole, *halves = subject.measure(
-        np.stack([np.take(z, order, form.axis) for order in orders]),
-        np.stack([np.take(y, order, 0) for order in orders]),
-    ).value
+    whole, *halves = halved(subject).value
     return bool(abs(whole - np.mean(halves)) < 1e-4 * abs(whole))
