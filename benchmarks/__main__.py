@@ -281,10 +281,8 @@ def place(out: Path | None, device: Any, partial: bool, suffix: str) -> Path:
 
 
 def plain(command: Any) -> dict[str, Any]:
-    """The options of a command as JSON knows them, but whether it goes on with another."""
-    options = dataclasses.asdict(command)
-    options.pop("resume", None)
-    return {k: str(v) if isinstance(v, Path) else v for k, v in options.items()}
+    """The options of a command as a record holds them."""
+    return report.plain(dataclasses.asdict(command))
 
 
 OTHERS: dict[str, type[Any]] = {"scaling": Scaling, "microbatch": Microbatch, "plan": Plan}

@@ -241,8 +241,7 @@ def run(options: argparse.Namespace, begun: float, absent: Sequence[str]) -> int
     console, device = Console(), jax.devices()[0]
     where = place(options, device)
     asked = [name for name in options.only.split(",") if not options.quick or name in QUICK]
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    findings = Findings(device_report.environment(device), plain)
+    findings = Findings(device_report.environment(device), report.plain(vars(options)))
     findings.missing += [f"{name} is not installed" for name in absent]
     if "matplotlib" in absent:
         findings.missing.append("charts: pip install matplotlib")

@@ -127,6 +127,12 @@ def print_end(console: Console, rows: Sequence[Row], absent: Sequence[str]) -> N
 # --- JSON -----------------------------------------------------------------------------------------
 
 
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as JSON knows them, but where the record lies and whether it goes on with another."""
+    kept = {k: v for k, v in options.items() if k not in ("out", "resume")}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in kept.items()}
+
+
 def record(
     environment: Mapping[str, Any], options: Mapping[str, Any], tables: Tables, *, whole: int
 ) -> dict[str, Any]:
@@ -221,7 +227,10 @@ def draw_panels(
         seen: dict[str, Any] = {}
         for line, (workload, of) in zip(axes, panels.items(), strict=True):
             for panel, dtype in zip(line, dtypes, strict=True):
-                seen |= draw_panel(panel, f"{workload}, {dtype}", of.get(dtype, []))
+                if dtype in of:
+                    seen |= draw_panel(panel, f"{workload}, {dtype}", of[dtype])
+                else:  # a run that was cut short
+                    panel.set_axis_off()
             _scale(line[0])
         figure.supxlabel(label, fontsize=9)
         shown = [name for name in ("ours", *COLORS) if name in seen]
