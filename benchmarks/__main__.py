@@ -41,7 +41,7 @@ from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import choose, expression, run
 from diffmetrics.diagnose import _targets as targets
-from experiments import records
+from experiments.shared import records
 
 CONSOLE = Console()
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from benchmarks import report
 from benchmarks.device_checks import Check
 from benchmarks.device_steps import StepRow
-from experiments.plots import BLUE, STYLE, save
+from experiments.shared.plots import BLUE, STYLE, save
 
 PACKAGES = ("flax", "chex", "scipy", "triton", "jax-cuda12-plugin", "jax-cuda13-plugin",
             "nvidia-cudnn-cu12", "nvidia-cudnn-cu13")  # fmt: skip

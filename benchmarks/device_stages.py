@@ -30,7 +30,7 @@ from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Group, Row
 from benchmarks.work import Workload
-from experiments import records
+from experiments.shared import records
 
 RESERVE = 0.03  # of the time, to write and draw
 

@@ -31,7 +31,7 @@ from benchmarks import measure
 from benchmarks.measure import Patience
 from benchmarks.report import table_of, whole
 from benchmarks.work import Arrays
-from experiments.plots import BLUE, CYCLE, GREEN, ORANGE, STYLE, save
+from experiments.shared.plots import BLUE, CYCLE, GREEN, ORANGE, STYLE, save
 
 BETA = 2.0
 LOSSES: dict[str, Callable[[Any, Any], jax.Array]] = {

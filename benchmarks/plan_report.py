@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.plan import Row
 from diffmetrics.diagnose import _targets as targets
 from diffmetrics.diagnose._targets import Program
-from experiments.plots import BLUE
+from experiments.shared.plots import BLUE
 
 
 def environment(target: str, device: Any) -> dict[str, Any]:

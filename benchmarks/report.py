@@ -21,8 +21,8 @@ from rich.table import Table
 from benchmarks.peers import INSTALL
 from benchmarks.run import Floor, Row, Timing
 from benchmarks.torch_peers import cores
-from experiments import records
-from experiments.plots import BLUE, CYCLE, STYLE, save
+from experiments.shared import records
+from experiments.shared.plots import BLUE, CYCLE, STYLE, save
 
 # Where a whole run writes, and any other.
 RECORDED, SCRATCH = Path("benchmarks/results"), Path("runs/benchmarks")

@@ -19,7 +19,7 @@ from benchmarks.losses import Loss
 from benchmarks.measure import Patience
 from benchmarks.report import table_of, whole
 from benchmarks.work import ARGUMENTS
-from experiments.plots import BLUE, ORANGE, STYLE, save
+from experiments.shared.plots import BLUE, ORANGE, STYLE, save
 
 # A size is left out if it would need more than this much memory or time for one run.
 MOST_BYTES, MOST_SECONDS = 4 * 2**30, 10.0

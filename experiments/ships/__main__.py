@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console
 
-from experiments import commands, plots, records, training
+from experiments.shared import commands, plots, records, training
 from experiments.ships import pictures, run
 from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments import plots, records, tables, training
+from experiments.shared import plots, records, tables, training
 from experiments.ships import pictures, run
 from experiments.ships.losses import require_known
 from experiments.ships.measure import Predict, report

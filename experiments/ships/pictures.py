@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from scipy import ndimage
 
-from experiments import plots
+from experiments.shared import plots
 from experiments.ships.images import Example
 from experiments.ships.pipeline import Images
 

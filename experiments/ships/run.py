@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments import records, training
+from experiments.shared import records, training
 from experiments.ships.images import ImageFolder, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict

@@ -22,7 +22,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import commands
+from experiments.shared import commands
 from experiments.speakers import comparison, diarize, labels, pictures, run
 from experiments.speakers.clustering import Linkage
 from experiments.speakers.comparison import Bench, compare_losses

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments import records, tables, training
+from experiments.shared import records, tables, training
 from experiments.speakers import backend, baseline, clustering, measure, pictures, protocol, run
 from experiments.speakers.losses import LOSSES, require_known
 from experiments.speakers.protocol import Parts, Voice

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments import records, tables
+from experiments.shared import records, tables
 from experiments.speakers.losses import LOSSES, asked
 
 PAIRS, CLASSES, SPEAKERS, EACH = 6, 10, 5, 4

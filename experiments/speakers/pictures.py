@@ -15,7 +15,7 @@ from scipy.spatial.distance import squareform
 from scipy.stats import norm
 from sklearn.manifold import TSNE
 
-from experiments import plots
+from experiments.shared import plots
 from experiments.speakers import backend, clustering, measure
 
 PREFERRED = ("asked", "kl-hinge", "angular-margin", "cross-entropy", "triplet", "contrastive")

@@ -15,7 +15,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments import records, training
+from experiments.shared import records, training
 from experiments.speakers import features, protocol, recordings, voices as generated
 from experiments.speakers.losses import LOSSES, Loss
 from experiments.speakers.measure import FEW, Heard, spread_evenly

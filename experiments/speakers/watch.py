@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from experiments.shared.training import Step
 from experiments.speakers import measure
 from experiments.speakers.losses import Loss
 from experiments.speakers.networks import Outputs
-from experiments.training import Step
 
 NEAR = 0.02  # of the loss at rest
 PATIENCE = 4  # logged steps

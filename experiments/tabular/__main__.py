@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import commands, records, tables, training
+from experiments.shared import commands, records, tables, training
 from experiments.tabular import report
 from experiments.tabular.data import Splits, Table, make_splits, open_tables
 from experiments.tabular.fit import Training, fit

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from experiments import plots, tables
+from experiments.shared import plots, tables
 from experiments.tabular.losses import BASELINE, LOSSES, RATE
 from experiments.tabular.measure import difference
 

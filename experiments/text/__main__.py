@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from experiments import commands, plots
+from experiments.shared import commands, plots
 from experiments.text import comparison, run
 from experiments.text.comparison import Bench, compare_losses
 from experiments.text.corpus import decode

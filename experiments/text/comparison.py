@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments import plots, records, tables, training
+from experiments.shared import plots, records, tables, training
 from experiments.text import baselines, pictures, run
 from experiments.text.corpus import Corpus, split
 from experiments.text.losses import OVERSAMPLED, of_problem, require_known

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments import records, tables
+from experiments.shared import records, tables
 from experiments.text import baselines, run
 from experiments.text.corpus import Parts, folds
 from experiments.text.settings import Settings, name_corpus, open_corpus

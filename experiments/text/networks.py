@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from experiments import training
+from experiments.shared import training
 from experiments.text.losses import LOSSES, Task
 from experiments.text.settings import Settings
 from experiments.text.textcnn import Frozen, TextCNN

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments import plots
+from experiments.shared import plots
 from experiments.text.measure import DECISIONS
 
 MARKERS = {"at_half": "o", "at_tuned": "D", "at_bayes": "^"}

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import records, training
+from experiments.shared import records, training
 from experiments.text import vectors
 from experiments.text.corpus import Corpus, Parts
 from experiments.text.losses import LOSSES, OVERSAMPLED

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from experiments import commands, training
+from experiments.shared import commands, training
 from experiments.uncertainty import multiloss as several, reports
 from experiments.uncertainty.collapse import collapse
 from experiments.uncertainty.study import USUAL, Settings, run_all

@@ -19,7 +19,7 @@ from flax import nnx
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments import records, tables
+from experiments.shared import records, tables
 from experiments.uncertainty import pictures
 from experiments.uncertainty.networks import Design, graph_of, initialize
 

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from experiments import plots
+from experiments.shared import plots
 from experiments.uncertainty import published
 
 GREY = "#777777"

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments import records, tables
+from experiments.shared import records, tables
 from experiments.uncertainty import pictures, published
 from experiments.uncertainty.study import Study
 

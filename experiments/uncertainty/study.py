@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments import records, training
+from experiments.shared import records, training
 from experiments.uncertainty.data import Table, diabetes, folds, open_tables
 from experiments.uncertainty.fit import LOSSES, Predictions, Recipe, inner_rows, predict, train
 from experiments.uncertainty.measure import judge

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments import records, tables
+from experiments.shared import records, tables
 from experiments.uncertainty import pictures
 from experiments.uncertainty.fit import Recipe, predict, train
 from experiments.uncertainty.networks import Design

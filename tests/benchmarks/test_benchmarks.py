@@ -21,7 +21,7 @@ from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Row, Timing, choose
 from benchmarks.work import ARGUMENTS, Workload
-from experiments import records
+from experiments.shared import records
 
 TINY = (
     Workload("masks", ("binary",), (2, 4, 4)),

@@ -36,7 +36,7 @@ from benchmarks.run import Group, choose
 from benchmarks.work import Workload
 from diffmetrics.diagnose import _targets as targets
 from diffmetrics.diagnose._targets import Program
-from experiments import records
+from experiments.shared import records
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import jax
 import pytest
 
-from experiments import training
+from experiments.shared import training
 
 # Who ask what the loss doctor says before a run; to the others it is seconds a loss.
 PATIENTS = ("test_text", "test_training")

@@ -16,12 +16,12 @@ from flax import nnx
 from rich.console import Console
 from scipy.special import expit as sigmoid
 
+from experiments.shared.training import Step
 from experiments.speakers import labels, losses, protocol, run, voices
 from experiments.speakers.__main__ import main
 from experiments.speakers.losses import LOSSES
 from experiments.speakers.networks import TDNN, BiLSTM, Outputs, unit
 from experiments.speakers.watch import PATIENCE, Watch
-from experiments.training import Step
 
 RATE = 8000
 SMALL = (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import plots, records, training
+from experiments.shared import plots, records, training
 
 
 @jax.jit

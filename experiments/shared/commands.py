@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from experiments.training import NonFiniteLossError
+from experiments.shared.training import NonFiniteLossError
 
 
 def run(
