@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import tyro
 from rich.console import Console
 
+from experiments.shared.settings import require_known
 from experiments.shared.training import NonFiniteLossError
+
+# Fields of a dataclass as options of their own: --steps, not --settings.steps.
+Flat = tyro.conf.OmitArgPrefixes
+
+
+def choice(names: Iterable[str]) -> Any:
+    """Metadata of an option that takes one of `names`, which the help lists."""
+    return tyro.conf.arg(metavar=f"{{{','.join(names)}}}")
+
+
+def choices(names: Iterable[str]) -> Any:
+    """Metadata of an option that takes several of `names`, which the help lists."""
+    return tyro.conf.arg(metavar=f"{{{','.join(names)}}} ...")
+
+
+# The directory of a run, without a dash before it.
+RUN = tyro.conf.arg(name="run")
 
 
 def run(
     commands: Mapping[str, Callable[..., Any]],
-    otherwise: Callable[..., Any],
     arguments: Sequence[str],
     *,
     program: str,
@@ -22,14 +39,13 @@ def run(
     console: Console,
     mendable: tuple[type[Exception], ...] = (),
 ) -> int:
-    """Run the command that the first argument names, or `otherwise` with all arguments.
+    """Call the function that the first argument names, or the first of all.
 
     Args:
-      commands: dataclasses whose fields are options and whose instances are called.
-      otherwise: the same, for what no command's name begins.
+      commands: functions whose parameters are options.
       arguments: of the command line.
       program: how the command line begins, for its help.
-      description: help of `otherwise`.
+      description: help of the first command.
       console: where errors and the time are printed.
       mendable: exceptions to print as one line, beside `OSError`, `ValueError` and a loss that is
         not finite.
@@ -37,20 +53,22 @@ def run(
     Returns:
       Exit status: 0, 1 for an error, 130 if interrupted.
     """
-    name, rest = (arguments[0], arguments[1:]) if arguments[:1] else ("", [])
+    named = bool(arguments) and not arguments[0].startswith("-")
     begun = time.perf_counter()
     try:
-        if name in commands:
-            command = tyro.cli(commands[name], args=rest, prog=f"{program} {name}")
+        if named:
+            require_known("command", arguments[:1], commands)
+            name = f"{program} {arguments[0]}"
+            tyro.cli(commands[arguments[0]], args=arguments[1:], prog=name)
         else:
-            command = tyro.cli(otherwise, args=arguments, prog=program, description=description)
-        command()
+            first = next(iter(commands.values()))
+            tyro.cli(first, args=arguments, prog=program, description=description)
     except KeyboardInterrupt as stopped:
         saved = f"{stopped}; continue with --resume" if stopped.args else "interrupted"
         console.print(saved, style="yellow")
         return 130
     except (OSError, ValueError, NonFiniteLossError, *mendable) as error:
-        console.print(f"error: {error}", style="bold red", markup=False)
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
         return 1
     console.print(f"{time.perf_counter() - begun:.0f} s")
     return 0

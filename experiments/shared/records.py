@@ -23,42 +23,12 @@ def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(".partial")
     plain = _finite(json.loads(json.dumps(content, default=_plain)))
-    scratch.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")
-    scratch.replace(path)
-
-
-def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> None:
-    """Write `config.json` into a new run directory, or check that an old one is this very run.
-
-    Raises:
-      FileExistsError: if a run is there and `resume` is not set.
-      ValueError: if the run there was made with other settings; they are named.
-    """
-    described = json.loads(json.dumps(described, default=str))
-    path = directory / "config.json"
-    if path.exists():
-        if not resume:
-            raise FileExistsError(
-                f"{directory} already holds a run; pass --resume to continue it, or another --out"
-            )
-        before = json.loads(path.read_text())
-        changed = [k for k in described if described[k] != before.get(k)]
-        if changed:
-            what = ", ".join(f"{k} was {before.get(k)!r}, is {described[k]!r}" for k in changed)
-            raise ValueError(f"{directory} was made with other settings: {what}")
-    write_json(path, described)
-
-
-def described(directory: Path) -> dict[str, Any]:
-    """What `claim` has written of the run in `directory`.
-
-    Raises:
-      FileNotFoundError: if there is no run.
-    """
-    path = directory / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
-    return json.loads(path.read_text())
+    try:
+        scratch.write_text(json.dumps(plain, indent=1, allow_nan=False) + "\n")
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

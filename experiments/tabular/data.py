@@ -277,7 +277,7 @@ class Splits:
     together as much as the thinned ones would."""
 
 
-def make_splits(table: Table, number: int, seed: int) -> Splits:
+def make_splits(table: Table, number: int) -> Splits:
     """Divide the rows anew `number` times, each time half, a quarter and a quarter.
 
     A stratum is the rarest label that a row has. Each is divided in the same proportions, so that
@@ -298,7 +298,7 @@ def make_splits(table: Table, number: int, seed: int) -> Splits:
         ends[1] = np.cumsum(np.maximum(sizes, 2))
 
     def once(split: int) -> list[np.ndarray]:
-        rng = np.random.default_rng((seed, split))
+        rng = np.random.default_rng((0, split))
         parts = [np.split(rng.permutation(r), e) for r, e in zip(members, ends, strict=True)]
         return [np.concatenate(part) for part in zip(*parts, strict=True)]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -83,34 +83,34 @@ average_precision = labels(dm.average_precision_loss)
 roc_auc = labels(dm.roc_auc_loss)
 soft_f1 = labels(dm.fbeta_loss)
 
-BASELINE = "cross_entropy"
+BASELINE = "cross-entropy"
 RATE = 0.8  # the recall, and the precision, at which the other is trained for and reported
 LOSSES: dict[str, Loss] = {
     BASELINE: Loss(cross_entropy, prior="true"),
-    "cross_entropy_from_half": Loss(cross_entropy, prior="true", from_half=True),
+    "cross-entropy-from-half": Loss(cross_entropy, prior="true", from_half=True),
     "winkler": Loss(winkler, prior="true"),
-    "weighted": Loss(weighted, prior="one half"),
+    "class-weighted": Loss(weighted, prior="one half"),
     "oversampled": Loss(cross_entropy, prior="one half", oversampled=True, labels="one"),
-    "logit_adjusted": Loss(logit_adjusted, prior="one half"),
+    "logit-adjusted": Loss(logit_adjusted, prior="one half"),
     "focal": Loss(elements(dm.sigmoid_focal_loss, alpha=0.25, gamma=2.0)),
     "asymmetric": Loss(elements(dm.asymmetric_loss)),
-    "soft_f1": Loss(soft_f1),  # the same as dice
-    "soft_f2": Loss(labels(dm.fbeta_loss, beta=2.0)),
-    "asked_f2": Loss(asked_f2),
-    "soft_f1_micro": Loss(lambda z, y, _: dm.fbeta_loss(z, y), labels="many"),
-    "soft_f1_examples": Loss(lambda z, y, _: dm.fbeta_loss(z, y, axis=1).mean(), labels="many"),
+    "soft-f1": Loss(soft_f1),  # the same as dice
+    "soft-f2": Loss(labels(dm.fbeta_loss, beta=2.0)),
+    "asked-f2": Loss(asked_f2),
+    "soft-f1-micro": Loss(lambda z, y, _: dm.fbeta_loss(z, y), labels="many"),
+    "soft-f1-examples": Loss(lambda z, y, _: dm.fbeta_loss(z, y, axis=1).mean(), labels="many"),
     "jaccard": Loss(labels(dm.jaccard_loss)),
     "mcc": Loss(labels(dm.mcc_loss)),
-    "cross_entropy+dice": Loss(both(cross_entropy, labels(dm.dice_loss))),
-    "roc_auc": Loss(roc_auc),
-    "partial_roc_auc": Loss(labels(dm.partial_roc_auc_loss, max_fpr=0.1)),
+    "cross-entropy+dice": Loss(both(cross_entropy, labels(dm.dice_loss))),
+    "roc-auc": Loss(roc_auc),
+    "partial-roc-auc": Loss(labels(dm.partial_roc_auc_loss, max_fpr=0.1)),
     "aucm": Loss(labels(dm.aucm_loss)),
-    "average_precision": Loss(average_precision),
-    "cross_entropy+roc_auc": Loss(both(cross_entropy, roc_auc)),
-    "cross_entropy+average_precision": Loss(both(cross_entropy, average_precision)),
-    "precision_at_recall": Loss(labels(dm.precision_at_recall_loss, target_recall=RATE)),
-    "recall_at_precision": Loss(labels(dm.recall_at_precision_loss, target_precision=RATE)),
-    "pr_auc": Loss(labels(dm.pr_auc_loss)),
+    "average-precision": Loss(average_precision),
+    "cross-entropy+roc-auc": Loss(both(cross_entropy, roc_auc)),
+    "cross-entropy+average-precision": Loss(both(cross_entropy, average_precision)),
+    "precision-at-recall": Loss(labels(dm.precision_at_recall_loss, target_recall=RATE)),
+    "recall-at-precision": Loss(labels(dm.recall_at_precision_loss, target_precision=RATE)),
+    "pr-auc": Loss(labels(dm.pr_auc_loss)),
 }
 
 
@@ -123,13 +123,6 @@ def at_prevalence(name: str, prevalence: float) -> Callable[..., jax.Array]:
 
     loss.__name__ = loss.__qualname__ = name
     return loss
-
-
-def require_known(names: Iterable[str]) -> None:
-    """Raise `ValueError` for names that no loss has."""
-    unknown = [name for name in names if name not in LOSSES]
-    if unknown:
-        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
 
 
 def for_labels(names: Sequence[str], number: int) -> list[str]:

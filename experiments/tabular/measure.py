@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,20 @@ import numpy as np
 
 import diffmetrics as dm
 from experiments.tabular.data import Splits, Table
-from experiments.tabular.fit import Fitted
 from experiments.tabular.losses import RATE, Loss
+
+
+class Fitted(NamedTuple):
+    """The chosen model of every split, as logits; and how it was chosen."""
+
+    validation: jax.Array
+    """[splits, validation, L]"""
+    test: jax.Array
+    """[splits, test, L]"""
+    average_precision: jax.Array
+    """On validation data, [splits]; -inf if the loss was never finite."""
+    steps: jax.Array
+    learning_rate: jax.Array
 
 
 def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[str, np.ndarray]:
@@ -83,30 +95,3 @@ def _log_loss(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> jax.A
     """Mean cross-entropy, in nats: what a wrong probability costs."""
     loss = dm.sigmoid_cross_entropy(logits, labels)
     return jnp.sum(loss * weights) / jnp.sum(weights)
-
-
-def difference(
-    of: dict[str, Any], baseline: dict[str, Any], name: str, overlap: float
-) -> tuple[float, float, float]:
-    """Mean over splits of a figure less the baseline's on the same split, and two standard errors.
-
-    The first error takes the splits for independent. They are not, as they share rows; the second
-    allows for it.
-
-    Args:
-      of: figures of a loss [splits].
-      baseline: those of the loss to compare with.
-      name: of the figure.
-      overlap: number of test rows for each row of training and validation.
-
-    References:
-      Nadeau and Bengio, Inference for the generalization error, Machine Learning 52, 2003.
-    """
-    change = np.asarray(of[name], float) - np.asarray(baseline[name], float)
-    spread = change.std(ddof=1) if len(change) > 1 else np.nan
-    splits = 1.0 / len(change)
-    return (
-        float(change.mean()),
-        float(spread * np.sqrt(splits)),
-        float(spread * np.sqrt(splits + overlap)),
-    )

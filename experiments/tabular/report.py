@@ -6,16 +6,17 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Console
 from scipy import stats
 
-from experiments.shared import plots, tables
+from experiments.shared import plots, study, tables
+from experiments.tabular.data import Splits, Table
 from experiments.tabular.losses import BASELINE, LOSSES, RATE
-from experiments.tabular.measure import difference
 
 Row = dict[str, Any]  # one loss on one set, as in its JSON file
 
@@ -64,6 +65,48 @@ class SetReport:
         return next((row for row in self.rows if row["loss"] == BASELINE), None)
 
 
+def of_set(table: Table, splits: Splits, rows: list[Row]) -> SetReport:
+    """What was measured on a table, with what it was measured on."""
+    described = f"{table}; {len(splits.train)} splits of {splits.train.shape[1]} rows to train on"
+    overlap = splits.test.shape[1] / (splits.train.shape[1] + splits.validation.shape[1])
+    return SetReport(table.name, described, table.labels.shape[1], overlap, rows)
+
+
+def publish(reports: Sequence[SetReport], settings: Any, out: Path, console: Console) -> None:
+    """Tables, what they say as the last lines, JSON and a figure."""
+    written = [
+        study.Table(each.described, ("loss", *each.columns.values()), lines, len(lines))
+        for each in reports
+        for lines in [list(cells(each))]
+    ]
+    content = {
+        "settings": dataclasses.asdict(settings),
+        "seconds": sum(row["seconds"] for each in reports for row in each.rows),
+        "sets": [dataclasses.asdict(each) for each in reports],
+        "differences": {each.name: [d._asdict() for d in differences(each)] for each in reports},
+    }
+    notes = [NOTES, *_conclusions(reports)]
+    study.publish(out, "comparison", written, notes, content, console)
+    draw(reports, out / "comparison.png")
+
+
+def _conclusions(reports: Sequence[SetReport]) -> Iterator[str]:
+    for each in reports:
+        yield ""
+        if each.baseline() is None:
+            yield f"{each.name}: {BASELINE} is not among the losses, so nothing is compared with it"
+            continue
+        yield f"{each.name}, against {BASELINE} on the same splits:"
+        yield from (f"  {line}" for line in verdicts(each))
+        corrected = prior_correction(each)
+        if corrected:
+            yield f"  {corrected}"
+    told = conclusion(reports)
+    if told:
+        yield ""
+        yield told
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
@@ -88,24 +131,19 @@ def _cell(row: Row, name: str) -> str:
 # --- differences ----------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Difference:
+class Difference(NamedTuple):
     """A figure of a loss less that of cross-entropy, both on the same splits."""
 
     loss: str
     column: str
-    mean: float
-    error: float
+    each: tables.Mean
     """As if splits were independent."""
-    larger_error: float
-    """Allows for the rows that splits share."""
-
-    def beyond(self, error: float) -> bool:
-        return abs(self.mean) > 2.0 * error
+    sharing: tables.Mean
+    """Its error allows for the rows that splits share."""
 
     def __str__(self) -> str:
-        star = "*" if self.beyond(self.larger_error) else ""
-        return f"{self.loss} {self.mean:+.3f} ±{self.error:.3f}{star}"
+        (mean, error), star = self.each, "*" if tables.clear(self.sharing) else ""
+        return f"{self.loss} {mean:+.3f} ±{error:.3f}{star}"
 
 
 def differences(report: SetReport) -> list[Difference]:
@@ -115,8 +153,14 @@ def differences(report: SetReport) -> list[Difference]:
         return []
     of = dict(baseline["figures"])
     of |= {name.replace("half", "corrected"): of[name] for name in of if name.endswith("half")}
+
+    def compared(row: Row, column: str) -> Difference:
+        pair = figures(row, column), np.asarray(of[column], float)
+        sharing = tables.difference(*pair, overlap=report.overlap)
+        return Difference(row["loss"], column, tables.difference(*pair), sharing)
+
     return [
-        Difference(row["loss"], column, *difference(row["figures"], of, column, report.overlap))
+        compared(row, column)
         for column in report.columns
         for row in report.rows
         if row is not baseline and column in row["figures"]
@@ -127,17 +171,17 @@ def verdicts(report: SetReport) -> Iterator[str]:
     """Which differences exceed two standard errors, and which do not: a line a column."""
     found = differences(report)
     for column, title in report.columns.items():
-        here = [each for each in found if each.column == column]
+        here = [one for one in found if one.column == column]
         if not here:
             continue
-        beyond = [each for each in here if each.beyond(each.error)]
+        beyond = [one for one in here if tables.clear(one.each)]
         parts = {
-            "better": [str(each) for each in beyond if each.mean > 0],
-            "worse": [str(each) for each in beyond if each.mean < 0],
-            "not finite": [each.loss for each in here if math.isnan(each.mean)],
+            "better": [str(one) for one in beyond if one.each[0] > 0],
+            "worse": [str(one) for one in beyond if one.each[0] < 0],
+            "not finite": [one.loss for one in here if math.isnan(one.each[0])],
         }
-        known = {each.loss for each in beyond} | set(parts["not finite"])
-        parts["within two standard errors"] = [each.loss for each in here if each.loss not in known]
+        known = {one.loss for one in beyond} | set(parts["not finite"])
+        parts["within two standard errors"] = [one.loss for one in here if one.loss not in known]
         told = "; ".join(f"{what}: {', '.join(which)}" for what, which in parts.items() if which)
         yield f"{title}: {told}"
 
@@ -146,13 +190,13 @@ def conclusion(reports: Sequence[SetReport]) -> str:
     """How many differences there are, and how many chance alone would make."""
     told = []
     for report in reports:
-        found = [each for each in differences(report) if math.isfinite(each.error)]
+        found = [one for one in differences(report) if math.isfinite(one.each[1])]
         if not found:
             continue
         splits = len(report.rows[0]["figures"]["roc_auc"])
         chance = 2.0 * stats.t.sf(2.0, splits - 1)
-        beyond = sum(each.beyond(each.error) for each in found)
-        surely = sum(each.beyond(each.larger_error) for each in found)
+        beyond = sum(tables.clear(one.each) for one in found)
+        surely = sum(tables.clear(one.sharing) for one in found)
         told.append(
             f"{report.name}: {beyond} of {len(found)} differences to {BASELINE} exceed two "
             f"standard errors; if no loss differed, about {chance * len(found):.0f} would by "
@@ -204,17 +248,17 @@ def draw(reports: Sequence[SetReport], path: Path) -> None:
                 shift = 0.7 * ((k + 0.5) / len(shown) - 0.5)
                 color = plots.CYCLE[k % len(plots.CYCLE)]
                 for place, name in enumerate(names):
-                    if name not in of or not math.isfinite(of[name].mean):
+                    if name not in of or not math.isfinite(of[name].each[0]):
                         continue
-                    each = of[name]
+                    mean, error = of[name].each
                     panel.errorbar(
-                        each.mean,
+                        mean,
                         place + shift,
-                        xerr=2.0 * each.error if math.isfinite(each.error) else 0.0,
+                        xerr=2.0 * error if math.isfinite(error) else 0.0,
                         marker=markers[k % len(markers)],
                         markersize=4.5,
                         color=color,
-                        markerfacecolor=color if each.beyond(each.error) else "white",
+                        markerfacecolor=color if tables.clear((mean, error)) else "white",
                         linewidth=0.8,
                     )
                 panel.plot([], [], markers[k % len(markers)], color=color, label=report.name)

@@ -8,7 +8,7 @@ import pytest
 from experiments.ships import __main__ as ships
 from experiments.speakers import __main__ as speakers
 from experiments.tabular import __main__ as tabular
-from experiments.tabular.fit import Training
+from experiments.tabular.experiment import Settings as Training
 from experiments.text import __main__ as text
 from experiments.uncertainty import __main__ as uncertainty
 from experiments.uncertainty.study import Settings
@@ -26,7 +26,11 @@ FEW += ["--batch-speakers", "4"]
         (text, ["--seeds", "0"], "seeds must be at least 1, got 0"),
         (text, ["train", "--data", "nowhere.csv"], "nowhere.csv"),
         (text, ["predict", "nowhere"], "nowhere holds no run"),
-        (tabular, ["--losses", "soft_f3"], "no loss is called soft_f3; there are cross_entropy,"),
+        (
+            tabular,
+            ["--losses", "soft-f3"],
+            "no loss is called soft-f3; did you mean soft-f2 or soft-f1?",
+        ),
         (tabular, ["--data", "nowhere.csv"], "there is no file or folder nowhere.csv"),
         (speakers, ["compare", "--losses", "best"], "no loss is called best; there are asked"),
         (speakers, [*FEW, "--splits", "0", "0"], "splits must be different numbers"),

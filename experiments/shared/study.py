@@ -1,0 +1,167 @@
+"""A study: results that are found once, kept in folders, and published together.
+
+An experiment says what makes a result the result it is, and how to find it:
+
+    found = study.result(out / "dice-0", settings, lambda directory: judge(fit(directory)), resume)
+
+and what is to be read of all of them: a table, sentences, JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.shared import records, tables, training
+
+CONFIG, RESULT, SECONDS = "config.json", "result.json", "seconds.json"
+
+
+def result(
+    directory: Path,
+    described: dict[str, Any],
+    find: Callable[[Path], dict[str, Any]],
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Read what was found in `directory`, or find it and write it down as `result.json`.
+
+    A loss that becomes NaN or infinite is a result, too: its message stands under "failed".
+
+    Args:
+      directory: of this result alone.
+      described: all that makes it the result it is.
+      find: makes it, in `directory`, where it may keep checkpoints.
+      resume: read, or go on with, what is there.
+
+    Raises:
+      FileExistsError: if something is there and `resume` is not set.
+      ValueError: if what is there was made with other settings; they are named.
+    """
+    with claim(directory, described, resume=resume):
+        path = directory / RESULT
+        if not path.exists():
+            with records.stopwatch(directory / SECONDS) as seconds:
+                try:
+                    found = find(directory)
+                except training.NonFiniteLossError as error:
+                    found = {"failed": str(error)}
+            records.write_json(path, {**found, "seconds": seconds(), **records.environment()})
+        return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterator[None]:
+    """Write `config.json` into a new directory, or check that an old one is for this very run.
+
+    If what is done within fails before there is a checkpoint, the claim is taken back: the
+    corrected command finds the directory free.
+
+    Raises:
+      FileExistsError: if a run is there and `resume` is not set.
+      ValueError: if the run there was made with other settings; they are named.
+    """
+    described = json.loads(json.dumps(described, default=str))
+    path = directory / CONFIG
+    if path.exists():
+        _require_same(directory, json.loads(path.read_text()), described, resume)
+        yield
+        return
+    records.write_json(path, described)
+    try:
+        yield
+    except BaseException:
+        if not any((directory / "checkpoints").glob("[0-9]*")):
+            for name in (CONFIG, SECONDS):
+                (directory / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # others' files are in it
+                directory.rmdir()
+        raise
+
+
+def _require_same(
+    directory: Path, before: dict[str, Any], now: dict[str, Any], resume: bool
+) -> None:
+    if not resume:
+        raise FileExistsError(
+            f"{directory} already holds a run; pass --resume to continue it, or another --out"
+        )
+    changed = [key for key in now if now[key] != before.get(key)]
+    if changed:
+        what = ", ".join(f"{key} was {before.get(key)!r}, is {now[key]!r}" for key in changed)
+        raise ValueError(f"{directory} was made with other settings: {what}")
+
+
+def described(directory: Path) -> dict[str, Any]:
+    """What `claim` has written of the run in `directory`.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+    """
+    path = directory / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
+    return json.loads(path.read_text())
+
+
+def found(directory: Path) -> dict[str, Any]:
+    """What `result` has written in `directory`.
+
+    Raises:
+      FileNotFoundError: if the run there was not finished.
+      ValueError: if its loss was not finite.
+    """
+    path = directory / RESULT
+    if not path.exists():
+        raise FileNotFoundError(f"{directory} holds no {RESULT}: finish its training with --resume")
+    read = json.loads(path.read_text())
+    if "failed" in read:
+        raise ValueError(f"{directory} did not finish: {read['failed']}")
+    return read
+
+
+# --- what is published ----------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Lines of text under a title."""
+
+    title: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    section: int | None = None
+    """Lines between two rules on a terminal; default: a rule before each line with a name."""
+
+    def markdown(self) -> str:
+        return tables.markdown(self.columns, self.lines, self.title)
+
+
+def publish(
+    out: Path,
+    name: str,
+    written: Sequence[Table],
+    notes: Iterable[str],
+    content: dict[str, Any],
+    console: Console,
+) -> None:
+    """Print tables and notes, and write them as NAME.md, with everything else as NAME.json."""
+    where, notes = records.environment(), list(notes)
+    records.write_json(out / f"{name}.json", {**content, **where})
+    seconds = content.get("seconds", math.nan)
+    took = "" if math.isnan(seconds) else f"{seconds / 60:.1f} minutes, "
+    done = f"{where['device']}, {took}jax {where['jax']}, {where['date']}"
+    parts = [each.markdown() for each in written]
+    (out / f"{name}.md").write_text("\n".join([*parts, *notes, "", done, ""]))
+    for each in written:
+        tables.show(each.columns, each.lines, each.title, console, section=each.section)
+    for note in notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{done}; {name}.md, {name}.json and figures in {out}", soft_wrap=True)
