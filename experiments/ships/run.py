@@ -15,11 +15,13 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.shared import records, training
-from experiments.ships.images import ImageFolder, open_airbus, open_masks
+from experiments.ships.augmentation import augment
+from experiments.ships.folders import open_folders
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict
-from experiments.ships.pipeline import Batch, Images, Split, augment, batches, normalize, split
+from experiments.ships.pipeline import KEPT_IMAGES, Batch, Images, batches, normalize
 from experiments.ships.scenes import Scenes
+from experiments.ships.splits import Split, split
 from experiments.ships.unet import UNet
 
 
@@ -27,10 +29,11 @@ from experiments.ships.unet import UNet
 class Settings:
     """What makes two runs the same run."""
 
-    data: Path | None = None
-    """Folder with images; without it scenes are generated."""
-    layout: Literal["airbus", "masks"] = "airbus"
-    """The challenge's CSV and folder, or any folder of images with mask files."""
+    data: tuple[Path, ...] = ()
+    """Folders with images, in the challenge's layout or with mask files; without them scenes are
+    generated."""
+    weak: tuple[Path, ...] = ()
+    """Folders whose images are trained on only, since their masks are not to be trusted."""
     strict: bool = False
     """Stop at the first unusable file instead of leaving it out."""
     scenes: int = 1000
@@ -49,6 +52,12 @@ class Settings:
     """Edge of a training crop; a multiple of 2**depth."""
     ship_share: float = 0.25
     """Share of the crops that are drawn near a ship."""
+    photometric: bool = False
+    """Change the light of the crops, too, not only turn and mirror them."""
+    workers: int = 0
+    """Processes that read and crop images; 0: threads of this one. Does not change the crops."""
+    cache: Path | None = None
+    """Folder in which decoded images are kept, 1.7 MB for one of 768 x 768."""
     steps: int = 500
     """Length of the training."""
     learning_rate: float = 4e-3
@@ -59,6 +68,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         least = {"depth": 0, "crop": 8, "batch_size": 1, "steps": 1, "width": 1, "scenes": 1}
+        least["workers"] = 0
         for name, least_value in {**least, "learning_rate": 0.0}.items():
             if getattr(self, name) < least_value:
                 raise ValueError(
@@ -68,23 +78,28 @@ class Settings:
         for name, value in (("crop", self.crop), ("tile", self.tile)):
             if value is not None and (value < 0 or value % halvings or 0 < value < 8):
                 raise ValueError(f"{name} must be a multiple of 2**depth = {halvings}, got {value}")
+        if self.weak and not self.data:
+            raise ValueError("weak images are trained on only: data must name some to test on")
         if not 0.0 <= self.ship_share <= 1.0:
             raise ValueError(f"ship_share must lie in [0, 1], got {self.ship_share}")
 
 
 def open_images(settings: Settings, console: Console) -> Images:
     """The images that the settings name, with a word on what was left out."""
-    if settings.data is None:
+    if not settings.data:
         return Images(Scenes(count=settings.scenes, size=settings.size))
-    opener = {"airbus": open_airbus, "masks": open_masks}[settings.layout]
-    images: ImageFolder = opener(settings.data, strict=settings.strict)
-    full = sum(images.has_ships(i) for i in range(len(images)))
-    console.print(f"{len(images)} images in {settings.data}, {full} of them with objects")
-    for name, reason in images.skipped[:5]:
-        console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
-    if images.skipped:
-        console.print(f"  left out {len(images.skipped)} files in all", style="yellow")
-    return Images(images, strict=settings.strict)
+    folders = open_folders(
+        settings.data, settings.weak, strict=settings.strict, cache=settings.cache
+    )
+    for part in folders.parts:
+        console.print(f"{len(part)} images in {part.root}, {sum(part.full)} of them with objects")
+        for name, reason in part.skipped[:5]:
+            console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
+        if part.skipped:
+            console.print(f"  left out {len(part.skipped)} files in all", style="yellow")
+    # Mapped files need no copy in memory, and each process has its own.
+    kept = 0 if settings.cache else KEPT_IMAGES // max(1, settings.workers)
+    return Images(folders, strict=settings.strict, kept=kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +139,9 @@ def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
     @jax.jit
     def update(state: State, batch: Batch) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), state["step"])
-        image, mask = augment(key, batch["image"], batch["mask"])
+        image, mask = augment(
+            key, batch["image"], batch["mask"], photometric=model.settings.photometric
+        )
 
         def objective(params: Any) -> jax.Array:
             logits = nnx.merge(model.graph, nnx.State(params))(normalize(image))
@@ -206,14 +223,8 @@ def _starts(length: int, tile: int) -> np.ndarray:
 
 
 def parts(settings: Settings, images: Images, seed: int) -> Split:
-    """Which images a run trains on, tunes on and is judged on.
-
-    Generated scenes are divided once, since there is no end of them; a folder anew for every seed,
-    so that the error over seeds contains the luck of the split.
-    """
-    if settings.data is None:
-        return split(images, seed=0, shares=(0.10, 0.10))
-    return split(images, seed=seed)
+    """Which images a run trains on, tunes on and is judged on."""
+    return split(images, seed)
 
 
 def fit(
@@ -246,6 +257,7 @@ def fit(
             batch_size=settings.batch_size,
             crop=settings.crop,
             ship_share=settings.ship_share,
+            workers=settings.workers,
         )
 
     update = make_update(model, loss, seed)
@@ -267,8 +279,9 @@ def fit(
 
 
 def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
-    """Everything that makes a run the run it is."""
-    return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
+    """Everything that makes a run the run it is; not how fast its crops are read."""
+    described = {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
+    return {name: value for name, value in described.items() if name not in ("workers", "cache")}
 
 
 def load(directory: Path) -> tuple[Settings, str, int, Predict]:
@@ -279,7 +292,8 @@ def load(directory: Path) -> tuple[Settings, str, int, Predict]:
     """
     described = records.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
-    described["data"] = described["data"] and Path(described["data"])
+    for name in ("data", "weak"):
+        described[name] = tuple(map(Path, described[name]))
     settings = Settings(**described)
     model, state = initialize(settings, seed)
     state = training.restore(state, directory)
