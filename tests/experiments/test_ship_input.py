@@ -120,7 +120,7 @@ def take(start: int, steps: int, ship_share: float = 0.5, workers: int = 0) -> l
 
 def test_a_batch_depends_on_seed_and_step_alone():
     whole = take(0, 5)
-    for workers in (0, 2):
+    for workers in (0, 1):  # a second process costs seconds
         rest = take(3, 5, workers=workers)
         assert len(rest) == 2
         for a, b in zip(whole[3:], rest, strict=True):
