@@ -6,7 +6,7 @@
     python -m experiments.ships evaluate RUN         figures and pictures of a trained run
     python -m experiments.ships predict RUN          a submission for a folder of images
 
-Every command takes --data DIR for real images; --layout masks reads any images with mask files.
+Every command takes --data DIR ... for real images: the challenge's, or any with mask files.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def compare_losses(
             )
     rows = [summarize(loss, results[loss]) for loss in losses]
     minutes = sum(result.get("seconds", 0.0) for each in results.values() for result in each) / 60
-    source = str(settings.data) if settings.data else "generated scenes"
+    source = ", ".join(map(str, settings.data)) or "generated scenes"
     where = records.environment()
     title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed(s), {where['device']}"
     records.write_json(

@@ -21,66 +21,12 @@ from experiments.ships.losses import LOSSES
 from experiments.ships.run_length import read_submission
 from experiments.ships.scenes import Scenes
 
+# One image of the folder below is broken, and named when it is drawn.
+pytestmark = pytest.mark.filterwarnings("ignore:left out. 3.jpg")
+
 SCENES = pipeline.Images(Scenes(count=40, size=64))
 TINY = ["--scenes", "40", "--size", "64", "--crop", "32", "--steps", "4", "--width", "2"]
 TINY += ["--depth", "0", "--batch-size", "3"]
-
-
-# --- data -----------------------------------------------------------------------------------------
-
-
-def test_split_is_by_image_and_keeps_the_share_of_empty_ones():
-    parts = pipeline.split(SCENES, seed=0)
-    everything = [*parts.train, *parts.validation, *parts.test]
-    assert sorted(everything) == list(range(40))
-    share = np.mean([SCENES.has_ships(i) for i in range(40)])
-    for part in (parts.train, parts.validation, parts.test):
-        assert abs(np.mean([SCENES.has_ships(i) for i in part]) - share) < 0.1
-    assert pipeline.split(SCENES, seed=1) != parts
-    empty = pipeline.Images(Scenes(count=4, size=64, empty_share=1.0))
-    with pytest.raises(ValueError, match="no image with ships"):
-        pipeline.split(empty, seed=0)
-
-
-def take(start: int, steps: int, ship_share: float = 0.5) -> list[pipeline.Batch]:
-    members = pipeline.split(SCENES, seed=0).train
-    options = {"seed": 3, "batch_size": 4, "crop": 32, "ship_share": ship_share}
-    return list(pipeline.batches(SCENES, members, steps=steps, start=start, **options))
-
-
-def test_a_batch_depends_on_seed_and_step_alone():
-    whole, rest = take(0, 5), take(3, 5)
-    assert len(rest) == 2
-    for a, b in zip(whole[3:], rest, strict=True):
-        np.testing.assert_array_equal(a["image"], b["image"])
-        np.testing.assert_array_equal(a["mask"], b["mask"])
-
-
-def test_ship_share_decides_how_many_crops_show_ships():
-    assert all(batch["mask"].any((1, 2)).all() for batch in take(0, 5, ship_share=1.0))
-    shown = np.mean([batch["mask"].any((1, 2)) for batch in take(0, 10, ship_share=0.0)])
-    assert shown < 0.4
-
-
-def test_crops_of_small_images_are_padded():
-    example = Example("a", np.ones((20, 50, 3), np.uint8), np.ones((20, 50), np.int32))
-    crop = pipeline._crop(example, 32, np.random.default_rng(0), on_ship=True)
-    assert crop["image"].shape == (32, 32, 3)
-    assert crop["mask"].all()
-
-
-def test_augmentation_turns_image_and_mask_alike():
-    mask = np.random.default_rng(0).random((64, 8, 8)) > 0.5
-    image = np.repeat(mask[..., None], 3, -1).astype(np.uint8)
-    turned, turned_mask = pipeline.augment(jax.random.key(0), jnp.asarray(image), jnp.asarray(mask))
-    np.testing.assert_array_equal(turned[..., 0], turned_mask)
-    kinds = dict.fromkeys(range(8), 0)
-    for before, after in zip(mask, np.asarray(turned_mask), strict=True):
-        symmetries = [np.rot90(m, k) for m in (before, before.T) for k in range(4)]
-        matches = [k for k, s in enumerate(symmetries) if np.array_equal(s, after)]
-        assert len(matches) == 1
-        kinds[matches[0]] += 1
-    assert min(kinds.values()) > 0
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -191,7 +137,7 @@ def folder(tmp_path_factory) -> Path:
 def toured(folder: Path, tmp_path_factory) -> tuple[Path, list[str], dict[str, Any]]:
     """Two losses compared, one of them broken: where, with which options, and what was found."""
     out = tmp_path_factory.mktemp("tour")
-    options = [*TINY, "--data", str(folder), "--layout", "masks"]
+    options = [*TINY, "--data", str(folder)]
     losses = ["--losses", "dice", "broken", "--seeds", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LOSSES, "broken", lambda logits, labels: jnp.log(logits.sum() * 0.0 - 1.0))
