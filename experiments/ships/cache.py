@@ -7,12 +7,15 @@ read, and all processes share them through the operating system's cache.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+FREE = 0.05  # of the disk is left for others: the run's own checkpoints may lie there
 
 _full: set[Path] = set()  # folders that took no more
 
@@ -38,7 +41,7 @@ def kept(folder: Path | None, key: bytes, make: Callable[[], np.ndarray]) -> np.
     path = folder / f"{hashlib.blake2b(key, digest_size=16).hexdigest()}.npy"
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
-    except FileNotFoundError:
+    except (OSError, ValueError, EOFError):  # not there, or not whole after a power cut
         array = make()
     if folder not in _full:
         try:
@@ -52,6 +55,9 @@ def kept(folder: Path | None, key: bytes, make: Callable[[], np.ndarray]) -> np.
 def _write(path: Path, array: np.ndarray) -> None:
     """At once or not at all: other processes read and write the same files."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    disk = shutil.disk_usage(path.parent)
+    if disk.free < FREE * disk.total:
+        raise OSError(f"less than {FREE:.0%} of the disk is free")
     scratch = path.with_name(f"{uuid.uuid4().hex}.partial")
     try:
         with scratch.open("wb") as file:
