@@ -2,7 +2,7 @@
 
     python -m experiments.speakers                      the tour: generated voices, three losses
     python -m experiments.speakers labels               which losses see their labels at all
-    python -m experiments.speakers compare --data DIR   every loss on the same splits, in one table
+    python -m experiments.speakers compare --data DIR   every loss in one table
     python -m experiments.speakers train --loss NAME    one loss, with --resume
     python -m experiments.speakers evaluate RUN         figures of a trained run
     python -m experiments.speakers cluster RUN FOLDER   who speaks in a folder of recordings
@@ -13,172 +13,177 @@ DIR holds a folder for each speaker with recordings, or an index.csv with the co
 from __future__ import annotations
 
 import csv
-import dataclasses
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import tyro
 from rich.console import Console
+from tyro.conf import Positional
 
 from experiments.shared import commands
-from experiments.speakers import comparison, diarize, labels, pictures, run
+from experiments.shared.settings import require_known, require_within
+from experiments.speakers import experiment, labels, protocol, report, trained
 from experiments.speakers.clustering import Linkage
-from experiments.speakers.comparison import Bench, compare_losses
-from experiments.speakers.losses import LOSSES, require_known
-from experiments.speakers.run import Settings
+from experiments.speakers.experiment import Settings
+from experiments.speakers.losses import LOSSES
+from experiments.speakers.protocol import Deal
 
 CONSOLE = Console()
-Shared = tyro.conf.OmitArgPrefixes[Settings]
 
 
-@dataclasses.dataclass(frozen=True)
-class Tour:
-    """The question's loss, what was meant, and plain cross-entropy, on generated voices."""
+def tour(
+    settings: commands.Flat[Settings] = Settings(steps=300),  # noqa: B008 - frozen
+    *,
+    losses: Annotated[tuple[str, ...], commands.choices(LOSSES)] = (
+        "asked",
+        "kl-hinge",
+        "cross-entropy",
+    ),
+    seeds: int = 1,
+    out: Path = Path("runs/speakers-tour"),
+    resume: bool = False,
+) -> None:
+    """The question's loss, what was meant, and plain cross-entropy, on generated voices.
 
-    settings: Shared = dataclasses.field(default_factory=lambda: Settings(steps=300))
-    losses: tuple[str, ...] = ("asked", "kl-hinge", "cross-entropy")
-    """Losses by name."""
-    splits: tuple[int, ...] = (0,)
-    """Seeds of the deal of speakers and of the network; from two on, standard errors are shown."""
-    out: Path = Path("runs/speakers-tour")
-    """Folder for runs, table and figures."""
-    resume: bool = False
-    """Keep finished runs and continue the unfinished one."""
-
-    def __call__(self) -> None:
-        labels.demonstrate(self.out, CONSOLE)
-        self.compare()
-
-    def compare(self) -> None:
-        compare_losses(
-            self.settings, self.losses, self.splits, self.out, CONSOLE, resume=self.resume
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare(Tour):
-    """Train every loss on several splits; a table, JSON and figures."""
-
-    settings: Shared = dataclasses.field(default_factory=Settings)
-    losses: tuple[str, ...] = tuple(LOSSES)
-    """Losses by name."""
-    splits: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds of the deal of speakers and of the network."""
-    out: Path = Path("runs/speakers-compare")
-    """Folder for runs, table and figures."""
-
-    def __call__(self) -> None:
-        self.compare()
+    Args:
+      settings: of every run.
+      losses: by name.
+      seeds: how often the speakers are dealt anew and a network is trained.
+      out: folder for runs, table and figures.
+      resume: keep finished runs and continue the unfinished one.
+    """
+    require_within({"seeds": seeds}, seeds="[1, inf)")
+    deals = _open(settings, losses, range(seeds), out)
+    labels.demonstrate(out, CONSOLE)
+    experiment.compare(settings, losses, deals, out, CONSOLE, resume=resume)
 
 
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """Shuffle the labels of every loss: the question's does not notice."""
+def compare(
+    settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    *,
+    losses: Annotated[tuple[str, ...], commands.choices(LOSSES)] = tuple(LOSSES),
+    seeds: int = 5,
+    out: Path = Path("runs/speakers-compare"),
+    resume: bool = False,
+) -> None:
+    """Train every loss on the same speakers; a table, JSON and figures.
 
-    out: Path = Path("runs/speakers-labels")
-    """Folder for labels.json."""
-
-    def __call__(self) -> None:
-        labels.demonstrate(self.out, CONSOLE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train one loss; Ctrl-C leaves a checkpoint, --resume continues it to the same parameters."""
-
-    settings: Shared = dataclasses.field(default_factory=Settings)
-    loss: str = "angular-margin"
-    """A loss by name."""
-    split: int = 0
-    """Seed of the deal of speakers and of the network."""
-    out: Path | None = None
-    """Run directory; default runs/speakers-LOSS."""
-    resume: bool = False
-    """Continue the run that is there."""
-
-    def __call__(self) -> None:
-        require_known([self.loss])
-        directory = self.out or Path(f"runs/speakers-{self.loss}")
-        voices = run.open_voices(self.settings, CONSOLE)
-        bench = Bench(self.settings, voices, self.split, CONSOLE, self.resume)
-        show(directory, self.settings, bench.one(self.loss, directory))
+    Args:
+      settings: of every run.
+      losses: by name.
+      seeds: how often the speakers are dealt anew and a network is trained.
+      out: folder for runs, table and figures.
+      resume: keep finished runs and continue the unfinished one.
+    """
+    require_within({"seeds": seeds}, seeds="[1, inf)")
+    deals = _open(settings, losses, range(seeds), out)
+    experiment.compare(settings, losses, deals, out, CONSOLE, resume=resume)
 
 
-def show(directory: Path, settings: Settings, result: dict[str, Any]) -> None:
-    """Print what a trained network is worth, and draw it."""
-    loss = result["loss"]
-    rows = [comparison.summarize(loss, [result])]
-    comparison.report(settings, rows, [result["seed"]], directory, CONSOLE)
-    pictures.draw(rows, {loss: directory}, directory)
+def _open(settings: Settings, losses: Sequence[str], seeds: Sequence[int], out: Path) -> list[Deal]:
+    """Check what is asked for, then open the voices."""
+    require_known("loss", losses, LOSSES)
+    out.mkdir(parents=True, exist_ok=True)
+    return experiment.open_deals(settings, seeds, CONSOLE)
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Figures of a trained run on the speakers that it has never heard."""
+def train(
+    settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    *,
+    loss: Annotated[str, commands.choice(LOSSES)] = "angular-margin",
+    seed: int = 0,
+    out: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train one loss; Ctrl-C leaves a checkpoint, --resume continues it to the same parameters.
 
-    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
-    """Directory of a run."""
-
-    def __call__(self) -> None:
-        loss, seed, trained = run.load(self.directory)
-        voices = run.open_voices(trained.settings, CONSOLE)
-        found = Bench(trained.settings, voices, seed, CONSOLE).judge(trained, self.directory)
-        show(self.directory, trained.settings, {"loss": loss, "seed": seed, **found})
-
-
-@dataclasses.dataclass(frozen=True)
-class Cluster:
-    """Which recordings of a folder are of one speaker, as CSV; nobody has to be known."""
-
-    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
-    """Directory of a trained run."""
-    folder: tyro.conf.Positional[Path]
-    """Recordings anywhere below; the names of its folders are not looked at."""
-    linkage: Linkage = "complete"
-    """How clusters are merged."""
-    threshold: float | None = None
-    """Cosine distance of whitened embeddings up to which clusters merge; default: the tuned one."""
-    speakers: int | None = None
-    """Their number, if it is known; no threshold is used then."""
-    out: Path | None = None
-    """CSV to write; default: standard output."""
-
-    def __call__(self) -> None:
-        rows = diarize.cluster(
-            self.directory, self.folder, self.linkage, self.threshold, self.speakers, CONSOLE
-        )
-        lines = [("file", "cluster"), *rows]
-        if self.out is None:
-            csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
-            return
-        self.out.parent.mkdir(parents=True, exist_ok=True)
-        with self.out.open("w", newline="") as file:
-            csv.writer(file).writerows(lines)
-        count = len(np.unique([cluster for _, cluster in rows]))
-        CONSOLE.print(f"{len(rows)} recordings of {count} speakers: {self.out}", markup=False)
+    Args:
+      settings: of the run.
+      loss: by name.
+      seed: of the deal of speakers and of the first parameters.
+      out: directory of the run; default runs/speakers-LOSS.
+      resume: continue the run that is there.
+    """
+    require_within({"seed": seed}, seed="[0, inf)")
+    directory = out or Path(f"runs/speakers-{loss}")
+    (deal,) = _open(settings, [loss], [seed], directory)
+    speech = partial(protocol.training_speech, deal.train, settings.speeds)
+    found = experiment.result(settings, loss, deal, speech, directory, CONSOLE, resume=resume)
+    rows = [report.summarize(loss, [found])]
+    report.publish(rows, settings, [seed], {loss: directory}, directory, CONSOLE)
 
 
-COMMANDS: dict[str, Any] = {
-    "labels": Labels,
-    "compare": Compare,
-    "train": Train,
-    "evaluate": Evaluate,
-    "cluster": Cluster,
+def evaluate(run: Positional[Path]) -> None:
+    """Figures of a trained run on the speakers that it has never heard.
+
+    Args:
+      run: directory of a run.
+    """
+    read, found = trained.judge(run, CONSOLE)
+    rows = [report.summarize(read.loss, [found])]
+    report.publish(rows, read.settings, [read.seed], {read.loss: run}, run, CONSOLE)
+
+
+def cluster(
+    run: Positional[Path],
+    folder: Positional[Path],
+    *,
+    linkage: Linkage = "complete",
+    threshold: float | None = None,
+    speakers: int | None = None,
+    out: Path | None = None,
+) -> None:
+    """Which recordings of a folder are of one speaker, as CSV; nobody has to be known.
+
+    Args:
+      run: directory of a trained run.
+      folder: recordings anywhere below; the names of its folders are not looked at.
+      linkage: how clusters are merged.
+      threshold: cosine distance of embeddings, whitened as the run chose, up to which clusters
+        merge; default: the tuned one.
+      speakers: their number, if it is known; no threshold is used then.
+      out: CSV to write; default: standard output.
+    """
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            raise IsADirectoryError(f"out must be a file, {out} is a folder")
+    rows = trained.cluster(run, folder, linkage, threshold, speakers, CONSOLE)
+    lines = [("file", "cluster"), *rows]
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+        return
+    with out.open("w", newline="") as file:
+        csv.writer(file).writerows(lines)
+    count = len({found for _, found in rows})
+    CONSOLE.print(f"{len(rows)} recordings of {count} speakers: {out}", markup=False)
+
+
+def show_labels(*, out: Path = Path("runs/speakers-labels")) -> None:
+    """Shuffle the labels of every loss: the question's does not notice.
+
+    Args:
+      out: folder for labels.json.
+    """
+    labels.demonstrate(out, CONSOLE)
+
+
+COMMANDS = {
+    "tour": tour,
+    "labels": show_labels,
+    "compare": compare,
+    "train": train,
+    "evaluate": evaluate,
+    "cluster": cluster,
 }
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
-    return commands.run(
-        COMMANDS,
-        Tour,
-        arguments,
-        program="python -m experiments.speakers",
-        description=__doc__,
-        console=CONSOLE,
-    )
+    program = "python -m experiments.speakers"
+    return commands.run(COMMANDS, arguments, program=program, description=__doc__, console=CONSOLE)
 
 
 if __name__ == "__main__":

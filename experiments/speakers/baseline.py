@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from experiments.speakers import features
+from experiments.speakers import features, measure
 from experiments.speakers.measure import FEW, Heard, spread_evenly
-from experiments.speakers.protocol import Voice
+from experiments.speakers.protocol import Deal, Voice
 
 Hear = Callable[[Sequence[Voice]], Heard]
+
+
+def judge(deal: Deal, frames: int) -> dict[str, Any]:
+    """Figures of the test speakers, as of embeddings, which these are not."""
+    hear = fit(deal.train, frames)
+    return measure.judge(hear(deal.dev), hear(deal.test))
 
 
 def fit(train: Sequence[Voice], frames: int) -> Hear:

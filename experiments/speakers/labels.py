@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -75,8 +76,9 @@ def shapes(console: Console) -> None:
         console.print(f"dm.kl_hinge_loss: {said}", markup=False, highlight=False)
 
 
-def demonstrate(out: Any, console: Console) -> list[Shuffled]:
+def demonstrate(out: Path, console: Console) -> list[Shuffled]:
     """Print which losses are blind to their labels, and write `labels.json`."""
+    out.mkdir(parents=True, exist_ok=True)
     shapes(console)
     found = of_every_loss()
     columns = ("loss", "value", "lowest of shuffles", "highest of shuffles", "sees its labels")

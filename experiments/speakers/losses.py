@@ -6,7 +6,7 @@ A batch holds the same even number of segments of each of some speakers, one spe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -205,10 +205,3 @@ LOSSES: dict[str, Loss] = {
     ),
     "cross-entropy": _of_logits(cross_entropy, "multiclass"),
 }
-
-
-def require_known(names: Iterable[str]) -> None:
-    """Raise `ValueError` for names that no loss has."""
-    unknown = [name for name in names if name not in LOSSES]
-    if unknown:
-        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")

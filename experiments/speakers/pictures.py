@@ -18,6 +18,7 @@ from sklearn.manifold import TSNE
 from experiments.shared import plots
 from experiments.speakers import backend, clustering, measure
 
+BASELINES = ("mfcc", "untrained")
 PREFERRED = ("asked", "kl-hinge", "angular-margin", "cross-entropy", "triplet", "contrastive")
 GREY = "#777777"
 SHOWN = 3  # losses in a picture of many panels
@@ -49,21 +50,22 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def det(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Misses against false alarms on axes of normal deviates, a line a method, its best backend."""
+    """Misses against false alarms on axes of normal deviates, a line a method."""
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(5.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for k, row in enumerate(rows):
-            curve = row["raw"]["det"]
+            curve = row["det"]
             alarms = np.clip(curve["false_alarms"], 1e-4, 0.999)
             misses = np.clip(curve["misses"], 1e-4, 0.999)
-            color = GREY if "minutes" not in row else plots.CYCLE[k % len(plots.CYCLE)]
+            baseline = row["method"] in BASELINES
+            color = GREY if baseline else plots.CYCLE[k % len(plots.CYCLE)]
             axes.plot(
                 norm.ppf(alarms),
                 norm.ppf(misses),
                 color=color,
-                linestyle=STYLES[(k // len(plots.CYCLE) + k % 2 * ("minutes" not in row)) % 4],
-                label=f"{row['method']}, {100 * row['raw']['eer'][0]:.1f} %",
+                linestyle=STYLES[(k // len(plots.CYCLE) + k % 2 * baseline) % 4],
+                label=f"{row['method']}, {100 * row['mean']['tuned']['eer'][0]:.1f} %",
             )
         ends = norm.ppf([RATES[0], RATES[-1]])
         axes.plot(ends, ends, color=GREY, linewidth=0.6)
@@ -131,7 +133,7 @@ def _map(test: measure.Heard, panel: Axes) -> None:
 
 
 def dendrogram(run: Path, name: str, path: Path) -> None:
-    """The tree of whitened test utterances; a speaker whose two utterances merge first is blue."""
+    """The tree of test utterances as judged; a speaker whose two utterances merge first is blue."""
     test = _test(run)
     x, speakers = test.utterances, test.speakers
     tree = clustering.grow(backend.Whitening.load(run / "whitening.npz")(x), "complete")
@@ -154,7 +156,7 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
             label.set_color("black" if int(label.get_text()) in together else plots.CYCLE[5])
         axes.set(ylabel="cosine distance", xlabel="speaker of the utterance")
         axes.set_title(
-            f"{name}, whitened: {len(together)} of {len(set(speakers))} speakers meet themselves "
+            f"{name}: {len(together)} of {len(set(speakers))} speakers meet themselves "
             "first (blue), the others are red"
         )
         plots.save(figure, path)

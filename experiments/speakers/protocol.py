@@ -10,14 +10,16 @@ second case both are of one session, whose room and microphone help to tell spea
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from rich.console import Console
 from scipy.signal import resample_poly
 
-from experiments.speakers import features
+from experiments.speakers import features, recordings, voices as generated
 from experiments.speakers.recordings import Collection, UnusableRecordings
 
 FIRST = 0.8  # share of the first utterance
@@ -79,29 +81,70 @@ def _voice(speaker: str, signals: list[np.ndarray], rate: int, frames: int) -> V
     return Voice(speaker, first, second, tuple(signals), rate)
 
 
-class Parts(NamedTuple):
-    """Places of speakers."""
+def open_voices(
+    data: Path | None, count: int, seconds: float, rate: int, frames: int, console: Console
+) -> list[Voice]:
+    """The voices of a folder, with a word on what was left out, or generated ones.
 
-    train: np.ndarray
-    dev: np.ndarray
-    test: np.ndarray
+    Args:
+      data: folder of recordings; None generates voices.
+      count: of generated voices.
+      seconds: of each of those.
+      rate: samples a second to which sound is brought.
+      frames: in a segment.
+      console: where it is told what was found.
+    """
+    if data is None:
+        return voices(generated.generate(count, seconds, rate=rate), frames)
+    found = recordings.read_folder(data, rate=rate, shortest=frames * features.HOP_SECONDS)
+    speech = voices(found, frames)
+    minutes = sum(len(each.signal) for each in found.recordings) / rate / 60
+    said = f"{len(speech)} speakers, {len(found.recordings)} recordings, {minutes:.0f} minutes in"
+    console.print(f"{said} {data}", markup=False)
+    recordings.tell_skipped(found.skipped, console)
+    return speech
 
 
-def split(speakers: int, sizes: tuple[int, int, int], seed: int) -> Parts:
+class Deal(NamedTuple):
+    """Speakers in three parts, unlike each other."""
+
+    seed: int
+    train: list[Voice]
+    dev: list[Voice]
+    test: list[Voice]
+
+
+def deal(speakers: Sequence[Voice], sizes: tuple[int, int, int], seed: int) -> Deal:
     """Deal speakers to train, dev and test.
 
     Raises:
       UnusableRecordings: if there are too few.
     """
-    if speakers < sum(sizes):
+    if len(speakers) < sum(sizes):
         train, dev, test = sizes
         raise UnusableRecordings(
-            f"{speakers} speakers are there, but {train} + {dev} + {test} = {sum(sizes)} are "
+            f"{len(speakers)} speakers are there, but {train} + {dev} + {test} = {sum(sizes)} are "
             "needed: pass --train-speakers, --dev-speakers and --test-speakers"
         )
-    order = np.random.default_rng(seed).permutation(speakers)
-    train, dev, test, _ = np.split(order, np.cumsum(sizes))
-    return Parts(train, dev, test)
+    order = np.random.default_rng(seed).permutation(len(speakers))
+    parts = np.split(order, np.cumsum(sizes))[:3]
+    return Deal(seed, *([speakers[k] for k in places] for places in parts))
+
+
+class Speech(NamedTuple):
+    """What a network is trained on."""
+
+    frames: list[np.ndarray]
+    """Log-mel frames of each training speaker at each speed."""
+    scale: dict[str, Any]
+    """Their mean and deviation in each band."""
+
+
+def training_speech(speakers: Sequence[Voice], speeds: Sequence[float]) -> Speech:
+    """The training speakers at every speed: seconds of work, and the same for every loss."""
+    frames = [features.log_mel(each.at_speed(speed)) for speed in speeds for each in speakers]
+    every = np.concatenate(frames)
+    return Speech(frames, {"mean": every.mean(0), "deviation": every.std(0) + 1e-3})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,6 @@ from experiments.text import __main__ as text
 from experiments.uncertainty import __main__ as uncertainty
 from experiments.uncertainty.study import Settings
 
-FEW = ["--train-speakers", "4", "--dev-speakers", "3", "--test-speakers", "4", "--seconds", "2"]
-FEW += ["--batch-speakers", "4"]
-
 
 @pytest.mark.parametrize(
     ("experiment", "arguments", "message"),
@@ -33,7 +30,8 @@ FEW += ["--batch-speakers", "4"]
         ),
         (tabular, ["--data", "nowhere.csv"], "there is no file or folder nowhere.csv"),
         (speakers, ["compare", "--losses", "best"], "no loss is called best; there are asked"),
-        (speakers, [*FEW, "--splits", "0", "0"], "splits must be different numbers"),
+        (speakers, ["--seeds", "0"], "seeds must be at least 1, got 0"),
+        (speakers, ["train", "--seed", "-1"], "seed must be at least 0, got -1"),
         (speakers, ["--batch-segments", "3"], "batch_segments must be even, got 3"),
         (speakers, ["--frames", "5"], "frames must be at least 13, got 5"),
         (speakers, ["--speeds", "1.0", "3.0"], "lie in [0.5, 2]"),

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
-from experiments.speakers import features, measure, protocol, recordings, run, voices
+from experiments.speakers import features, measure, protocol, recordings, voices
 from tests import DATA, ROOT
 
 RATE = 8000
@@ -96,7 +96,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path: Path, capsys):
     assert reasons["short.wav"] == "0.10 s, shorter than 0.40 s"
     assert "finite" in reasons["nan.wav"]
     assert "cannot be read" in reasons["gone.wav"]
-    run.tell_skipped(found.skipped, Console())
+    recordings.tell_skipped(found.skipped, Console())
     assert "left out 6 recordings in all" in capsys.readouterr().out
 
 
@@ -145,11 +145,14 @@ def test_a_speaker_without_two_utterances_stops_and_says_what_is_needed():
 
 
 def test_parts_share_no_speaker_and_too_few_are_refused():
-    parts = protocol.split(20, (8, 5, 4), seed=3)
+    speakers = protocol.voices(collection(4.0), 40) * 20
+    every = [each._replace(speaker=str(k)) for k, each in enumerate(speakers)]
+    dealt = protocol.deal(every, (8, 5, 4), seed=3)
+    parts = dealt.train, dealt.dev, dealt.test
     assert [len(each) for each in parts] == [8, 5, 4]
-    assert len(set(np.concatenate(parts))) == 17
+    assert len({each.speaker for part in parts for each in part}) == 17
     with pytest.raises(recordings.UnusableRecordings, match=r"16 speakers .* 8 \+ 5 \+ 4 = 17"):
-        protocol.split(16, (8, 5, 4), seed=3)
+        protocol.deal(every[:16], (8, 5, 4), seed=3)
 
 
 def test_batches_are_a_function_of_seed_and_step_and_every_segment_is_its_speakers():

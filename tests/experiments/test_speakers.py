@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.special import expit as sigmoid
 
 from experiments.shared.training import Step
-from experiments.speakers import labels, losses, protocol, run, voices
+from experiments.speakers import experiment, labels, losses, protocol, report, voices
 from experiments.speakers.__main__ import main
 from experiments.speakers.losses import LOSSES
 from experiments.speakers.networks import TDNN, BiLSTM, Outputs, unit
@@ -124,26 +124,32 @@ def _few_losses_have_their_labels_shuffled() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def toured(tmp_path_factory) -> Path:
-    """One loss on a split, and then on another, which joins what is finished."""
+    """One loss on one seed, and then on two, which joins what is finished."""
     out = tmp_path_factory.mktemp("tour")
     command = [*TINY, "--losses", "asked", "--out", str(out)]
-    assert main([*command, "--splits", "0"]) == 0
+    assert main([*command, "--seeds", "1"]) == 0
     finished = out / "tdnn-asked-0" / "result.json"
     before = finished.stat().st_mtime_ns
-    assert main(["compare", *command, "--splits", "0", "1", "--resume"]) == 0
+    assert main(["compare", *command, "--seeds", "2", "--resume"]) == 0
     assert finished.stat().st_mtime_ns == before
     return out
 
 
 def test_the_tour_writes_table_figures_and_one_row_a_method(toured: Path):
     rows = json.loads((toured / "comparison.json").read_text())["rows"]
-    assert [row["method"] for row in rows] == ["MFCC, no network", "untrained", "asked"]
-    for raw in (row["raw"] for row in rows):
-        eers = raw["each_split"]["eer"]
-        assert raw["eer"] == pytest.approx([np.mean(eers), np.std(eers) / 1])
+    assert [row["method"] for row in rows] == ["mfcc", "untrained", "asked"]
+    for row in rows:
+        eers = [one["tuned"]["eer"] for one in row["each"]]
+        found = row["mean"]["tuned"]
+        assert found["eer"] == pytest.approx([np.mean(eers), np.std(eers) / 1])
         assert len(eers) == 2
-        assert 0.0 <= raw["mr_best, complete"][0] <= raw["mr_tuned, complete"][0]
-    assert rows[2]["minutes"][0] > 0.0
+        assert 0.0 <= found["complete"]["mr_best"][0] <= found["complete"]["mr_tuned"][0]
+    assert rows[2]["mean"]["seconds"][0] > 0.0
+    for one in rows[2]["each"]:
+        least = min(one["dev_eer"].values())
+        assert one["dev_eer"][str(one["shrinkage"])] == least == one["tuned"]["dev_eer"]
+        assert one["dev_eer"]["1.0"] == pytest.approx(one["raw"]["dev_eer"])
+        assert one["dev_eer"]["0.0"] == one["whitened"]["dev_eer"]
     for name in ("comparison.md", "labels.json", "det.png", "maps.png", "curves.png"):
         assert (toured / name).stat().st_size > 100
 
@@ -153,7 +159,7 @@ def test_evaluate_finds_what_training_found(toured: Path):
     trained = json.loads((directory / "result.json").read_text())
     assert main(["evaluate", str(directory)]) == 0
     again = json.loads((directory / "comparison.json").read_text())["rows"][0]
-    assert again["raw"]["eer"][0] == pytest.approx(trained["raw"]["eer"], abs=1e-6)
+    assert again["mean"]["tuned"]["eer"][0] == pytest.approx(trained["tuned"]["eer"], abs=1e-6)
 
 
 def test_a_folder_that_nobody_labelled_is_clustered(toured: Path, tmp_path: Path, capsys, printed):
@@ -176,17 +182,53 @@ def test_a_folder_that_nobody_labelled_is_clustered(toured: Path, tmp_path: Path
 
 
 def test_interrupted_runs_go_on_to_the_same_parameters(toured: Path, tmp_path: Path):
-    settings = run.Settings(
+    settings = experiment.Settings(
         train_speakers=4, dev_speakers=3, test_speakers=4, seconds=2.0, steps=8, frames=20,
         width=8, batch_speakers=4, batch_segments=2, speeds=(1.0,),
     )  # fmt: skip
     console = Console(quiet=True)
-    spoken = run.open_voices(settings, console)
-    parts = protocol.split(len(spoken), settings.sizes, 0)
-    speech = run.training_speech(settings, spoken, parts)
-    fit = functools.partial(run.fit, settings, speech=speech, loss="asked", seed=0)
+    (deal,) = experiment.open_deals(settings, [0], console)
+    speech = protocol.training_speech(deal.train, settings.speeds)
+    fit = functools.partial(experiment.fit, settings, "asked", 0, speech, console=console)
     saved = Path("checkpoints") / "6"
     shutil.copytree(toured / "tdnn-asked-0" / saved, tmp_path / saved)
-    whole, _ = fit(directory=toured / "tdnn-asked-0", console=console)
-    again, _ = fit(directory=tmp_path, console=console)
-    jax.tree.map(np.testing.assert_array_equal, whole.state["params"], again.state["params"])
+    whole, _ = fit(directory=toured / "tdnn-asked-0")
+    again, _ = fit(directory=tmp_path)
+    segments = rng.normal(size=(256, 20, 128)).astype(np.float32)
+    np.testing.assert_array_equal(whole(segments), again(segments))
+
+
+def test_a_run_whose_loss_is_not_finite_is_told_and_in_no_figure(toured: Path):
+    finished = json.loads((toured / "tdnn-asked-0" / "result.json").read_text())
+    failed = {"failed": "the loss is nan at step 3", "seconds": 1.0}
+    some = report.summarize("asked", [failed, finished])
+    none = report.summarize("cross-entropy", [failed, failed])
+    lines = list(report.cells([some, none]))
+    assert lines[0][8] == f"{100 * finished['tuned']['eer']:.1f}"
+    assert lines[1][1:3] == ["failed", "-"]
+    assert len({len(report.COLUMNS), *map(len, lines)}) == 1
+    notes = " ".join(report.unusual([some, none]))
+    assert "asked: 1 of 2 runs failed and are in no figure; the loss is nan at step 3" in notes
+
+
+def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_error():
+    def row(method: str, *eers: float | None) -> dict:
+        each = [
+            {"failed": "nan"}
+            if eer is None
+            else {"tuned": {"eer": eer, "complete": {"mr_tuned": eer}}}
+            for eer in eers
+        ]
+        return {"method": method, "each": each}
+
+    rows = [row("asked", 0.3, 0.4, 0.9), row("cross-entropy", 0.1, 0.21, None)]
+    rates, eers, said = report.against_reference(rows, (100, 40, 40))
+    assert "asked +0.195 ±" in rates
+    assert "asked +19.500 ±" in eers
+    assert eers.endswith("*")
+    assert "two standard errors" in said
+    first = [{**each, "each": each["each"][:1]} for each in rows]
+    rates, _, said = report.against_reference(first, (100, 40, 40))
+    assert rates.endswith("asked +0.200")
+    assert said == "one seed: these differences have no error"
+    assert not list(report.against_reference(rows[:1], (100, 40, 40)))

@@ -1,10 +1,17 @@
-"""One training: settings, speech, a pure step, and embeddings of utterances."""
+"""Embeddings of voices: one network, trained with each loss on the same speakers.
+
+A network hears 400 ms and tells the training speakers apart. What is judged is its embedding of
+speakers whom it has never heard: are two utterances of one speaker nearer to each other than to
+those of others? Speakers in between, the development speakers, choose every threshold, and how
+much the embeddings are whitened. The losses are in `losses.py`, ``f(outputs, speakers)`` each.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,18 +22,20 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments.shared import records, training
-from experiments.speakers import features, protocol, recordings, voices as generated
+from experiments.shared import study, training
+from experiments.shared.settings import require_within
+from experiments.speakers import backend, baseline, features, measure, protocol, report
+from experiments.speakers.hearing import Embed, hear
 from experiments.speakers.losses import LOSSES, Loss
-from experiments.speakers.measure import FEW, Heard, spread_evenly
 from experiments.speakers.networks import NETWORKS, SHORTEST, NetworkName, Outputs, unit
-from experiments.speakers.protocol import Batches, Parts, Voice
+from experiments.speakers.protocol import Batches, Deal, Speech
+from experiments.speakers.report import MFCC, UNTRAINED, Result
 from experiments.speakers.watch import Watch
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What makes two runs the same run."""
+    """What is the same for all losses."""
 
     data: Path | None = None
     """Folder of recordings: speaker/name.wav, or index.csv with file,speaker; without it voices are
@@ -38,7 +47,7 @@ class Settings:
     train_speakers: int = 100
     """To train on."""
     dev_speakers: int = 40
-    """To choose thresholds on."""
+    """To choose thresholds and whitening on."""
     test_speakers: int = 40
     """To test on, unknown to the network."""
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
@@ -59,23 +68,16 @@ class Settings:
     """Adam's, at its height; it rises over the first tenth and falls along a cosine."""
 
     def __post_init__(self) -> None:
-        least = {
-            "train_speakers": 2, "dev_speakers": 2, "test_speakers": 2, "width": 2, "steps": 1,
-            "frames": SHORTEST, "batch_speakers": 2, "batch_segments": 2, "rate": 1000,
-        }  # fmt: skip
-        for name, value in least.items():
-            if getattr(self, name) < value:
-                raise ValueError(f"{name} must be at least {value}, got {getattr(self, name)}")
-        for name in ("seconds", "learning_rate"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        two = dict.fromkeys(("train_speakers", "dev_speakers", "test_speakers"), "[2, inf)")
+        two |= dict.fromkeys(("width", "batch_speakers", "batch_segments"), "[2, inf)")
+        require_within(self, rate="[1000, inf)", frames=f"[{SHORTEST}, inf)", steps="[1, inf)")
+        require_within(self, seconds="(0, inf)", learning_rate="(0, inf)", **two)
         for name in ("width", "batch_segments"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name} must be even, got {getattr(self, name)}")
-        if len(set(self.speeds)) < len(self.speeds) or not all(0.5 <= s <= 2 for s in self.speeds):
+        different = len(set(self.speeds)) == len(self.speeds) > 0
+        if not different or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
             raise ValueError(f"speeds must be different and lie in [0.5, 2], got {self.speeds}")
-        if not self.speeds:
-            raise ValueError("speeds must not be empty: 1.0 is the recording as it is")
         if self.batch_speakers > self.voices:
             raise ValueError(
                 f"batch_speakers must be at most {self.voices}, which is train_speakers times the "
@@ -91,44 +93,77 @@ class Settings:
     def batch_size(self) -> int:
         return self.batch_speakers * self.batch_segments
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        return self.train_speakers, self.dev_speakers, self.test_speakers
 
-
-def open_voices(settings: Settings, console: Console) -> list[Voice]:
-    """The speakers that the settings name, with a word on what was left out."""
-    if settings.data is None:
-        found = generated.generate(sum(settings.sizes), settings.seconds, rate=settings.rate)
-        return protocol.voices(found, settings.frames)
-    shortest = settings.frames * features.HOP_SECONDS
-    found = recordings.read_folder(settings.data, rate=settings.rate, shortest=shortest)
-    speech = protocol.voices(found, settings.frames)
-    minutes = sum(len(each.signal) for each in found.recordings) / settings.rate / 60
-    console.print(
-        f"{len(speech)} speakers, {len(found.recordings)} recordings, {minutes:.0f} minutes in "
-        f"{settings.data}",
-        markup=False,
+def open_deals(settings: Settings, seeds: Sequence[int], console: Console) -> list[Deal]:
+    """The voices that the settings name, dealt anew for each seed."""
+    sizes = settings.train_speakers, settings.dev_speakers, settings.test_speakers
+    voices = protocol.open_voices(
+        settings.data, sum(sizes), settings.seconds, settings.rate, settings.frames, console
     )
-    tell_skipped(found.skipped, console)
-    return speech
+    return [protocol.deal(voices, sizes, seed) for seed in seeds]
 
 
-def tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:
-    """Name the first files that were left out, and count them all."""
-    for where, reason in skipped[:5]:
-        console.print(f"  left out: {where}: {reason}", style="yellow", markup=False)
-    if skipped:
-        console.print(f"  left out {len(skipped)} recordings in all", style="yellow")
+def compare(
+    settings: Settings,
+    losses: Sequence[str],
+    deals: Sequence[Deal],
+    out: Path,
+    console: Console,
+    *,
+    resume: bool,
+) -> list[report.Row]:
+    """Train every loss on every deal; a table, JSON and figures in `out`.
+
+    Returns:
+      A row a method, as in `comparison.json`.
+    """
+    found: dict[str, list[Result]] = {}
+    for deal in deals:
+        speech = functools.cache(partial(protocol.training_speech, deal.train, settings.speeds))
+        for method in (MFCC, UNTRAINED, *losses):
+            directory = out / f"{settings.network}-{method}-{deal.seed}"
+            one = result(settings, method, deal, speech, directory, console, resume=resume)
+            found.setdefault(method, []).append(one)
+    rows = [report.summarize(method, results) for method, results in found.items()]
+    seeds = [deal.seed for deal in deals]
+    runs = {loss: out / f"{settings.network}-{loss}-{seeds[0]}" for loss in losses}
+    report.publish(rows, settings, seeds, runs, out, console)
+    return rows
 
 
-# --- what is trained ------------------------------------------------------------------------------
+def result(
+    settings: Settings,
+    method: str,
+    deal: Deal,
+    speech: Callable[[], Speech],
+    directory: Path,
+    console: Console,
+    *,
+    resume: bool,
+) -> Result:
+    """Train and judge a loss, or judge a baseline, in `directory`; or read what was found there."""
+
+    def find(directory: Path) -> Result:
+        if method == MFCC:
+            return {"tuned": baseline.judge(deal, settings.frames)}
+        if method == UNTRAINED:
+            model, state = initialize(settings, next(iter(LOSSES)), deal.seed, speech().scale)
+            return judge(settings, embedder(model, state), deal, directory)
+        training.examine(LOSSES[method].examined, LOSSES[method].kind, console)
+        embed, watch = fit(settings, method, deal.seed, speech(), directory, console)
+        judged = judge(settings, embed, deal, directory)
+        return judged | {"warnings": watch.warned, "watched": watch.last}
+
+    described = {"loss": method, "seed": deal.seed, **dataclasses.asdict(settings)}
+    return study.result(directory, described, find, resume=resume)
+
+
+# --- network, loss, step --------------------------------------------------------------------------
 
 State = dict[str, Any]  # "params", "optimizer", "scale", "last": outputs and speakers of a batch
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
+class Model(NamedTuple):
     """A network without its arrays, how it is trained, and how it embeds."""
 
     optimizer: optax.GradientTransformation
@@ -182,6 +217,11 @@ def make_model(graph: Any, loss: str, rate: float, steps: int) -> Model:
     return Model(optimizer, make_update(graph, LOSSES[loss], optimizer), embed)
 
 
+def embedder(model: Model, state: State) -> Embed:
+    """What a trained network does with segments."""
+    return partial(model.embed, state["params"], state["scale"])
+
+
 def _forward(graph: Any, params: Any, scale: Any, segments: jax.Array) -> Outputs:
     network = nnx.merge(graph, nnx.State(params))
     return network((segments - scale["mean"][None, None]) / scale["deviation"][None, None])
@@ -192,7 +232,7 @@ def make_update(
 ) -> training.Update[State]:
     """The training step: a compiled, pure program."""
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0)
     def update(state: State, batch: Any) -> tuple[State, jax.Array]:
         def objective(params: Any) -> tuple[jax.Array, Outputs]:
             outputs = _forward(graph, params, state["scale"], batch["segments"])
@@ -209,92 +249,25 @@ def make_update(
     return update
 
 
-AT_ONCE = 256  # segments in a program
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A network after training."""
-
-    settings: Settings
-    model: Model
-    state: State
-
-    def segments(self, segments: np.ndarray) -> np.ndarray:
-        """Embeddings [n, D] at length 1 of log-mel segments [n, frames, bands]."""
-        embed = functools.partial(self.model.embed, self.state["params"], self.state["scale"])
-        return features.in_chunks(embed, segments, AT_ONCE)
-
-    def __call__(self, utterances: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Embeddings of the segments of each utterance, given as mel power [frames, bands]."""
-        cut = [
-            protocol.segments(features.log_mel(each), self.settings.frames) for each in utterances
-        ]
-        ends = np.cumsum([len(each) for each in cut])[:-1]
-        return np.split(self.segments(np.concatenate(cut)), ends)
-
-
-def hear(embed: Any, voices: Sequence[Voice]) -> Heard:
-    """Embeddings of the two utterances of each speaker, and of a few of their segments."""
-    spoken = embed([each for voice in voices for each in (voice.first, voice.second)])
-    speakers = np.repeat(np.arange(len(voices)), 2)
-    few = [spread_evenly(each, FEW) for each in spoken]
-    owners = np.repeat(speakers, [len(each) for each in few])
-    utterances = np.stack([each.mean(0) for each in spoken])
-    return Heard(utterances, speakers, np.concatenate(few), owners)
-
-
-# --- a run ----------------------------------------------------------------------------------------
-
-
-class Speech(NamedTuple):
-    """What a network is trained on."""
-
-    frames: list[np.ndarray]
-    """Log-mel frames of each training speaker at each speed."""
-    scale: dict[str, Any]
-    """Their mean and deviation in each band."""
-
-
-def training_speech(settings: Settings, voices: Sequence[Voice], parts: Parts) -> Speech:
-    """The training speakers at every speed: seconds of work, and the same for every loss."""
-    frames = [
-        features.log_mel(voices[k].at_speed(speed))
-        for speed in settings.speeds
-        for k in parts.train
-    ]
-    every = np.concatenate(frames)
-    return Speech(frames, {"mean": every.mean(0), "deviation": every.std(0) + 1e-3})
+# --- loop, judge ----------------------------------------------------------------------------------
 
 
 def fit(
-    settings: Settings,
-    speech: Speech,
-    loss: str,
-    seed: int,
-    directory: Path,
-    console: Console,
-) -> tuple[Trained, Watch]:
+    settings: Settings, loss: str, seed: int, speech: Speech, directory: Path, console: Console
+) -> tuple[Embed, Watch]:
     """Train one loss in `directory`, or go on with it."""
     steps = steps_of(settings, loss)
-    batches = Batches(
-        speech.frames,
-        settings.batch_speakers,
-        settings.batch_segments,
-        settings.frames,
-        steps,
-        seed,
-    )
+    sizes = settings.batch_speakers, settings.batch_segments, settings.frames
     model, state = initialize(settings, loss, seed, speech.scale)
     watch = Watch(LOSSES[loss], directory, console)
     for step in training.train(
         model.update,
         state,
-        batches,
+        Batches(speech.frames, *sizes, steps, seed),
         directory,
         steps=steps,
         batch_size=settings.batch_size,
-        title=f"{settings.network}, {loss}, split {seed}",
+        title=f"{settings.network}, {loss}, seed {seed}",
         unit="segments",
         log_every=max(1, min(50, steps // 20)),
         checkpoint_every=max(1, steps // 4),
@@ -302,25 +275,25 @@ def fit(
     ):
         state = step.state
         watch(step)
-    return Trained(settings, model, state), watch
+    return embedder(model, state), watch
 
 
-def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
-    """Everything that makes a run the run it is."""
-    return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
+def judge(settings: Settings, embed: Embed, deal: Deal, directory: Path) -> Result:
+    """Figures of the test speakers, whitened as much as suits the development speakers.
 
-
-def load(directory: Path) -> tuple[str, int, Trained]:
-    """A trained run: its loss, its seed, and the network.
-
-    Raises:
-      FileNotFoundError: if there is no run or no checkpoint.
+    Those of embeddings as they are, and of fully whitened ones, stand beside them. Into `directory`
+    go the embeddings and the whitening.
     """
-    described = records.described(directory)
-    loss, seed = described.pop("loss"), described.pop("seed")
-    described["data"] = described["data"] and Path(described["data"])
-    described["speeds"] = tuple(described["speeds"])
-    settings = Settings(**described)
-    zeros = np.zeros(features.BANDS, np.float32)
-    model, state = initialize(settings, loss, seed, {"mean": zeros, "deviation": zeros})
-    return loss, seed, Trained(settings, model, training.restore(state, directory))
+    parts = deal.train, deal.dev, deal.test
+    train, dev, test = (hear(embed, some, settings.frames) for some in parts)
+    tuned = backend.tune(train, dev)
+    full = backend.whitening(train.segments, train.segment_speakers)
+    tuned.whitening.save(directory / "whitening.npz")
+    np.savez_compressed(directory / "test.npz", **test._asdict())
+    return {
+        "tuned": measure.judge(tuned.whitening.of(dev), tuned.whitening.of(test)),
+        "shrinkage": tuned.shrinkage,
+        "dev_eer": {str(each): rate for each, rate in tuned.dev_eer.items()},
+        "raw": measure.judge(dev, test),
+        "whitened": measure.judge(full.of(dev), full.of(test)),
+    }
