@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -30,7 +31,9 @@ def join(
     *,
     seconds: int = SECONDS_TO_MEET,
 ) -> None:
-    """Meet the other processes of this run, before any other use of JAX; without arguments: none.
+    """Meet the other processes of this run; without arguments there are none.
+
+    To be called before any use of JAX, but after `training.use_every_core`.
 
     Args:
       processes: "auto" asks Slurm, MPI, Kubernetes or the TPU pod who the others are.
@@ -55,6 +58,7 @@ def join(
         raise ValueError(f"--process must be from 0 to --of - 1 = {of - 1}, got {process}")
     if coordinator is not None and not coordinator.rpartition(":")[2].isdigit():
         raise ValueError(f"--coordinator must be HOST:PORT, got {coordinator!r}")
+    at_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_DFL)  # which waiting would not hear
     try:
         jax.distributed.initialize(coordinator, of, process, initialization_timeout=seconds)
     except ValueError as error:
@@ -65,7 +69,11 @@ def join(
     except jax.errors.JaxRuntimeError as error:
         where = coordinator or "the first process"
         raise TimeoutError(f"{where} was not reached in {seconds} s") from error
+    finally:
+        signal.signal(signal.SIGINT, at_ctrl_c)
     sys.excepthook = _end_at_once
+    # Gloo gives up where one comes half a minute after another, but only at their first meeting.
+    multihost_utils.sync_global_devices("joined")
 
 
 def several() -> bool:
@@ -117,8 +125,18 @@ def from_first(tree: Any) -> Any:
 
 
 def most(*numbers: float) -> list[float]:
-    """Of each number the largest that any process has. All must ask, at the same step."""
-    everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
+    """Of each number the largest that any process has. All must ask, at the same step.
+
+    Raises:
+      ConnectionError: if one of them is no more.
+    """
+    try:
+        everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
+    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        if not several():
+            raise
+        reason = " ".join(str(error).split())
+        raise ConnectionError(f"another process of this run has ended: {reason}") from error
     return everyone.max(0).tolist()
 
 
@@ -127,7 +145,7 @@ def leave(status: int) -> int:
 
     A usual exit waits minutes for the others, while they wait for this process. Once its
     connections are closed they fail, too. Not for what all processes raise at the same step: an
-    interruption, or a loss that is not finite.
+    interruption that was saved, or a loss that is not finite.
     """
     if several():
         sys.stdout.flush()

@@ -107,7 +107,7 @@ def train(
         start = int(processes.from_first(np.int32(files.newest)))
         state = place.repeat(files.restore(state))
         progress = stack.enter_context(_display(console))
-        fields = {"loss": math.nan, "rate": 0.0, "unit": unit, "idle": 0.0}
+        fields = {"loss": math.nan, "rate": 0.0, "unit": unit, "waits": ""}
         bar = progress.add_task(title, total=steps, completed=start, **fields)
         interrupted = stack.enter_context(_deferred_interrupt())
 
@@ -142,9 +142,10 @@ def train(
                 )
             now = time.perf_counter()
             rate, share = len(losses) * batch_size / (now - logged), idle / (now - logged)
+            waits = f" · waits for input {share:.0%}" if share >= 0.01 else ""
             entry = {"step": number, "loss": losses.mean(), "examples_per_second": rate}
             files.log({**entry, "input_wait": share, "seconds": now - begun})
-            progress.update(bar, completed=number, loss=losses.mean(), rate=rate, idle=share)
+            progress.update(bar, completed=number, loss=losses.mean(), rate=rate, waits=waits)
             here = processes.here(state)
             pending, logged, idle = [], now, 0.0
             if saves or wanted:
@@ -214,8 +215,10 @@ def _display(console: Console | None) -> Progress:
         TextColumn("{task.description:>24}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} {task.fields[unit]}/s"),
-        TextColumn("waits for input {task.fields[idle]:.0%}"),
+        TextColumn(
+            "loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} {task.fields[unit]}/s"
+            "{task.fields[waits]}"
+        ),
         TimeRemainingColumn(),
         console=console,
         disable=not processes.first(),

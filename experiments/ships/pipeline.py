@@ -110,12 +110,14 @@ def batches(
     batch_size: int,
     crop: int,
     ship_share: float,
+    rows: slice | None = None,
 ) -> Iterator[Batch]:
     """Batches `start` to `steps` of crops: uint8 "image" [B, crop, crop, 3], bool "mask".
 
     A share of the crops is centred near a random ship pixel, so that rare ships are seen often;
     the others lie anywhere in any image. An image smaller than a crop is padded by reflection, and
-    a file that turns out to be unreadable is replaced by another draw.
+    a file that turns out to be unreadable is replaced by another draw. Of many processes each
+    reads its `rows` of every batch, an even share.
     """
     everything = np.array(members)
     with_ships = np.array([i for i in members if images.has_ships(i)])
@@ -130,7 +132,10 @@ def batches(
 
     crops = grain.MapDataset.range(steps * batch_size).seed(seed).random_map(draw)
     reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # batches
-    yield from crops.batch(batch_size)[start:].to_iter_dataset(reading)
+    first, end, _ = (rows or slice(None)).indices(batch_size)
+    share, count = end - first, batch_size // (end - first)
+    mine = crops.batch(share)[start * count + first // share :: count]
+    yield from mine.to_iter_dataset(reading)
 
 
 def _crop(example: Example, size: int, rng: np.random.Generator, *, on_ship: bool) -> Batch:

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments.shared import records, training
+from experiments.shared import processes, records, training
 from experiments.ships.images import ImageFolder, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
 from experiments.ships.measure import Predict
@@ -44,7 +44,7 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; auto is bfloat16 on an accelerator and float32 on a CPU."""
     batch_size: int = 8
-    """Crops in a step; spread over all devices that divide it."""
+    """Crops in a step; spread over all devices that divide it, of all processes."""
     crop: int = 96
     """Edge of a training crop; a multiple of 2**depth."""
     ship_share: float = 0.25
@@ -246,6 +246,7 @@ def fit(
             batch_size=settings.batch_size,
             crop=settings.crop,
             ship_share=settings.ship_share,
+            rows=processes.rows(settings.batch_size),
         )
 
     update = make_update(model, loss, seed)

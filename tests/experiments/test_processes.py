@@ -51,7 +51,12 @@ def batches(start: int) -> Iterator[dict[str, np.ndarray]]:
 
 
 def train(directory: Path, source: Any = batches) -> list[training.Step]:
-    options = {"steps": STEPS, "batch_size": BATCH, "log_every": 2, "checkpoint_every": 6}
+    options: dict[str, Any] = {
+        "steps": STEPS,
+        "batch_size": BATCH,
+        "log_every": 2,
+        "checkpoint_every": 6,
+    }
     return list(training.train(update, begin(), source, directory, **options))
 
 
