@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 from rich.console import Console
 
-from experiments.shared import study, training
+from experiments.shared import processes, study, training
 from experiments.shared.commands import tell_left_out
 from experiments.shared.settings import require_known, require_within
 from experiments.ships import measure, report, tiles
@@ -59,7 +59,7 @@ class Settings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute type; auto is bfloat16 on an accelerator and float32 on a CPU."""
     batch_size: int = 8
-    """Crops in a step; spread over all devices that divide it."""
+    """Crops in a step; spread over all devices that divide it, of all processes."""
     crop: int = 96
     """Edge of a training crop; a multiple of patch * 2**depth."""
     ship_share: float = 0.25
@@ -221,6 +221,7 @@ def train(
             crop=settings.crop,
             ship_share=settings.ship_share,
             workers=reading.workers,
+            rows=processes.rows(settings.batch_size),
         )
 
     training.examine(LOSSES[loss], "binary", console)

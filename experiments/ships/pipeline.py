@@ -84,6 +84,7 @@ def batches(
     crop: int,
     ship_share: float,
     workers: int = 0,
+    rows: slice | None = None,
 ) -> Iterator[Batch]:
     """Batches `start` to `steps` of crops: uint8 "image" [B, crop, crop, 3], bool "mask".
 
@@ -100,6 +101,7 @@ def batches(
       batch_size: crops in a batch.
       crop: their edge in pixels.
       ship_share: share of the crops near a ship.
+      rows: of every batch, an even share; default: all of them.
       workers: processes that draw them; 0 draws them on threads of this one. The batches are the
         same whatever their number.
     """
@@ -117,7 +119,10 @@ def batches(
     crops = grain.MapDataset.range(steps * batch_size).seed(seed).random_map(draw)
     threads = 1 if workers else max(2, os.cpu_count() or 1)
     reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)  # batches
-    found = crops.batch(batch_size)[start:].to_iter_dataset(reading)
+    first, end, _ = (rows or slice(None)).indices(batch_size)
+    share, count = end - first, batch_size // (end - first)
+    mine = crops.batch(share)[start * count + first // share :: count]
+    found = mine.to_iter_dataset(reading)
     flags.FLAGS.mark_as_parsed()  # grain asks its own before it starts a process
     processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
     drawn = iter(found.mp_prefetch(processes, worker_init_fn=_ignore_interrupts))

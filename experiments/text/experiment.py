@@ -199,6 +199,8 @@ def fit(
         unit="texts",
         log_every=max(1, steps // 20),
         checkpoint_every=max(1, steps // 4),
+        # One device: the gradients of the word vectors, which many would exchange in every step,
+        # are larger than all else in it. Many processes are refused.
         devices=jax.devices()[:1],
         console=console,
     ):
