@@ -127,9 +127,9 @@ class Predict:
     out: Path = Path("submission.csv")
     """CSV to write."""
     threshold: float | None = None
-    """Probability above which a pixel is ship; default: the one tuned on validation."""
-    min_area: int = 0
-    """Drop objects of fewer pixels."""
+    """Probability above which a pixel is ship; default: the rule tuned on validation."""
+    min_area: int | None = None
+    """Drop objects of fewer pixels; default: that of the rule, or none beside --threshold."""
 
     def __call__(self) -> None:
         write_predictions(

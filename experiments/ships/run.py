@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +15,12 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.shared import records, training
+from experiments.ships import tiles
 from experiments.ships.images import ImageFolder, open_airbus, open_masks
 from experiments.ships.losses import LOSSES
-from experiments.ships.measure import Predict
 from experiments.ships.pipeline import Batch, Images, Split, augment, batches, normalize, split
 from experiments.ships.scenes import Scenes
+from experiments.ships.tiles import Predict
 from experiments.ships.unet import UNet
 
 
@@ -54,8 +55,8 @@ class Settings:
     learning_rate: float = 4e-3
     """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
     tile: int | None = None
-    """Predict in overlapping tiles of this edge, 0: each image whole. Default: the crop, because
-    GroupNorm's statistics depend on the field of view, and should be those of training."""
+    """Predict in overlapping tiles of this edge, 0: each image whole. Default: a bit more than two
+    crops. GroupNorm's statistics depend on the field of view, so ½ means less the larger it is."""
 
     def __post_init__(self) -> None:
         least = {"depth": 0, "crop": 8, "batch_size": 1, "steps": 1, "width": 1, "scenes": 1}
@@ -148,7 +149,9 @@ def make_predict(model: Model, params: Any) -> Predict:
         return nnx.merge(model.graph, nnx.State(params))(normalize(image))
 
     unit = 2**model.settings.depth
-    tile = model.settings.crop if model.settings.tile is None else model.settings.tile
+    # Three such tiles with their overlap span the 768 pixels of a real image at a crop of 128.
+    default = -(-model.settings.crop * 17 // 8 // unit) * unit
+    tile = default if model.settings.tile is None else model.settings.tile
 
     def whole(image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -156,53 +159,9 @@ def make_predict(model: Model, params: Any) -> Predict:
         logits = forward(params, np.pad(image, padding, "reflect")[None])
         return np.asarray(logits)[0, :height, :width]
 
-    def tiled(image: np.ndarray) -> np.ndarray:
-        return stitch(lambda tiles: np.asarray(forward(params, tiles)), image, tile)
-
-    return tiled if tile else whole
-
-
-TILES_AT_ONCE = 8  # of one shape and number, so that images of any size need one compilation
-
-
-def stitch(forward: Callable[[np.ndarray], np.ndarray], image: np.ndarray, tile: int) -> np.ndarray:
-    """Predict in tiles that overlap by a quarter, and blend them, a tile's middle weighing most.
-
-    Args:
-      forward: uint8 [TILES_AT_ONCE, tile, tile, 3] to logits [TILES_AT_ONCE, tile, tile].
-      image: uint8 [H, W, 3].
-      tile: edge of a tile; a smaller image is padded by reflection.
-
-    Returns:
-      Logits [H, W].
-    """
-    height, width = image.shape[:2]
-    # A margin, so that no pixel of the image lies where a tile's zero padding shows.
-    margin = tile // 8
-    padding = [(margin, margin + max(0, tile - n - 2 * margin)) for n in (height, width)]
-    image = np.pad(image, [*padding, (0, 0)], "reflect")
-    ramp = np.minimum(np.arange(1, tile + 1), np.arange(tile, 0, -1)).astype(np.float32)
-    window = np.minimum(ramp[:, None], ramp[None, :])
-    places = [
-        np.s_[top : top + tile, left : left + tile]
-        for top in _starts(image.shape[0], tile)
-        for left in _starts(image.shape[1], tile)
-    ]
-    total, weight = np.zeros(image.shape[:2], np.float32), np.zeros(image.shape[:2], np.float32)
-    for first in range(0, len(places), TILES_AT_ONCE):
-        some = places[first : first + TILES_AT_ONCE]
-        tiles = np.zeros((TILES_AT_ONCE, tile, tile, 3), np.uint8)
-        tiles[: len(some)] = [image[place] for place in some]
-        for place, logits in zip(some, forward(tiles), strict=False):
-            total[place] += window * logits
-            weight[place] += window
-    return (total / weight)[margin : margin + height, margin : margin + width]
-
-
-def _starts(length: int, tile: int) -> np.ndarray:
-    """Corners of tiles that cover `length` evenly and overlap by at least a quarter."""
-    count = 1 + max(0, -(-(length - tile) // (tile * 3 // 4)))
-    return np.linspace(0, length - tile, count).round().astype(int)
+    if not tile:
+        return whole
+    return tiles.predictor(forward, params, tile, overlap=max(unit, tile // 17))
 
 
 def parts(settings: Settings, images: Images, seed: int) -> Split:
