@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from experiments.shared import processes
 from experiments.shared.settings import require_known
 from experiments.shared.training import NonFiniteLossError
 
@@ -76,7 +77,8 @@ def run(
         console.print(saved, style="yellow")
         return 130
     except (OSError, ValueError, NonFiniteLossError, *mendable) as error:
+        console.quiet = False
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
-        return 1
+        return processes.leave(1)
     console.print(f"{time.perf_counter() - begun:.0f} s")
     return 0

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
+from rich.console import Console
 
 SECONDS_TO_MEET = 300
 MOST_WORDS = 2000  # bytes of an error that one process tells the others
@@ -74,6 +75,25 @@ def join(
     sys.excepthook = _end_at_once
     # Gloo gives up where one comes half a minute after another, but only at their first meeting.
     multihost_utils.sync_global_devices("joined")
+
+
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """Which processes share a run: by default none."""
+
+    processes: Literal["auto"] | None = None
+    """auto: Slurm, MPI, Kubernetes or the TPU pod says who the others are."""
+    coordinator: str | None = None
+    """Where nobody can be asked: HOST:PORT of the first process."""
+    process: int | None = None
+    """Number of this one, from 0."""
+    of: int | None = None
+    """How many there are."""
+
+    def join(self, console: Console) -> None:
+        """Meet them, before any other use of JAX; only the first goes on talking."""
+        join(self.processes, self.coordinator, self.process, self.of)
+        console.quiet = not first()
 
 
 def several() -> bool:

@@ -1,8 +1,8 @@
-"""Why does my U-Net predict all zeros? One U-Net and any loss, from images to figures.
+"""One U-Net, trained with each loss on the same images, and what becomes of it.
 
-From top to bottom: settings, data, network, loss, step, loop, judge, table. For images of your own
-change `open_images`, for another network `make_network`; a loss of your own is one more line of
-`LOSSES` in losses.py.
+From top to bottom: settings, network, loss, step, loop, judge, table. Images of your own are
+folders, `--data`; another network is another `make_network`; a loss of your own is a function of
+logits and labels among `losses.LOSSES`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,35 +21,22 @@ from flax import nnx
 from rich.console import Console
 
 from experiments.shared import processes, study, training
-from experiments.shared.commands import tell_left_out
 from experiments.shared.settings import require_known, require_within
 from experiments.ships import measure, report, tiles
 from experiments.ships.augmentation import augment
-from experiments.ships.folders import open_folders
+from experiments.ships.data import Reading, Source, open_images
 from experiments.ships.losses import LOSSES, Loss
-from experiments.ships.pipeline import KEPT_IMAGES, Batch, Images, batches, normalize
-from experiments.ships.scenes import Scenes
-from experiments.ships.splits import Split, split
+from experiments.ships.pipeline import Batch, Images, batches, normalize
+from experiments.ships.splits import split
 from experiments.ships.unet import UNet
 
 # --- settings -------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What makes two runs the same run."""
+class Settings(Source):
+    """What makes two runs the same run: which images, the network and its training."""
 
-    data: tuple[Path, ...] = ()
-    """Folders of images, each in the challenge's layout or with mask files; default: generated
-    scenes."""
-    weak: tuple[Path, ...] = ()
-    """Folders whose masks are not to be trusted: to train on only."""
-    strict: bool = False
-    """Stop at the first unusable file instead of leaving it out."""
-    scenes: int = 1000
-    """How many scenes to generate, in all three parts together."""
-    size: int = 256
-    """Edge of a generated scene in pixels."""
     width: int = 8
     """Channels at full resolution; each level down doubles them."""
     depth: int = 3
@@ -75,11 +62,12 @@ class Settings:
     init: Path | None = None
     """Begin with the parameters of another run of the same width, depth and patch."""
     tile: int | None = None
-    """Predict in overlapping tiles of this edge. Default: the crop, because GroupNorm's statistics
-    depend on the field of view, and should be those of training."""
+    """Predict in overlapping tiles of this edge. Default: a bit more than two crops. GroupNorm's
+    statistics depend on the field of view, so ½ means less the larger it is."""
 
     def __post_init__(self) -> None:
-        least = dict.fromkeys(("batch_size", "steps", "width", "scenes", "patch"), "[1, inf)")
+        super().__post_init__()
+        least = dict.fromkeys(("batch_size", "steps", "width", "patch"), "[1, inf)")
         require_within(self, depth="[0, inf)", crop="[8, inf)", **least)
         require_within(self, learning_rate="[0, inf)", ship_share="[0, 1]", tile="[8, inf)")
         unit = self.patch * 2**self.depth
@@ -89,33 +77,6 @@ class Settings:
                     f"{name} must be a multiple of patch * 2**depth = {unit}, "
                     f"got {getattr(self, name)}"
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How images are read, which changes no figure."""
-
-    workers: int = 0
-    """Processes that read images and cut crops; 0: threads of this process."""
-    cache: Path | None = None
-    """Folder in which decoded images are kept."""
-
-
-# --- data -----------------------------------------------------------------------------------------
-
-
-def open_images(settings: Settings, reading: Reading, console: Console) -> Images:
-    """The images that the settings name, with a word on what was left out."""
-    if not settings.data:
-        return Images(Scenes(count=settings.scenes, size=settings.size))
-    found = open_folders(settings.data, settings.weak, strict=settings.strict, cache=reading.cache)
-    for part in found.parts:
-        with_ships = sum(part.full)
-        console.print(f"{len(part)} images in {part.root}, {with_ships} of them with objects")
-        tell_left_out(part.skipped, console)
-    # Mapped files need no copy in memory, and each process has its own.
-    kept = 0 if reading.cache else KEPT_IMAGES // max(1, reading.workers)
-    return Images(found, strict=settings.strict, kept=kept)
 
 
 # --- network --------------------------------------------------------------------------------------
@@ -147,13 +108,20 @@ def initialize(settings: Settings, seed: int) -> tuple[Model, State]:
     )
     model = Model(graph, optax.adam(schedule), settings)
     params = nnx.to_pure_dict(params)
+    state = {"params": params, "optimizer": model.optimizer.init(params), "step": jnp.int32(0)}
     if settings.init is not None:
-        params = parameters_of(settings.init, settings)
-    return model, {
-        "params": params,
-        "optimizer": model.optimizer.init(params),
-        "step": jnp.zeros((), jnp.int32),
-    }
+        require_same_network(study.described(settings.init), settings)
+        state["params"] = training.restore(state, settings.init)["params"]
+    return model, state
+
+
+def require_same_network(run: dict[str, Any], settings: Settings) -> None:
+    """Raise `ValueError` if the run to begin with has a network of another shape."""
+    for name in ("width", "depth", "patch"):
+        if run[name] != getattr(settings, name):
+            raise ValueError(
+                f"init must be a run of {name} {getattr(settings, name)}, {run[name]} is its own"
+            )
 
 
 # --- loss and step --------------------------------------------------------------------------------
@@ -197,7 +165,7 @@ def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
 # --- loop -----------------------------------------------------------------------------------------
 
 
-def train(
+def fit(
     settings: Settings,
     reading: Reading,
     images: Images,
@@ -205,7 +173,7 @@ def train(
     seed: int,
     console: Console,
     directory: Path,
-) -> measure.Predict:
+) -> tiles.Predict:
     """Train one loss with one seed in `directory`, or continue what is there."""
     members = split(images, seed).train
     model, state = initialize(settings, seed)
@@ -243,14 +211,18 @@ def train(
 # --- judge ----------------------------------------------------------------------------------------
 
 
-def make_predict(model: Model, params: Any) -> measure.Predict:
+def make_predict(model: Model, params: Any) -> tiles.Predict:
     """The trained network as a function of one image of any size."""
 
     @jax.jit
     def forward(params: Any, image: jax.Array) -> jax.Array:
         return nnx.merge(model.graph, nnx.State(params))(normalize(image))
 
-    return tiles.predictor(forward, params, model.settings.tile or model.settings.crop)
+    settings = model.settings
+    unit = settings.patch * 2**settings.depth
+    # Three such tiles with their overlap span the 768 pixels of a real image at a crop of 128.
+    tile = settings.tile or -(-settings.crop * 17 // 8 // unit) * unit
+    return tiles.predictor(forward, params, tile, overlap=max(unit, tile // 17))
 
 
 def find(
@@ -264,7 +236,7 @@ def find(
 ) -> dict[str, Any]:
     """Train, then judge on images that were not trained on."""
     parts = split(images, seed)
-    predict = train(settings, reading, images, loss, seed, console, directory)
+    predict = fit(settings, reading, images, loss, seed, console, directory)
     return measure.report(predict, images, parts.validation, parts.test)
 
 
@@ -280,7 +252,7 @@ def compare(
     console: Console,
     *,
     resume: bool,
-) -> list[report.Row]:
+) -> None:
     """Train every loss with every seed, each in a directory under `out`, then report on all."""
     require_known("loss", losses, LOSSES)
     require_within({"seeds": seeds}, seeds="[1, inf)")
@@ -290,10 +262,14 @@ def compare(
         each = partial(find, settings, reading, images, loss, seed, console)
         described = describe(settings, loss, seed)
         found[loss].append(study.result(out / f"{loss}-{seed}", described, each, resume=resume))
-    return report.publish(found, settings, images, out, console)
+    report.publish(found, settings, out, console)
+    first = {loss: out / f"{loss}-0" for loss in losses}
+    trained = {loss: each for loss, each in first.items() if training.has_checkpoint(each)}
+    if trained:
+        report.draw(trained, images, split(images, 0).test, lambda each: load(each).predict, out)
 
 
-# --- a run, again ---------------------------------------------------------------------------------
+# --- a run that is there --------------------------------------------------------------------------
 
 
 def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
@@ -301,31 +277,25 @@ def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
     return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
 
 
-def load(directory: Path) -> tuple[Settings, str, int, Model, State]:
-    """A trained run: its settings, loss, seed, network, and what it has learnt.
+class Trained(NamedTuple):
+    settings: Settings
+    loss: str
+    seed: int
+    predict: tiles.Predict
+
+
+def load(directory: Path) -> Trained:
+    """A trained run.
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
     """
     described = study.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
+    described["init"] = None  # what was begun with is in the checkpoint
     for name in ("data", "weak"):
         described[name] = tuple(map(Path, described[name]))
-    described["init"] = described["init"] and Path(described["init"])
     settings = Settings(**described)
     model, state = initialize(settings, seed)
-    return settings, loss, seed, model, training.restore(state, directory)
-
-
-def parameters_of(directory: Path, settings: Settings) -> Any:
-    """What another run has learnt.
-
-    Raises:
-      ValueError: if its network has another shape.
-    """
-    other, *_, state = load(directory)
-    for name in ("width", "depth", "patch"):
-        theirs, ours = getattr(other, name), getattr(settings, name)
-        if theirs != ours:
-            raise ValueError(f"init must have {name} {ours}, and {directory} has {theirs}")
-    return state["params"]
+    params = training.restore(state, directory)["params"]
+    return Trained(settings, loss, seed, make_predict(model, params))

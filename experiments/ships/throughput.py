@@ -5,7 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
+from experiments.ships.data import Reading, open_images
+from experiments.ships.experiment import Settings
 from experiments.ships.pipeline import Images, batches
+from experiments.ships.splits import split
+
+
+def tell(settings: Settings, reading: Reading, console: Console) -> None:
+    """Print the rates of three passes over the training images."""
+    images = open_images(settings, reading, console)
+    rates = crops_per_second(
+        images,
+        split(images, 0).train,
+        batch_size=settings.batch_size,
+        crop=settings.crop,
+        ship_share=settings.ship_share,
+        workers=reading.workers,
+    )
+    for number, rate in enumerate(rates, 1):
+        console.print(f"pass {number}: {rate:.0f} crops/s")
 
 
 def crops_per_second(
