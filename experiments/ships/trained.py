@@ -43,7 +43,9 @@ def evaluate(directory: Path, reading: Reading, console: Console) -> None:
     images = open_images(settings, reading, console)
     parts = split(images, seed)
     found = measure.report(predict, images, parts.validation, parts.test)
-    records.write_json(directory / study.RESULT, {**found, **records.environment()})
+    path = directory / study.RESULT
+    before = study.found(directory) if path.exists() else {}
+    records.write_json(path, {**before, **found, **records.environment()})
     show(directory, images, console)
 
 
@@ -54,7 +56,8 @@ def show(directory: Path, images: Images, console: Console) -> None:
       ValueError: if its loss was not finite.
     """
     found = study.found(directory)
-    _, loss, seed, _ = experiment.load(directory)
+    described = study.described(directory)
+    loss, seed = described["loss"], described["seed"]
     console.print_json(data={key: found[key] for key in found if key != "image_scores"})
     members = split(images, seed).test
     report.draw(

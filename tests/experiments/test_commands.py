@@ -17,7 +17,8 @@ from experiments.uncertainty.study import Settings
 @pytest.mark.parametrize(
     ("experiment", "arguments", "message"),
     [
-        (ships, ["compare", "--losses", "dise"], "no loss is called dise; there are bce,"),
+        (ships, ["compare", "--losses", "dise"], "no loss is called dise; did you mean dice?"),
+        (ships, ["trian"], "no command is called trian; did you mean train?"),
         (ships, ["predict", "nowhere"], "nowhere holds no run"),
         (text, ["compare", "--losses", "focl"], "no loss is called focl; there are cross-entropy,"),
         (text, ["--seeds", "0"], "seeds must be at least 1, got 0"),
@@ -62,7 +63,11 @@ def test_what_a_user_can_mend_is_one_line(
 @pytest.mark.parametrize(
     ("settings", "wrong", "message"),
     [
-        (ships.Settings, {"crop": 90}, r"crop must be a multiple of 2\*\*depth = 8, got 90"),
+        (
+            ships.Settings,
+            {"crop": 90},
+            r"crop must be a multiple of patch \* 2\*\*depth = 8, got 90",
+        ),
         (ships.Settings, {"tile": 12}, "tile must be a multiple"),
         (ships.Settings, {"ship_share": 1.5}, r"ship_share must lie in \[0, 1\], got 1.5"),
         (text.Settings, {"epochs": 0}, "epochs must be at least 1, got 0"),
