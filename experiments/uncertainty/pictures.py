@@ -122,7 +122,7 @@ def _likelihoods(panel: Axes, name: str, rows: list[dict[str, Any]]) -> None:
                           label=f"published: {method}")  # fmt: skip
     panel.set_yticks(places, [row["method"] for row in rows])
     panel.invert_yaxis()
-    spread = max(good) - min(good)
+    spread = (max(good) - min(good)) or 1.0
     panel.set_xlim(min(good) - 0.25 * spread, max(good) + 0.1 * spread)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.set(title=name, xlabel="test log-likelihood")
