@@ -11,7 +11,7 @@ from experiments.tabular import __main__ as tabular
 from experiments.tabular.experiment import Settings as Training
 from experiments.text import __main__ as text
 from experiments.uncertainty import __main__ as uncertainty
-from experiments.uncertainty.study import Settings
+from experiments.uncertainty.experiment import Settings
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,13 @@ from experiments.uncertainty.study import Settings
         (speakers, ["--batch-speakers", "400"], "batch_speakers must be at most 300"),
         (speakers, ["evaluate", "nowhere"], "nowhere holds no run"),
         (speakers, ["compare", "--data", "nowhere"], "nowhere is not a folder"),
-        (uncertainty, ["uci", "--methods", "bagging"], "no such method: bagging; there are single"),
-        (uncertainty, ["uci", "--data", "short.txt"], "short has 3 rows; 20 splits need at least"),
-        (uncertainty, ["collapse", "--seeds", "0"], "seeds and layers must be at least 1, got 0"),
+        (
+            uncertainty,
+            ["uci", "--methods", "bagging"],
+            "no method is called bagging; there are single",
+        ),
+        (uncertainty, ["uci", "--data", "short.txt"], "short has 3 rows; 20 seeds need at least"),
+        (uncertainty, ["collapse", "--seeds", "0"], "seeds must be at least 1, got 0"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -76,7 +80,7 @@ def test_what_a_user_can_mend_is_one_line(
         (text.Settings, {"widths": ()}, "widths must be positive"),
         (Training, {"steps": 15, "check_every": 10}, "must divide steps = 15, got 10"),
         (Training, {"learning_rates": (0.0,)}, r"learning_rates must be positive, got \(0.0,\)"),
-        (Settings, {"splits": 0}, "splits must be at least 1, got 0"),
+        (Settings, {"seeds": 0}, "seeds must be at least 1, got 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_named(settings: Any, wrong: dict[str, Any], message: str):
