@@ -63,6 +63,8 @@ def survey(
         full.append(bool(mask.any()))
         found.append(look(logits, example.instances))
         low, high = min(low, float(logits.min())), max(high, float(logits.max()))
+    if not names:
+        raise ValueError(f"none of the {len(members)} images to judge on can be read")
     extremes = float(jax.nn.sigmoid(low)), float(jax.nn.sigmoid(high))
     return Survey(curve, names, np.array(full, bool), extremes), found
 

@@ -11,7 +11,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from rich.console import Console
 
-from experiments.ships import run, run_length
+from experiments.ships import run_length
+from experiments.ships.data import Reading, Source, open_images
 from experiments.ships.images import (
     AIRBUS_CSV,
     AIRBUS_FOLDER,
@@ -216,7 +217,7 @@ def test_a_missing_file_is_skipped_or_stops_a_strict_run(airbus):
 
 def test_what_a_run_leaves_out_is_said(airbus, capsys):
     (airbus / AIRBUS_FOLDER / "b.jpg").unlink()
-    found = run.open_images(run.Settings(data=(airbus,)), Console(width=200))
+    found = open_images(Source(data=(airbus,)), Reading(), Console(width=200))
     assert len(found) == 2
     said = capsys.readouterr().out
     assert "2 images" in said

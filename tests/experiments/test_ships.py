@@ -110,8 +110,8 @@ def test_images_of_any_size_are_predicted():
 def folder(tmp_path_factory) -> Path:
     """Images with masks, one of them cut short."""
     folder = tmp_path_factory.mktemp("data")
-    scenes = Scenes(count=12, size=64, empty_share=0.2)
-    for i, example in enumerate(scenes[i] for i in range(12)):
+    scenes = Scenes(count=20, size=64, empty_share=0.2)
+    for i, example in enumerate(scenes[i] for i in range(20)):
         Image.fromarray(example.image).save(folder / f"{i}.jpg")
         mask = Image.fromarray(np.uint8(255 * (example.instances > 0)))
         mask.save(folder / f"{i}.png")
@@ -196,7 +196,7 @@ def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, p
     assert main(["predict", str(run_of), *options]) == 0
     assert "left out: 3.jpg" in printed()
     read = dict(read_submission(submission, (64, 64)))
-    assert len(read) == 23
+    assert len(read) == 39
     image = np.asarray(Image.open(folder / "0.jpg"))
     np.testing.assert_array_equal(read["0.jpg"] > 0, experiment.load(run_of).predict(image) > 0)
 
