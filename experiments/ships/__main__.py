@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 
 from experiments.shared import commands, plots, records, training
-from experiments.ships import pictures, run
+from experiments.ships import measure, pictures, run
 from experiments.ships.comparison import compare_losses, judge
 from experiments.ships.images import UnreadableImage
 from experiments.ships.losses import LOSSES, require_known
@@ -28,6 +28,7 @@ from experiments.ships.measure import Predict as Predictor
 from experiments.ships.pipeline import Images
 from experiments.ships.run import Settings
 from experiments.ships.submission import write_predictions
+from experiments.ships.tuning import objects
 
 CONSOLE = Console()
 ASKED = ("asked-iou", "asked-focal", "asked-weighted")
@@ -99,6 +100,11 @@ def evaluate(
     examples = pictures.choose(images, run.parts(settings, images, seed).test)
     masks = {loss: [predict(example.image) > 0 for example in examples]}
     pictures.predictions(examples, masks, directory / "predictions.png", note="pixels with p > ½")
+    scores, rule = result["image_scores"], measure.rule_of(result)
+    examples = pictures.best_and_worst(images, run.parts(settings, images, seed).test, scores)
+    masks = {loss: [objects(predict(example.image), rule) > 0 for example in examples]}
+    path, note = directory / "best-and-worst.png", "tuned objects: the best images, then the worst"
+    pictures.predictions(examples, masks, path, scores=scores, note=note)
     CONSOLE.print_json((directory / "result.json").read_text())
     CONSOLE.print(f"{result['verdict']}; figures and JSON in {directory}")
 

@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
 from experiments.ships import run
+from experiments.ships.measure import rule_of
 from experiments.ships.run_length import write_submission
 from experiments.ships.tuning import Rule, objects
 
@@ -81,7 +82,7 @@ def _tuned(directory: Path) -> Rule:
     result = json.loads(path.read_text())
     if "objects" not in result:
         raise ValueError(f"{directory} has no tuned objects: {result['verdict']}")
-    return Rule(**{field.name: result["objects"][field.name] for field in dataclasses.fields(Rule)})
+    return rule_of(result)
 
 
 def _own(settings: run.Settings, seed: int, console: Console) -> Iterator[tuple[str, np.ndarray]]:

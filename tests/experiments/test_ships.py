@@ -243,6 +243,7 @@ def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, p
     after = json.loads((run_of / "result.json").read_text())
     assert after["loss"] == "dice"
     assert after["at_half"] == before["at_half"]
+    assert (run_of / "best-and-worst.png").stat().st_size > 2000
     assert main(["predict", str(run_of), "--out", str(submission)]) == 0
     assert len(dict(read_submission(submission, (64, 64)))) == after["test_images"]
     printed()
@@ -276,3 +277,14 @@ def test_pictures_show_found_missed_and_false():
     row, column = np.indices((4, 4))
     shown = pictures.overlay(image, row == 0, column == 0)
     assert len({tuple(pixel) for pixel in shown.reshape(-1, 3)}) == 4
+
+
+def test_the_best_and_the_worst_images_are_chosen_and_shown_from_near():
+    examples = [SCENES.read(i) for i in range(40)]
+    names = [each.name for each in examples if each and each.instances.any()]
+    scores = {name: k / 100 for k, name in enumerate(names)}
+    chosen = pictures.best_and_worst(SCENES, range(40), scores, count=2)
+    assert [each.name for each in chosen] == [names[-1], names[-2], names[0], names[1]]
+    for each in chosen:
+        rows, columns = pictures.close_up(each)
+        assert each.instances[rows, columns].any()
