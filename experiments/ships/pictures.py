@@ -90,7 +90,7 @@ def best_and_worst(
 
     def first(sign: int) -> list[Example]:
         def rank(each: Example) -> tuple[float, int]:
-            return sign * scores[each.name], -np.count_nonzero(each.instances)
+            return sign * scores[each.name], -int(np.count_nonzero(each.instances))
 
         return heapq.nsmallest(count, images.readable(full), key=rank)
 

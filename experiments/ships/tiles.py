@@ -1,7 +1,7 @@
 """Prediction of images of any size, in tiles of one shape: nothing is compiled anew.
 
-Group normalisation takes its statistics over the field of view, so logits depend on the tile. On a
-CPU a pixel of a small tile costs less than one of a whole image, because a tile stays in the cache.
+Group normalisation takes its statistics over the field of view, so logits depend on the tile: in
+larger tiles they rank pixels as well, but ½ is not where it was, and a threshold must be tuned.
 """
 
 from __future__ import annotations
