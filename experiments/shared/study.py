@@ -115,9 +115,10 @@ def found(directory: Path) -> dict[str, Any]:
     """What `result` has written in `directory`.
 
     Raises:
-      FileNotFoundError: if the run there was not finished.
+      FileNotFoundError: if there is no run, or it was not finished.
       ValueError: if its loss was not finite.
     """
+    described(directory)
     path = directory / RESULT
     if not path.exists():
         raise FileNotFoundError(f"{directory} holds no {RESULT}: finish its training with --resume")

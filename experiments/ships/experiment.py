@@ -62,8 +62,8 @@ class Settings(Source):
     init: Path | None = None
     """Begin with the parameters of another run of the same width, depth and patch."""
     tile: int | None = None
-    """Predict in overlapping tiles of this edge. Default: a bit more than two crops. GroupNorm's
-    statistics depend on the field of view, so ½ means less the larger it is."""
+    """Predict in overlapping tiles of this edge. Default: the crop, because GroupNorm's statistics
+    depend on the field of view: in tiles of twice the edge ½ means something else."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,10 +219,7 @@ def make_predict(model: Model, params: Any) -> tiles.Predict:
         return nnx.merge(model.graph, nnx.State(params))(normalize(image))
 
     settings = model.settings
-    unit = settings.patch * 2**settings.depth
-    # Three such tiles with their overlap span the 768 pixels of a real image at a crop of 128.
-    tile = settings.tile or -(-settings.crop * 17 // 8 // unit) * unit
-    return tiles.predictor(forward, params, tile, overlap=max(unit, tile // 17))
+    return tiles.predictor(forward, params, settings.tile or settings.crop)
 
 
 def find(
@@ -266,7 +263,8 @@ def compare(
     first = {loss: out / f"{loss}-0" for loss in losses}
     trained = {loss: each for loss, each in first.items() if training.has_checkpoint(each)}
     if trained:
-        report.draw(trained, images, split(images, 0).test, lambda each: load(each).predict, out)
+        predict = {loss: load(each).predict for loss, each in trained.items()}
+        report.draw(trained, predict, images, split(images, 0).test, out)
 
 
 # --- a run that is there --------------------------------------------------------------------------

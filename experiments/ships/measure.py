@@ -6,7 +6,7 @@ Thresholds are chosen on validation images and applied to test images, never the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 import jax
@@ -22,7 +22,7 @@ from experiments.ships.tuning import Candidates, Rule, candidates, fit, objects
 # logits far beyond where a probability of 32 bits can tell them apart.
 THRESHOLDS = np.sinh(np.linspace(-8.0, 8.0, 2001)).astype(np.float32)
 # Of these, where objects are tuned. Far below ½ everything is one object.
-OBJECT_THRESHOLDS = [float(t) for t in THRESHOLDS[::50] if t > -5]
+OBJECT_THRESHOLDS = [float(t) for t in THRESHOLDS[::25] if t > -5]
 
 Found = TypeVar("Found")
 
@@ -119,6 +119,11 @@ def report(
         "image_scores": dict(zip(tested.names, by_rule.tolist(), strict=True)),
     }
     return {**result, "verdict": verdict(result)}
+
+
+def rule_of(result: dict[str, Any]) -> Rule:
+    """The rule in what `report` returned, or in the JSON that was made of it."""
+    return Rule(**{field.name: result["objects"][field.name] for field in fields(Rule)})
 
 
 def _objects(tested: Survey, scores: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.patheffects import withStroke
 from scipy import ndimage
 
 from experiments.shared import plots
 from experiments.ships.images import Example
+from experiments.ships.objects import components
 from experiments.ships.pipeline import Images
 
 
@@ -36,15 +39,25 @@ def overlay(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.n
     return faded.clip(0, 255).astype(np.uint8)
 
 
-def zoom(example: Example, edge: int) -> tuple[slice, slice]:
-    """A window of `edge` pixels around the largest ship, or the middle of an empty image."""
-    shape = example.instances.shape
-    sizes = np.bincount(example.instances.ravel())
-    centre = np.array(shape) / 2
-    if len(sizes) > 1:
-        largest = 1 + int(np.argmax(sizes[1:]))
-        centre = np.array(ndimage.center_of_mass(example.instances == largest))
-    corner = np.clip(centre - edge / 2, 0, np.maximum(0, np.array(shape) - edge)).astype(int)
+def close_up(example: Example, *others: np.ndarray) -> tuple[slice, slice]:
+    """A square window around the largest object, twice as wide as that.
+
+    Without an object it shows the largest thing that one of the masks `others` takes for one, and
+    at last the middle.
+    """
+    shape = np.array(example.instances.shape)
+    centre, extent = shape / 2, shape.min() / 4
+    for mask in (example.instances, *others):
+        labels = components(mask > 0)
+        if not labels.any():
+            continue
+        largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+        box = ndimage.find_objects(labels, largest)[largest - 1]
+        centre = np.array([(side.start + side.stop) / 2 for side in box])
+        extent = max(side.stop - side.start for side in box)
+        break
+    edge = int(np.clip(2 * extent, 24, shape.min()))
+    corner = np.clip(centre - edge / 2, 0, shape - edge).astype(int)
     rows, columns = (slice(int(c), int(c) + edge) for c in corner)
     return rows, columns
 
@@ -58,38 +71,75 @@ def choose(images: Images, members: Sequence[int], count: int = 4) -> list[Examp
     return [*(full[k] for k in places), *empty]
 
 
+def best_and_worst(
+    images: Images, members: Sequence[int], scores: Mapping[str, float], count: int = 3
+) -> list[Example]:
+    """The images with ships that a model scored highest, then those that it scored lowest.
+
+    Of equal scores the image with the most ship pixels comes first: the easiest to see.
+
+    Args:
+      images: the whole set.
+      members: which of them were scored.
+      scores: name of an image to object F2, pixel F1 or any score of it, as "image_scores" of
+        `measure.report`.
+      count: how many of each, if there are twice as many.
+    """
+    full = [i for i in members if images.has_ships(i)]
+    count = min(count, len(full) // 2)
+
+    def first(sign: int) -> list[Example]:
+        def rank(each: Example) -> tuple[float, int]:
+            return sign * scores[each.name], -int(np.count_nonzero(each.instances))
+
+        return heapq.nsmallest(count, images.readable(full), key=rank)
+
+    return [*first(-1), *first(1)]
+
+
 def predictions(
     examples: Sequence[Example],
     masks: Mapping[str, Sequence[np.ndarray]],
     path: Path,
     *,
-    edge: int = 192,
+    scores: Mapping[str, float] | None = None,
     note: str = "",
 ) -> None:
-    """A row for each example, a column for image, truth and each named prediction.
+    """A row for each example: the image, then a close-up of it, its truth and each prediction.
 
     Args:
       examples: images with their truth.
       masks: column title to one boolean [H, W] mask per example.
       path: PNG to write.
-      edge: pixels of the window that is shown around the largest object.
+      scores: name of an image to its score, which is written beside it.
       note: a line below the picture.
     """
     with mpl.rc_context(plots.STYLE):
-        columns = 2 + len(masks)
-        figure = Figure(figsize=(1.5 * columns, 1.55 * len(examples) + 0.4), layout="constrained")
+        columns = 3 + len(masks)
+        figure = Figure(figsize=(1.7 * columns, 1.75 * len(examples) + 0.6), layout="constrained")
         panels = figure.subplots(len(examples), columns, squeeze=False)
         for row, example in enumerate(examples):
-            window = zoom(example, min(edge, *example.instances.shape))
+            guesses = [each[row] for each in masks.values()]
+            window = close_up(example, *guesses)
             image, truth = example.image[window], example.instances[window] > 0
-            shown = [image, overlay(image, truth, truth)]
-            shown += [overlay(image, truth, each[row][window]) for each in masks.values()]
+            shown = [example.image, image, overlay(image, truth, truth)]
+            shown += [overlay(image, truth, each[window]) for each in guesses]
             for panel, pixels in zip(panels[row], shown, strict=True):
                 panel.imshow(pixels, interpolation="nearest")
+                panel.set_anchor("N")
                 panel.set_xticks([])
                 panel.set_yticks([])
                 panel.spines[:].set_visible(False)
-        for panel, title in zip(panels[0], ["image", "truth", *masks], strict=True):
+            rows, across = window
+            corner, edge = (across.start - 0.5, rows.start - 0.5), rows.stop - rows.start
+            frame = Rectangle(corner, edge, edge, fill=False, edgecolor="white", linewidth=1.2)
+            frame.set_path_effects([withStroke(linewidth=2.4, foreground="black")])
+            panels[row][0].add_patch(frame)
+            panels[row][1].set_xlabel(f"{edge} x {edge} pixels", fontsize=7)
+            if scores is not None:
+                panels[row][0].set_xlabel(f"score {scores[example.name]:.2f}", fontsize=7)
+        titles = ["image", "close-up", "truth", *masks]
+        for panel, title in zip(panels[0], titles, strict=True):
             panel.set_title(title, fontsize=8)
         legend = [
             Patch(color=color, label=label)
@@ -107,7 +157,8 @@ def comparison(rows: Sequence[dict], path: Path, *, title: str) -> None:
     """Pixel F1 and object F2 of every loss, at one half and at the tuned threshold.
 
     Args:
-      rows: one a loss: "loss", and "at_half", "at_tuned" of {figure: (mean, standard error)}.
+      rows: one a loss: "loss", and "at_half", "at_tuned", "objects" of
+        {figure: (mean, standard error)}.
       path: PNG to write.
       title: what was trained, on what.
     """
@@ -115,18 +166,18 @@ def comparison(rows: Sequence[dict], path: Path, *, title: str) -> None:
         figure = Figure(figsize=(9.0, 0.42 * len(rows) + 1.3), layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         names = [row["loss"] for row in rows]
-        for panel, (key, label) in zip(
+        for panel, (key, tuned, label) in zip(
             panels,
             (
-                ("f1", "pixel F1"),
-                ("airbus_f2", "Airbus F2, all images"),
-                ("airbus_f2_ships", "Airbus F2, images with ships"),
+                ("f1", "at_tuned", "pixel F1"),
+                ("airbus_f2", "objects", "object F2, all images"),
+                ("airbus_f2_ships", "objects", "object F2, images with ships"),
             ),
             strict=True,
         ):
             groups = {
                 name: tuple(np.array([row[when][key] for row in rows], float).T)
-                for name, when in (("p > ½", "at_half"), ("tuned on validation", "at_tuned"))
+                for name, when in (("p > ½", "at_half"), ("tuned on validation", tuned))
             }
             plots.bars(panel, names, groups, [plots.ORANGE, plots.BLUE])
             panel.set_xlabel(label)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from rich.console import Console
 
 from experiments.shared import plots, study, tables
 from experiments.ships import pictures
-from experiments.ships.measure import Predict
 from experiments.ships.pipeline import Images
+from experiments.ships.tiles import Predict
 
 Row = dict[str, Any]
 REFERENCE = "cross-entropy"
@@ -116,17 +116,16 @@ def publish(
 
 def draw(
     directories: Mapping[str, Path],
+    predict: Mapping[str, Predict],
     images: Images,
     members: Sequence[int],
-    load: Callable[[Path], Predict],
     out: Path,
 ) -> None:
-    """Training curves and predictions of a trained run for each loss."""
+    """Training curves, and predictions of some images, of a trained run for each loss."""
     logs = {loss: each / "metrics.jsonl" for loss, each in directories.items()}
     plots.training_curves(logs, out / "curves.png")
     examples = pictures.choose(images, members)
-    masks = {}
-    for loss, directory in directories.items():
-        predict = load(directory)
-        masks[loss] = [predict(example.image) > 0 for example in examples]
+    masks = {
+        loss: [one(example.image) > 0 for example in examples] for loss, one in predict.items()
+    }
     pictures.predictions(examples, masks, out / "predictions.png", note="pixels with p > ½")

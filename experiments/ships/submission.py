@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
 from experiments.shared import study
-from experiments.ships import experiment
+from experiments.ships import experiment, measure
 from experiments.ships.data import Reading, open_images
 from experiments.ships.run_length import write_submission
 from experiments.ships.splits import split
@@ -46,7 +46,7 @@ def write_predictions(
       ValueError: if the threshold is not a probability.
     """
     settings, _, seed, predict = experiment.load(directory)
-    rule = _tuned(directory) if threshold is None else Rule(_logit(threshold))
+    rule = measure.rule_of(study.found(directory)) if threshold is None else Rule(_logit(threshold))
     if min_area is not None:
         rule = dataclasses.replace(rule, min_area=min_area)
     pictures = _own(settings, seed, console) if folder is None else _files(folder, console)
@@ -71,11 +71,6 @@ def _logit(threshold: float) -> float:
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
     return math.log(threshold / (1.0 - threshold))
-
-
-def _tuned(directory: Path) -> Rule:
-    tuned = study.found(directory)["objects"]
-    return Rule(**{field.name: tuned[field.name] for field in dataclasses.fields(Rule)})
 
 
 def _own(

@@ -9,12 +9,13 @@ from rich.console import Console
 
 from experiments.shared import records, study
 from experiments.shared.settings import require_known, require_within
-from experiments.ships import experiment, measure, report
+from experiments.ships import experiment, measure, pictures, report
 from experiments.ships.data import Reading, open_images
 from experiments.ships.experiment import Settings
 from experiments.ships.losses import LOSSES
 from experiments.ships.pipeline import Images
 from experiments.ships.splits import split
+from experiments.ships.tuning import objects
 
 
 def train(
@@ -59,8 +60,11 @@ def show(directory: Path, images: Images, console: Console) -> None:
     described = study.described(directory)
     loss, seed = described["loss"], described["seed"]
     console.print_json(data={key: found[key] for key in found if key != "image_scores"})
-    members = split(images, seed).test
-    report.draw(
-        {loss: directory}, images, members, lambda each: experiment.load(each).predict, directory
-    )
+    members, predict = split(images, seed).test, experiment.load(directory).predict
+    report.draw({loss: directory}, {loss: predict}, images, members, directory)
+    rule, scores = measure.rule_of(found), found["image_scores"]
+    examples = pictures.best_and_worst(images, members, scores)
+    masks = {loss: [objects(predict(example.image), rule) > 0 for example in examples]}
+    path, note = directory / "best-and-worst.png", "tuned objects: the best images, then the worst"
+    pictures.predictions(examples, masks, path, scores=scores, note=note)
     console.print(f"{found['verdict']}; figures and JSON in {directory}")

@@ -20,7 +20,7 @@ from experiments.uncertainty.experiment import Settings
         (ships, ["compare", "--losses", "dise"], "no loss is called dise; did you mean dice?"),
         (ships, ["trian"], "no command is called trian; did you mean train?"),
         (ships, ["predict", "nowhere"], "nowhere holds no run"),
-        (text, ["compare", "--losses", "focl"], "no loss is called focl; there are cross-entropy,"),
+        (text, ["compare", "--losses", "focl"], "no loss is called focl; did you mean focal?"),
         (text, ["--seeds", "0"], "seeds must be at least 1, got 0"),
         (text, ["train", "--data", "nowhere.csv"], "nowhere.csv"),
         (text, ["predict", "nowhere"], "nowhere holds no run"),

@@ -92,7 +92,7 @@ def test_verdict_says_what_happened(share: float, recall: float, limits: tuple, 
 def test_tiles_cover_every_pixel(shape: tuple[int, int]):
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
     red = lambda _, batch: batch[..., 0].astype(np.float32)  # noqa: E731
-    np.testing.assert_array_equal(tiles.predictor(red, {}, 32, overlap=5)(image), image[..., 0])
+    np.testing.assert_allclose(tiles.predictor(red, {}, 32)(image), image[..., 0], rtol=1e-5)
 
 
 def test_images_of_any_size_are_predicted():
@@ -189,6 +189,7 @@ def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, p
     assert main(["evaluate", str(run_of)]) == 0
     after = json.loads((run_of / "result.json").read_text())
     assert after["at_half"] == before["at_half"]
+    assert (run_of / "best-and-worst.png").stat().st_size > 2000
     assert main(["predict", str(run_of), "--out", str(submission)]) == 0
     assert len(dict(read_submission(submission, (64, 64)))) == after["test_images"]
     printed()
@@ -222,3 +223,14 @@ def test_pictures_show_found_missed_and_false():
     row, column = np.indices((4, 4))
     shown = pictures.overlay(image, row == 0, column == 0)
     assert len({tuple(pixel) for pixel in shown.reshape(-1, 3)}) == 4
+
+
+def test_the_best_and_the_worst_images_are_chosen_and_shown_from_near():
+    examples = [SCENES.read(i) for i in range(40)]
+    names = [each.name for each in examples if each and each.instances.any()]
+    scores = {name: k / 100 for k, name in enumerate(names)}
+    chosen = pictures.best_and_worst(SCENES, range(40), scores, count=2)
+    assert [each.name for each in chosen] == [names[-1], names[-2], names[0], names[1]]
+    for each in chosen:
+        rows, columns = pictures.close_up(each)
+        assert each.instances[rows, columns].any()
