@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -105,7 +106,11 @@ def files(directory: Path) -> Iterator[Files]:
 
 def _forget_unfinished(directory: Path) -> None:
     for half in (directory / FOLDER).glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
-        shutil.rmtree(half, ignore_errors=True)
+        for _ in range(20):  # threads that have not failed yet go on writing, and make it again
+            shutil.rmtree(half, ignore_errors=True)
+            time.sleep(0.05)
+            if not half.exists():
+                break
     if not has_checkpoint(directory):
         shutil.rmtree(directory / FOLDER, ignore_errors=True)
         (directory / LOG).unlink(missing_ok=True)

@@ -116,17 +116,17 @@ def train(
             return
         clock = ThreadPoolExecutor(1)
         stack.callback(clock.shutdown, wait=False, cancel_futures=True)
-        source, pending, idle = iter(batches(start)), list[jax.Array](), 0.0
+        source, pending = iter(batches(start)), list[jax.Array]()
         begun = logged = time.perf_counter()
-        batch, waited = _fetch(source, place, clock.submit(time.perf_counter))
+        batch, idle = _fetch(source, place, clock.submit(time.perf_counter))
         for number in range(start + 1, steps + 1):
-            idle += waited
             state, loss = update(state, batch)
             pending.append(loss)
             wanted = interrupted()
             stop = number == steps or (wanted and not processes.several())
             if not stop:  # the next batch comes while the devices are busy with this one
                 batch, waited = _fetch(source, place, clock.submit(_finished, loss))
+                idle += waited
             saves = stop or number % checkpoint_every == 0
             if not saves and number % log_every:
                 continue

@@ -1,9 +1,11 @@
 """The shared loop: log, checkpoints, resume, interruption, and what stops a run."""
 
 import io
+import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,11 @@ def batches(first: int):
         yield np.random.default_rng(step).normal(size=(8, 3)).astype(np.float32)
 
 
-def run(directory: Path, steps: int = 20, source=batches, step: Any = update):
+def run(
+    directory: Path, steps: int = 20, source=batches, step: Any = update, state: Any = None
+) -> list[training.Step]:
     options: dict[str, Any] = {"batch_size": 8, "log_every": 5, "checkpoint_every": 10}
-    return list(training.train(step, start(), source, directory, steps=steps, **options))
+    return list(training.train(step, state or start(), source, directory, steps=steps, **options))
 
 
 def test_yields_logs_and_saves(tmp_path: Path):
@@ -86,6 +90,55 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_saved(tmp_path: Path
     with jax.debug_nans(False), raised:
         run(tmp_path, source=poisoned)
     assert np.all(np.isfinite(training.restore(start(), tmp_path)["w"]))
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_leaves_nothing(tmp_path: Path):
+    def short(first: int):
+        yield from itertools.islice(batches(first), 7)
+
+    with pytest.raises(ValueError, match="batches ended before the last step"):
+        run(tmp_path / "short", source=short)
+    assert list((tmp_path / "short").iterdir()) == []
+
+
+# Arrays that were still being written when the first one failed find no loop to report to.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    resource = pytest.importorskip("resource")  # no file may grow, which Linux and macOS know
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def filling(first: int):
+        for step, batch in enumerate(batches(first), first):
+            if step == 15:
+                while not training.has_checkpoint(tmp_path):
+                    time.sleep(0.01)  # it is being written
+                resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, before[1]))
+            yield batch
+
+    noise = jax.random.bits(jax.random.key(0), (2**15,))
+    large = jax.jit(lambda state, batch: ({**update(state, batch)[0], "noise": noise}, 0.0))
+    try:
+        with pytest.raises(
+            OSError, match=r"^file too large: .*; the last checkpoint is of step 10"
+        ):
+            run(tmp_path, source=filling, step=large, state={**start(), "noise": noise})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["10"]
+    assert caplog.text == ""
+
+
+def test_the_log_tells_how_long_the_devices_wait_for_input(tmp_path: Path):
+    def slow(first: int):
+        for batch in batches(first):
+            time.sleep(0.02)
+            yield batch
+
+    run(tmp_path, source=slow)
+    waited = plots.read_log(tmp_path / "metrics.jsonl")["input_wait"]
+    assert np.all((waited[1:] > 0.3) & (waited[1:] <= 1.0))  # the first compiles
 
 
 def test_batches_are_spread_over_the_devices_that_divide_them(tmp_path: Path):
