@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from experiments.text.settings import Settings as TextSettings
 
 from experiments.ships import run as of_ships
 from experiments.speakers import features, run as of_speakers
 from experiments.text import networks as of_text
-from experiments.text.settings import Settings as TextSettings
 
 SHIPS_LOSS, SPEAKERS_LOSS = "dice", "angular-margin"
 # Of products of matrices. Without a word an accelerator would round float32 to ten bits or seven.

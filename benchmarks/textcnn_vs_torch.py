@@ -17,9 +17,9 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from experiments.text.settings import Settings
 
 from experiments.text.networks import initialize
-from experiments.text.settings import Settings
 
 try:
     import torch  # pyright: ignore[reportMissingImports]

@@ -75,8 +75,12 @@ def run(
     except KeyboardInterrupt as stopped:
         saved = f"{stopped}; continue with --resume" if stopped.args else "interrupted"
         console.print(saved, style="yellow")
-        return 130
-    except (OSError, ValueError, NonFiniteLossError, *mendable) as error:
+        # What has no words was not agreed on with the others.
+        return 130 if stopped.args else processes.leave(130)
+    except NonFiniteLossError as error:
+        console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        return 1
+    except (OSError, ValueError, *mendable) as error:
         console.quiet = False
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
         return processes.leave(1)

@@ -13,6 +13,8 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.shared import processes
+
 # Colours that stay apart for colour-blind readers and in grey print (Okabe and Ito, 2008).
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 CYCLE = [BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#F0E442"]
@@ -30,7 +32,9 @@ STYLE: dict[Any, Any] = {
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write `figure` to `path`, making its folder."""
+    """Write `figure` to `path`, making its folder; of several processes the first does."""
+    if not processes.first():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, bbox_inches="tight")
 

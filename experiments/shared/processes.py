@@ -21,7 +21,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 
 SECONDS_TO_MEET = 300
-MOST_WORDS = 2000  # bytes of an error that one process tells the others
 
 
 def join(
@@ -126,17 +125,25 @@ def once(act: Callable[[], Any]) -> None:
       ValueError: in the others, with the words of the first.
     """
     error: Exception | None = None
-    words = b""
     if first():
         try:
             act()
         except Exception as raised:
-            error, words = raised, f"{raised or type(raised).__name__}".encode()[:MOST_WORDS]
-    said = from_first(np.frombuffer(words.ljust(MOST_WORDS, b"\0"), np.uint8))
+            error = raised
+    told = text_from_first(f"{error or type(error).__name__}" if error else "")
     if error is not None:
         raise error
-    if told := said.tobytes().rstrip(b"\0").decode(errors="replace"):
+    if told:
         raise ValueError(told)
+
+
+def text_from_first(text: str) -> str:
+    """What the first process says, in every process."""
+    if not several():
+        return text
+    said = np.frombuffer(text.encode(), np.uint8)
+    length = int(from_first(np.int32(len(said))))
+    return from_first(np.resize(said, length)).tobytes().decode() if length else ""
 
 
 def from_first(tree: Any) -> Any:

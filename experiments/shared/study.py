@@ -13,13 +13,14 @@ import contextlib
 import dataclasses
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from experiments.shared import records, tables, training
+from experiments.shared import processes, records, tables, training
 
 CONFIG, RESULT, SECONDS = "config.json", "result.json", "seconds.json"
 
@@ -41,20 +42,26 @@ def result(
       find: makes it, in `directory`, where it may keep checkpoints.
       resume: read, or go on with, what is there.
 
+    Of several processes the first works in `directory`; what the others write is thrown away.
+
     Raises:
       FileExistsError: if something is there and `resume` is not set.
       ValueError: if what is there was made with other settings; they are named.
     """
-    with claim(directory, described, resume=resume):
+    with contextlib.ExitStack() as stack:
+        if not processes.first():
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        stack.enter_context(claim(directory, described, resume=resume))
         path = directory / RESULT
-        if not path.exists():
+        known = processes.text_from_first(path.read_text() if path.exists() else "")
+        if not known:
             with records.stopwatch(directory / SECONDS) as seconds:
                 try:
                     found = find(directory)
                 except training.NonFiniteLossError as error:
                     found = {"failed": str(error)}
             records.write_json(path, {**found, "seconds": seconds(), **records.environment()})
-        return json.loads(path.read_text())
+        return json.loads(known or path.read_text())
 
 
 @contextlib.contextmanager
@@ -70,15 +77,19 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     """
     described = json.loads(json.dumps(described, default=str))
     path = directory / CONFIG
-    if path.exists():
-        _require_same(directory, json.loads(path.read_text()), described, resume)
-        yield
-        return
-    records.write_json(path, described)
+    new = not path.exists()
+
+    def begin() -> None:
+        if new:
+            records.write_json(path, described)
+        else:
+            _require_same(directory, json.loads(path.read_text()), described, resume)
+
+    processes.once(begin)
     try:
         yield
     except BaseException:
-        if not any((directory / "checkpoints").glob("[0-9]*")):
+        if new and processes.first() and not any((directory / "checkpoints").glob("[0-9]*")):
             for name in (CONFIG, SECONDS):
                 (directory / name).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # others' files are in it
@@ -154,6 +165,8 @@ def publish(
     console: Console,
 ) -> None:
     """Print tables and notes, and write them as NAME.md, with everything else as NAME.json."""
+    if not processes.first():
+        return
     where, notes = records.environment(), list(notes)
     records.write_json(out / f"{name}.json", {**content, **where})
     seconds = content.get("seconds", math.nan)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.shared import records, study
+from experiments.shared import processes, records, study
 from experiments.shared.settings import require_known, require_within
 from experiments.ships import experiment, measure, pictures, report
 from experiments.ships.data import Reading, open_images
@@ -35,7 +35,8 @@ def train(
     find = partial(experiment.find, settings, reading, images, loss, seed, console)
     described = experiment.describe(settings, loss, seed)
     study.result(directory, described, find, resume=resume)
-    show(directory, images, console)
+    if processes.first():
+        show(directory, images, console)
 
 
 def evaluate(directory: Path, reading: Reading, console: Console) -> None:
