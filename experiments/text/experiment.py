@@ -5,6 +5,9 @@ texts (to train, to tune a threshold, to test), the first parameters and the ord
 the same for every loss. Each network is then judged by three decisions: at probability ½, at the
 threshold with the best F1 on its development texts, and where the expected cost is least.
 
+A network begins with the share of the rare class for which its loss trains, mostly that of the
+training texts; `cross-entropy-from-half` and `soft-f1-from-half` show what that changes.
+
 Your own texts are a file, `--data` (its settings are in `data`); your own loss is a function of
 logits, labels and task among `losses.LOSSES`.
 """
@@ -29,7 +32,7 @@ from experiments.shared import study, training
 from experiments.shared.settings import require_known, require_within
 from experiments.text import baselines, networks, report
 from experiments.text.data import Material, Problem, Texts, open_texts, pose, prepare
-from experiments.text.losses import LOSSES, OVERSAMPLED, Task, of_task
+from experiments.text.losses import LOSSES, OVERSAMPLED, Task, begin_at, of_task
 from experiments.text.networks import Model, State, Trained
 from experiments.text.pipeline import plan
 
@@ -186,6 +189,7 @@ def fit(
     )
     steps, runs = len(planned.schedule), len(problem.seeds)
     model, state = initialize(settings, vectors.shape[1:], problem.seeds, vectors, steps=steps)
+    state["params"]["head"]["bias"] = jnp.float32(begin_at(loss, problem.task))[:, None]
     state["loss"] = jnp.asarray(list(LOSSES).index(loss), jnp.int32)
     state["task"] = jax.tree.map(jnp.float32, problem.task)
     for step in training.train(
