@@ -34,7 +34,8 @@ def load(directory: Path) -> tuple[Settings, str, list[int], Trained]:
     described["widths"] = tuple(described["widths"])
     settings = Settings(**described)
     words = Words.load(directory / "words.npz")
-    model, state = initialize(settings, (len(words.words), settings.size), seeds)
+    vectors = np.zeros((len(seeds), len(words.words), settings.size), np.float32)
+    model, state = initialize(settings, vectors, seeds)
     return settings, loss, seeds, Trained(model, training.restore(state, directory), words)
 
 
