@@ -22,7 +22,7 @@ FEW += ["--batch-speakers", "4"]
     [
         (ships, ["compare", "--losses", "dise"], "no loss is called dise; there are bce,"),
         (ships, ["predict", "nowhere"], "nowhere holds no run"),
-        (text, ["compare", "--losses", "focl"], "no loss is called focl; there are cross-entropy,"),
+        (text, ["compare", "--losses", "focl"], "no loss is called focl; did you mean focal?"),
         (text, ["--seeds", "0"], "seeds must be at least 1, got 0"),
         (text, ["train", "--data", "nowhere.csv"], "nowhere.csv"),
         (text, ["predict", "nowhere"], "nowhere holds no run"),
