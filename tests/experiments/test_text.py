@@ -115,7 +115,9 @@ def test_dropout_acts_with_a_key_alone():
 def test_activations_of_bfloat16_keep_parameters_and_logits_in_float32():
     ids = sentences()
     half = network(dtype=jnp.bfloat16)
-    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} == {
+        jnp.dtype("float32")
+    }
     assert half(ids).dtype == jnp.float32
     np.testing.assert_allclose(half(ids), network()(ids), atol=0.05)
     assert np.any(half(ids) != network()(ids))
