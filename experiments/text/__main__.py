@@ -141,7 +141,8 @@ COMMANDS = {
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
     program = "python -m experiments.text"
-    return commands.run(COMMANDS, arguments, program=program, description=__doc__, console=CONSOLE)
+    aside = Console(stderr=True)  # what predict writes to standard output is a CSV file
+    return commands.run(COMMANDS, arguments, program=program, description=__doc__, console=aside)
 
 
 if __name__ == "__main__":

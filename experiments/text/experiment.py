@@ -5,6 +5,9 @@ texts (to train, to tune a threshold, to test), the first parameters and the ord
 the same for every loss. Each network is then judged by three decisions: at probability ½, at the
 threshold with the best F1 on its development texts, and where the expected cost is least.
 
+A network begins with the share of the rare class for which its loss trains, mostly that of the
+training texts; `cross-entropy-from-half` and `soft-f1-from-half` show what that changes.
+
 Your own texts are a file, `--data` (its settings are in `data`); your own loss is a function of
 logits, labels and task among `losses.LOSSES`.
 """
@@ -29,7 +32,7 @@ from experiments.shared import study, training
 from experiments.shared.settings import require_known, require_within
 from experiments.text import baselines, networks, report
 from experiments.text.data import Material, Problem, Texts, open_texts, pose, prepare
-from experiments.text.losses import LOSSES, OVERSAMPLED, Task, of_task
+from experiments.text.losses import LOSSES, OVERSAMPLED, Task, begin_at, of_task
 from experiments.text.networks import Model, State, Trained
 from experiments.text.pipeline import plan
 
@@ -46,6 +49,8 @@ class Settings(Texts):
     """Share of the features that a training step leaves out."""
     max_norm: float = 3.0
     """Largest Euclidean norm of the last layer's weights."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the activations; auto: bfloat16 on an accelerator. Parameters stay float32."""
     batch_size: int = 50
     """Texts in a step."""
     epochs: int = 3
@@ -185,7 +190,8 @@ def fit(
         oversample=loss in OVERSAMPLED,
     )
     steps, runs = len(planned.schedule), len(problem.seeds)
-    model, state = initialize(settings, vectors.shape[1:], problem.seeds, vectors, steps=steps)
+    model, state = initialize(settings, vectors, problem.seeds, steps=steps)
+    state["params"]["head"]["bias"] = jnp.float32(begin_at(loss, problem.task))[:, None]
     state["loss"] = jnp.asarray(list(LOSSES).index(loss), jnp.int32)
     state["task"] = jax.tree.map(jnp.float32, problem.task)
     for step in training.train(
@@ -209,24 +215,16 @@ def fit(
 
 
 def initialize(
-    settings: Settings,
-    shape: tuple[int, ...],
-    seeds: Sequence[int],
-    vectors: np.ndarray | None = None,
-    *,
-    steps: int = 1,
+    settings: Settings, vectors: np.ndarray, seeds: Sequence[int], *, steps: int = 1
 ) -> tuple[Model, State]:
     """Fresh networks, one for each seed, and the state in which their training begins.
 
     Args:
       settings: of the network.
-      shape: number of words, and of numbers in a vector.
+      vectors: of the words [R, V, D]; zeros where a checkpoint overwrites them.
       seeds: R of them.
-      vectors: [R, *shape]; default zeros, to be overwritten by a checkpoint.
       steps: length of the training.
     """
-    if vectors is None:
-        vectors = np.zeros((len(seeds), *shape), np.float32)
     graph, params, frozen = networks.side_by_side(
         vectors,
         seeds,
@@ -234,6 +232,7 @@ def initialize(
         widths=settings.widths,
         maps=settings.maps,
         dropout=settings.dropout,
+        dtype=networks.dtype_of(settings.dtype),
     )
     model = make_model(graph, settings.optimizer, settings.learning_rate, steps, settings.max_norm)
     return model, {

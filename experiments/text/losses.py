@@ -176,6 +176,21 @@ LOSSES: dict[str, Loss] = {
     "soft-f2": soft_f2,
     "cross-entropy+soft-f1": cross_entropy_and_soft_f1,
     "oversampled": cross_entropy,
+    "cross-entropy-from-half": cross_entropy,
+    "soft-f1-from-half": soft_f1,
 }
 # Trained on batches in which the rare class's texts are repeated until both are equally frequent.
 OVERSAMPLED = frozenset({"oversampled"})
+# These see both classes alike, or begin as if they did, for comparison.
+FROM_HALF = OVERSAMPLED | {"logit-adjusted", "cross-entropy-from-half", "soft-f1-from-half"}
+
+
+def begin_at(name: str, task: Task) -> np.ndarray:
+    """The log-odds [R] at which networks begin: of the share of the rare class that a loss sees.
+
+    From ½ the first steps push every text down, whatever tells the classes apart.
+    """
+    if name in FROM_HALF:
+        return np.zeros(len(task.prevalence))
+    weight = task.miss / task.alarm if name == "class-weighted" else 1.0
+    return np.log(weight * task.prevalence / (1.0 - task.prevalence))

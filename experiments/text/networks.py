@@ -40,6 +40,13 @@ class Trained(NamedTuple):
         return predict(self.model, self.state, rows, self.words.edges)
 
 
+def dtype_of(name: str) -> Any:
+    """The dtype of that name; of auto the one in which this machine multiplies fastest."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
 def side_by_side(
     vectors: np.ndarray, seeds: Sequence[int], **options: Any
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:

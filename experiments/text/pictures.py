@@ -100,6 +100,8 @@ def reliability(rows: Rows, path: Path, *, title: str) -> None:
             panel.set_title(f"{row['method']}, ECE {row['calibration_error'][0]:.2f}", fontsize=9)
         for panel in panels[len(rows) :]:
             panel.set_axis_off()
+        for panel in panels[len(rows) - columns : len(rows)]:  # the lowest of each column
+            panel.tick_params(labelbottom=True)
         figure.supxlabel("probability of the model", fontsize=9)
         figure.supylabel("share that is rare", fontsize=9)
         figure.suptitle(title, fontsize=9)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import DTypeLike
 
 from experiments.text.words import PAD
 
@@ -38,6 +39,7 @@ class TextCNN(nnx.Module):
       widths: of the filters.
       maps: filters of each width.
       dropout: share of the features that a training step leaves out.
+      dtype: of the activations; parameters, features after the maximum and logits are float32.
       rngs: source of the initial parameters.
     """
 
@@ -51,6 +53,7 @@ class TextCNN(nnx.Module):
         widths: Sequence[int] = (3, 4, 5),
         maps: int = 100,
         dropout: float = 0.5,
+        dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
         if variant == "rand":
@@ -69,6 +72,7 @@ class TextCNN(nnx.Module):
         )
         self.head = nnx.Linear(maps * len(widths), 1, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
+        self.dtype = dtype
 
     def __call__(self, ids: jax.Array, dropout_key: jax.Array | None = None) -> jax.Array:
         """Return float32 logits [B] of word ids [B, L], 0 after the end of a text.
@@ -77,18 +81,18 @@ class TextCNN(nnx.Module):
           ids: at least one word in each.
           dropout_key: for a training step; without it nothing is left out.
         """
-        present = (ids != PAD).astype(jnp.float32)[..., None]
+        present = (ids != PAD).astype(self.dtype)[..., None]
         channels = [table[...] for table in (self.static, self.tuned) if table is not None]
-        x = present * sum(table[ids] for table in channels)
+        x = present * jnp.asarray(sum(table[ids] for table in channels), self.dtype)
         # Beyond the end responses are pushed below any other, and the ReLU forgets by how much.
         responses = _convolve(x, self.filters) - 1e9 * (1.0 - present)
-        h = nnx.relu(jnp.max(responses, axis=1))
+        h = nnx.relu(jnp.max(responses, axis=1)).astype(jnp.float32)
         h = self.dropout(h, deterministic=dropout_key is None, rngs=dropout_key)
         return self.head(h)[..., 0]
 
 
 def _convolve(x: jax.Array, filters: Sequence[nnx.Conv]) -> jax.Array:
-    """What the filters give, one after the other on the last axis, as one product of matrices.
+    """What the filters give, one after the other on the last axis, as one product of x's dtype.
 
     Narrow filters count as wide ones with zeros at their ends. That is a quarter more arithmetic
     than three convolutions and, with its gradient, half the time on XLA's CPU backend; and over
@@ -110,4 +114,5 @@ def _convolve(x: jax.Array, filters: Sequence[nnx.Conv]) -> jax.Array:
     x = jnp.pad(x, ((0, 0), (before, widest - 1 - before), (0, 0)))
     windows = jnp.concatenate([x[:, k : k + length] for k in range(widest)], axis=-1)
     biases = [conv.bias[...] for conv in filters if conv.bias is not None]
-    return windows @ jnp.concatenate(wide, axis=1) + jnp.concatenate(biases)[None, None]
+    kernel, bias = (jnp.concatenate(each, axis=-1).astype(x.dtype) for each in (wide, biases))
+    return windows @ kernel + bias[None, None]

@@ -34,7 +34,8 @@ def load(directory: Path) -> tuple[Settings, str, list[int], Trained]:
     described["widths"] = tuple(described["widths"])
     settings = Settings(**described)
     words = Words.load(directory / "words.npz")
-    model, state = initialize(settings, (len(words.words), settings.size), seeds)
+    vectors = np.zeros((len(seeds), len(words.words), settings.size), np.float32)
+    model, state = initialize(settings, vectors, seeds)
     return settings, loss, seeds, Trained(model, training.restore(state, directory), words)
 
 
@@ -66,9 +67,8 @@ def predict(
     directory: Path, texts: Path | None, out: Path | None, threshold: float | None, console: Console
 ) -> None:
     """Write the probability of every line of `texts`, or of standard input, as CSV."""
-    if threshold is None:
-        threshold = tuned_threshold(directory)
     *_, trained = load(directory)
+    threshold = tuned_threshold(directory) if threshold is None else threshold
     lines = (decode(texts) if texts else sys.stdin.read()).split("\n")
     lines = lines[:-1] if lines[-1] == "" else lines
     if not lines:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from experiments.shared.training import NonFiniteLossError
 from experiments.text import corpus, data, experiment, measure, messages, report, trained as used
 from experiments.text.__main__ import main
 from experiments.text.experiment import Settings
-from experiments.text.losses import LOSSES, Task
+from experiments.text.losses import LOSSES, Task, begin_at, make_task
 from experiments.text.textcnn import Frozen, TextCNN, Variant
 
 TRAINED = ("cross-entropy", "asked-swapped", "oversampled")
@@ -40,9 +41,9 @@ def _networks_are_compiled_with_the_losses_that_train_them() -> Iterator[None]:
         yield
 
 
-def network(variant: Variant = "multichannel") -> TextCNN:
+def network(variant: Variant = "multichannel", **options: Any) -> TextCNN:
     table = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
-    return TextCNN(9, 6, variant=variant, vectors=table, maps=4, rngs=nnx.Rngs(1))
+    return TextCNN(9, 6, variant=variant, vectors=table, maps=4, rngs=nnx.Rngs(1), **options)
 
 
 def sentences(length: int = 7) -> jax.Array:
@@ -111,6 +112,17 @@ def test_dropout_acts_with_a_key_alone():
         TextCNN(9, 6, vectors=np.zeros((9, 5), np.float32), rngs=nnx.Rngs(0))
 
 
+def test_activations_of_bfloat16_keep_parameters_and_logits_in_float32():
+    ids = sentences()
+    half = network(dtype=jnp.bfloat16)
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} == {
+        jnp.dtype("float32")
+    }
+    assert half(ids).dtype == jnp.float32
+    np.testing.assert_allclose(half(ids), network()(ids), atol=0.05)
+    assert np.any(half(ids) != network()(ids))
+
+
 # --- the losses -----------------------------------------------------------------------------------
 
 TASK = Task(prevalence=jnp.array(0.25), miss=jnp.array(5.0), alarm=jnp.array(1.0))
@@ -144,6 +156,15 @@ def test_the_questions_mask_falls_off_where_a_text_crosses_one_half():
     assert of_one_rare_text("asked-mask", 0.0)[0] == pytest.approx(6 * np.log(2), rel=1e-5)
     # The weight of a class stays on, and builds a margin.
     assert of_one_rare_text("class-weighted", 0.01)[1] == pytest.approx(-2.49, abs=0.01)
+
+
+def test_networks_begin_at_the_share_that_their_loss_sees():
+    task = make_task(np.array([0.2, 0.5]), None, 1.0)
+    np.testing.assert_allclose(begin_at("cross-entropy", task), [-np.log(4.0), 0.0], atol=1e-7)
+    for name in ("class-weighted", "oversampled", "cross-entropy-from-half"):
+        np.testing.assert_allclose(begin_at(name, task), 0.0, atol=1e-7)
+    costly = begin_at("class-weighted", task._replace(miss=8.0))
+    np.testing.assert_allclose(costly, np.log([2.0, 8.0]), rtol=1e-6)  # eight to one
 
 
 def test_swapped_arguments_lose_the_gradient_of_the_worst_errors():
@@ -349,7 +370,7 @@ def test_a_run_is_evaluated_and_predicts(
     monkeypatch.setattr("sys.stdin", io.StringIO("this is urgent\n\nthank you\n"))
     assert main(["predict", str(out), "--threshold", "0"]) == 0
     piped = capsys.readouterr().out.splitlines()
-    assert [row.split(",")[:2] for row in piped[:4]] == [row.split(",")[:2] for row in rows]
+    assert [row.split(",")[:2] for row in piped] == [row.split(",")[:2] for row in rows]
     assert all(row.endswith(",1") for row in piped[1:4])
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["predict", str(out)]) == 1

@@ -212,6 +212,7 @@ BINARY = b"3 3\n" + b"".join(
 def test_vectors_are_read_from_word2vec_and_glove(tmp_path: Path, content: bytes):
     read, found = vectors.read_vectors(write(tmp_path / "v", content), ["lift", "hall", "gate"])
     np.testing.assert_array_equal(found, [False, True, True])
+    assert vectors.size_of(tmp_path / "v") == 3
     np.testing.assert_array_equal(read, [[0, 0, 0], TABLE["hall"], TABLE["gate"]])
     whole = vectors.complete(read, found, np.random.default_rng(0))
     np.testing.assert_array_equal(whole[1:], read[1:])
