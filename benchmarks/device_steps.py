@@ -24,9 +24,9 @@ from benchmarks.measure import Patience, Result, Runner
 from benchmarks.peers import INSTALL
 from benchmarks.run import Timing
 from benchmarks.steps import Training
-from experiments.ships import pipeline, run as of_ships
-from experiments.speakers import run as of_speakers
-from experiments.text import networks as of_text
+from experiments.ships import experiment as of_ships, pipeline
+from experiments.speakers import experiment as of_speakers
+from experiments.text import experiment as of_text
 
 SIZES: dict[str, Callable[..., Any]] = {
     "ships": lambda quick: steps.ships_settings("float32", quick=quick),
@@ -177,8 +177,8 @@ def predict(name: str, made: Training, *, quick: bool) -> jax.Array:
             network = nnx.merge(model.graph, nnx.State(state["params"]))
             return nnx.jit(lambda net, x: net(pipeline.normalize(x)))(network, batch["image"])
         if name == "text":
-            _, words, size = state["frozen"]["static"].shape
-            model, _ = of_text.initialize(SIZES[name](quick), (words, size), range(1))
+            tables = state["frozen"]["static"]
+            model, _ = of_text.initialize(SIZES[name](quick), tables, range(1))
             return model.forward(state["params"], state["frozen"], batch["ids"])[0]
         loss, scale = steps.SPEAKERS_LOSS, state["scale"]
         model, _ = of_speakers.initialize(SIZES[name](quick), loss, 0, scale)

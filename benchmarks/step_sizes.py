@@ -24,7 +24,7 @@ from rich.console import Console
 from benchmarks import plan_report, report, steps
 from diffmetrics.diagnose import _targets as targets
 from experiments.shared import records
-from experiments.ships import run as of_ships
+from experiments.ships import experiment as of_ships
 
 CONSOLE = Console()
 DTYPE = "bfloat16"  # what the experiments compute in on an accelerator

@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from experiments.text.settings import Settings as TextSettings
 
-from experiments.ships import run as of_ships
-from experiments.speakers import features, run as of_speakers
-from experiments.text import networks as of_text
+from experiments.ships import experiment as of_ships
+from experiments.speakers import experiment as of_speakers, features
+from experiments.text import experiment as of_text
 
 SHIPS_LOSS, SPEAKERS_LOSS = "dice", "angular-margin"
 # Of products of matrices. Without a word an accelerator would round float32 to ten bits or seven.
@@ -44,11 +43,11 @@ def ships_settings(dtype: Any, *, quick: bool = False) -> of_ships.Settings:
     return of_ships.Settings(dtype=dtype, width=32, depth=4, crop=256, batch_size=32)
 
 
-def text_settings(*, quick: bool = False) -> TextSettings:
+def text_settings(*, quick: bool = False) -> of_text.Settings:
     """Kim's network on more texts at once than his 50, so that an accelerator has work."""
     if quick:
-        return TextSettings(length=24)
-    return TextSettings(size=300, length=64, batch_size=512)
+        return of_text.Settings(length=24, dtype="float32")
+    return of_text.Settings(size=300, length=64, batch_size=512, dtype="float32")
 
 
 def speakers_settings(*, quick: bool = False) -> of_speakers.Settings:
@@ -76,7 +75,7 @@ def text(dtype: str = "bfloat16", *, quick: bool = False) -> Training:
     rng, shape = np.random.default_rng(0), (1, settings.batch_size, settings.length)
     tables = rng.uniform(-0.25, 0.25, (1, words, settings.size)).astype(np.float32)
     tables[:, 0] = 0.0
-    model, state = of_text.initialize(settings, tables.shape[1:], range(1), tables, steps=10_000)
+    model, state = of_text.initialize(settings, tables, range(1), steps=10_000)
     lengths = rng.integers(settings.length // 2, settings.length + 1, shape[:2])
     ids = np.minimum(2 + rng.zipf(1.3, shape), words - 1)
     ids = np.where(np.arange(settings.length) < lengths[..., None], ids, 0).astype(np.int32)

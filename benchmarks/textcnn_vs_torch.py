@@ -17,9 +17,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from experiments.text.settings import Settings
 
-from experiments.text.networks import initialize
+from experiments.text.experiment import Settings, initialize
 
 try:
     import torch  # pyright: ignore[reportMissingImports]
@@ -59,9 +58,7 @@ def main() -> None:
     sizes = (1, SIDE_BY_SIDE)
     runs, states, batches = {}, {}, {}
     for many in sizes:
-        model, states[many] = initialize(
-            SETTINGS, tables.shape[1:], range(many), tables[:many], steps=10_000
-        )
+        model, states[many] = initialize(SETTINGS, tables[:many], range(many), steps=10_000)
         batches[many] = jax.device_put({"ids": ids[:many], "labels": labels[:many]})
         runs[many] = model
     twin = torch_networks.TextCNN(

@@ -65,6 +65,8 @@ def training_curves(logs: Mapping[str, Path], path: Path) -> None:
             panel.set_title(name)
         for panel in panels[len(logs) :]:
             panel.set_axis_off()
+        for panel in panels[len(logs) - columns : len(logs)]:  # also above a cell without a run
+            panel.tick_params(labelbottom=True)
         figure.supxlabel("step", fontsize=9)
         figure.supylabel("training loss", fontsize=9)
         save(figure, path)
