@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
+
+from experiments.ships import lookalikes
 from experiments.ships.images import (
     AIRBUS_CSV,
     AIRBUS_FOLDER,
@@ -29,7 +32,7 @@ class Folders:
 
     parts: list[ImageFolder]
     ends: list[int]  # where the images of each folder end
-    scenes: list[str]  # of every image; crops of one scene, which may overlap, name the same
+    scenes: np.ndarray  # [images] a number each; what shows the same, or overlaps, shares it
     labelled: int  # how many images may be tested on; those after them are trained on only
 
     def __len__(self) -> int:
@@ -58,7 +61,7 @@ def open_folders(
     """Opens folders of images, each in the layout that it turns out to have.
 
     Where there are several, the name of an image begins with that of its folder. Images are of one
-    scene if `scenes.csv` (`ImageId,BigImageId`) in their folder says so, else each is its own.
+    scene if `scenes.csv` (`ImageId,BigImageId`) in their folder says so, or if they look alike.
 
     Args:
       data: folders of images to train and to test on.
@@ -85,7 +88,9 @@ def open_folders(
         scenes += (known.get(name, f"{label}/{name}") for name in part.names)
         parts.append(dataclasses.replace(part, prefix=f"{label}/") if len(roots) > 1 else part)
     ends = list(accumulate(map(len, parts)))
-    return Folders(parts, ends, scenes, labelled=ends[len(data) - 1])
+    paths = [part.root / name for part in parts for name in part.names]
+    numbers = lookalikes.scenes(paths, scenes)
+    return Folders(parts, ends, numbers, labelled=ends[len(data) - 1])
 
 
 def _open(root: Path, *, strict: bool, cache: Path | None) -> ImageFolder:

@@ -10,7 +10,7 @@ from experiments.ships.folders import Folders
 from experiments.ships.pipeline import Images
 
 FOLDS = 5  # of a folder; five seeds in a row test every image once
-VALIDATION = 0.15  # of what is not tested
+VALIDATION = 0.25  # of what is not tested
 DRAWN = (0.10, 0.10)  # validation and test, of generated scenes
 
 
