@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from experiments.shared import study, training
-from experiments.shared.settings import require_known, require_within
+from experiments.shared.settings import require_within
 from experiments.speakers import clustering, experiment, features, recordings
 from experiments.speakers.backend import Whitening
 from experiments.speakers.clustering import Linkage
@@ -35,7 +35,8 @@ def load(directory: Path) -> Trained:
     """
     described = study.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
-    require_known("loss", [loss], LOSSES)
+    if loss not in LOSSES:
+        raise ValueError(f"{directory} holds figures of {loss}, for which nothing is trained")
     described["data"] = described["data"] and Path(described["data"])
     described["speeds"] = tuple(described["speeds"])
     settings = Settings(**described)
