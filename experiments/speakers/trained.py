@@ -51,6 +51,8 @@ def load(directory: Path) -> Trained:
 def judge(directory: Path, console: Console) -> tuple[Trained, Result]:
     """Figures of a trained run on the speakers that it has never heard."""
     trained = load(directory)
+    if (directory / study.RESULT).exists():
+        study.found(directory)  # which raises if the loss was not finite
     (deal,) = experiment.open_deals(trained.settings, [trained.seed], console)
     return trained, experiment.judge(trained.settings, trained.embed, deal, directory)
 
