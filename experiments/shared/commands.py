@@ -9,6 +9,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from experiments.shared import processes
 from experiments.shared.settings import require_known
 from experiments.shared.training import NonFiniteLossError
 
@@ -28,6 +29,14 @@ def choices(names: Iterable[str]) -> Any:
 
 # The directory of a run, without a dash before it.
 RUN = tyro.conf.arg(name="run")
+
+
+def tell_left_out(skipped: Sequence[tuple[str, str]], console: Console) -> None:
+    """Name the first files that were left out, with the reason, and count them all."""
+    for name, reason in skipped[:5]:
+        console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
+    if len(skipped) > 5:
+        console.print(f"  left out {len(skipped)} files in all", style="yellow")
 
 
 def run(
@@ -68,7 +77,8 @@ def run(
         console.print(saved, style="yellow")
         return 130
     except (OSError, ValueError, NonFiniteLossError, *mendable) as error:
+        console.quiet = False
         console.print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
-        return 1
+        return processes.leave(1)
     console.print(f"{time.perf_counter() - begun:.0f} s")
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,41 @@ def difference(values: ArrayLike, reference: ArrayLike, *, overlap: float = 0.0)
 def clear(figure: Mean) -> bool:
     """Whether a difference exceeds two of its standard errors."""
     return abs(figure[0]) > 2.0 * figure[1]
+
+
+def differences(
+    found: Sequence[dict[str, Any]],
+    reference: Sequence[dict[str, Any]],
+    compared: Mapping[str, tuple[str, ...]],
+) -> dict[str, Mean]:
+    """Paired differences of some figures of two methods, by what they are called.
+
+    Args:
+      found: results of a method, one a split.
+      reference: those of the other, on the same splits.
+      compared: what a figure is called, to the keys under which it lies in a result.
+    """
+
+    def values(results: Sequence[dict[str, Any]], path: tuple[str, ...]) -> list[float]:
+        listed: list[Any] = list(results)
+        for key in path:
+            listed = [each.get(key) if each else None for each in listed]
+        return [math.nan if each is None else float(each) for each in listed]
+
+    return {
+        name: difference(values(found, path), values(reference, path))
+        for name, path in compared.items()
+    }
+
+
+def tell_clear(differ: Mapping[str, Mean], digits: int = 3) -> str:
+    """The differences that exceed two standard errors, in words."""
+    told = [
+        f"{name} {mean:+.{digits}f} ±{error:.{digits}f}"
+        for name, (mean, error) in differ.items()
+        if clear((mean, error))
+    ]
+    return ", ".join(told) or "nothing beyond two standard errors"
 
 
 def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ An experiment owns its loop and its model; this module only drives a pure step:
     for step in train(update, state, batches, directory, steps=300, batch_size=8):
         ...                       # every `log_every` steps, and at the end
     state = step.state
+
+It is the same in one process and in many, which `processes.join` brings together before: the first
+of them writes the log and the checkpoints.
 """
 
 from __future__ import annotations
@@ -12,23 +15,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from jax.sharding import NamedSharding, PartitionSpec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from diffmetrics import diagnose
+from experiments.shared import checkpoints, processes
+from experiments.shared.checkpoints import has_checkpoint as has_checkpoint, restore as restore
 
 State = TypeVar("State")
 Update = Callable[[State, Any], tuple[State, jax.Array]]
@@ -65,13 +68,20 @@ def train(
     """Run `update` for `steps` steps, continuing from the newest checkpoint in `directory`.
 
     Ctrl-C lets the step in flight finish, saves a checkpoint, and then raises `KeyboardInterrupt`;
-    a second Ctrl-C stops at once. A run's `metrics.jsonl` has a line every `log_every` steps.
+    a second Ctrl-C stops at once, and SIGTERM, by which a cluster announces the end, is a Ctrl-C.
+    Of many processes each may be asked; all stop after the next logged step.
+
+    A run's `metrics.jsonl` has a line every `log_every` steps. In it "input_wait" is the share of
+    the time in which the devices stood idle because the next batch was not there: what faster
+    input would save. Of many processes it is the largest.
 
     Args:
       update: jitted, pure ``(state, batch) -> (state, loss)``.
       state: initial state, a pytree of arrays.
-      batches: ``batches(start)`` iterates over the batches from step `start` on.
-      directory: where checkpoints and log go.
+      batches: ``batches(start)`` iterates over the batches from step `start` on. Of many
+        processes each gives its ``processes.rows(batch_size)`` of them along the first axis, or
+        whole batches, if that is no more work.
+      directory: where checkpoints and log go, of the first process.
       steps: total number of steps, those before a resume included.
       batch_size: examples in a batch, for the rate.
       title: what the progress display calls the run.
@@ -83,58 +93,89 @@ def train(
       console: where progress is shown.
 
     Yields:
-      A `Step` after every logged step, the last one included.
+      A `Step` after every logged step, the last one included. Of many processes each has the
+        state on a device of its own, and may use it without the others.
 
     Raises:
       NonFiniteLossError: naming the first such step, which is never saved.
+      OSError: if the disk is full; the checkpoint before is still there.
+      ValueError: if the processes cannot share a batch evenly, or the batches end early.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    place = _spread(batch_size, devices or jax.devices())
+    place = processes.places(batch_size, devices)
     with contextlib.ExitStack() as stack:
-        saved = stack.enter_context(_checkpoints(directory))
-        start = saved.latest_step() or 0
-        if start:
-            state = saved.restore(start, args=ocp.args.StandardRestore(_abstract(state)))
-        state = jax.device_put(state, place.replicated)
-        log = stack.enter_context((directory / "metrics.jsonl").open("a"))
+        files = stack.enter_context(checkpoints.files(directory))
+        start = int(processes.from_first(np.int32(files.newest)))
+        state = place.repeat(files.restore(state))
         progress = stack.enter_context(_display(console))
-        bar = progress.add_task(
-            title, total=steps, completed=start, loss=math.nan, rate=0.0, unit=unit
-        )
+        fields = {"loss": math.nan, "rate": 0.0, "unit": unit, "waits": ""}
+        bar = progress.add_task(title, total=steps, completed=start, **fields)
         interrupted = stack.enter_context(_deferred_interrupt())
 
         if start >= steps:
-            yield Step(steps, math.nan, state)
+            yield Step(steps, math.nan, processes.here(state))
             return
-        pending: list[jax.Array] = []
+        clock = ThreadPoolExecutor(1)
+        stack.callback(clock.shutdown, wait=False, cancel_futures=True)
+        source, pending, idle = iter(batches(start)), list[jax.Array](), 0.0
         begun = logged = time.perf_counter()
-        for number, batch in enumerate(batches(start), start + 1):
-            state, loss = update(state, jax.device_put(batch, place.batch))
+        batch, waited = _fetch(source, place, clock.submit(time.perf_counter))
+        for number in range(start + 1, steps + 1):
+            idle += waited
+            state, loss = update(state, batch)
             pending.append(loss)
             wanted = interrupted()
-            stop = wanted or number == steps
-            if number % log_every == 0 or number % checkpoint_every == 0 or stop:
-                losses = np.asarray(jax.device_get(pending), np.float64)
-                first = number - len(losses) + 1
-                bad = np.flatnonzero(~np.isfinite(losses))
-                if bad.size:
-                    raise NonFiniteLossError(
-                        f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; "
-                        f"the last checkpoint is of step {saved.latest_step() or 0}"
-                    )
-                now = time.perf_counter()
-                rate = len(losses) * batch_size / (now - logged)
-                entry = {"step": number, "loss": losses.mean(), "examples_per_second": rate}
-                log.write(json.dumps({**entry, "seconds": now - begun}) + "\n")
-                log.flush()
-                progress.update(bar, completed=number, loss=losses.mean(), rate=rate)
-                pending, logged = [], now
-                if number % checkpoint_every == 0 or stop:
-                    saved.save(number, args=ocp.args.StandardSave(state))
-                if wanted:
-                    saved.wait_until_finished()
-                    raise KeyboardInterrupt(f"stopped after step {number}, which is saved")
-                yield Step(number, float(losses.mean()), state)
+            stop = number == steps or (wanted and not processes.several())
+            if not stop:  # the next batch comes while the devices are busy with this one
+                batch, waited = _fetch(source, place, clock.submit(_finished, loss))
+            saves = stop or number % checkpoint_every == 0
+            if not saves and number % log_every:
+                continue
+            # All processes see the same numbers here, and so go on or stop together.
+            wanted, idle = processes.most(wanted, idle)
+            losses = np.asarray(jax.device_get(pending), np.float64)
+            first = number - len(losses) + 1
+            bad = np.flatnonzero(~np.isfinite(losses))
+            if bad.size:
+                raise NonFiniteLossError(
+                    f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; "
+                    f"the last checkpoint is of step {files.newest}"
+                )
+            now = time.perf_counter()
+            rate, share = len(losses) * batch_size / (now - logged), idle / (now - logged)
+            waits = f" · waits for input {share:.0%}" if share >= 0.01 else ""
+            entry = {"step": number, "loss": losses.mean(), "examples_per_second": rate}
+            files.log({**entry, "input_wait": share, "seconds": now - begun})
+            progress.update(bar, completed=number, loss=losses.mean(), rate=rate, waits=waits)
+            here = processes.here(state)
+            pending, logged, idle = [], now, 0.0
+            if saves or wanted:
+                files.save(number, here)
+            if wanted:
+                files.wait()
+                raise KeyboardInterrupt(f"stopped after step {number}, which is saved")
+            yield Step(number, float(losses.mean()), here)
+
+
+def _finished(loss: jax.Array) -> float:
+    """When the step of this loss was done."""
+    loss.block_until_ready()
+    return time.perf_counter()
+
+
+def _fetch(
+    source: Iterator[Any], place: processes.Places, free: Future[float]
+) -> tuple[Any, float]:
+    """The next batch on the devices, and for how many seconds they stood idle for want of it.
+
+    A step is only sent to the devices, so while the loop waits for a batch they may be busy.
+    `free` is the moment from which they were not.
+    """
+    asked = time.perf_counter()
+    batch = next(source, None)
+    if batch is None:
+        raise ValueError("batches ended before the last step")
+    placed, now = place.spread(batch), time.perf_counter()
+    return placed, now - max(asked, free.result()) if free.done() else 0.0
 
 
 @functools.lru_cache
@@ -153,27 +194,10 @@ def examine(loss: Callable[..., Any], kind: diagnose.Kind, console: Console) -> 
       kind: what it predicts, one of `diffmetrics.diagnose.KINDS`.
       console: where the line goes.
     """
+    if not processes.first():
+        return
     line = f"doctor: {_verdict(loss, kind)}"
     console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def restore(state: State, directory: Path) -> State:
-    """The newest checkpoint in `directory`, in the structure of `state`.
-
-    Raises:
-      FileNotFoundError: if there is none.
-    """
-    with _checkpoints(directory) as saved:
-        newest = saved.latest_step()
-        if newest is None:
-            raise FileNotFoundError(f"{directory} holds no checkpoint; was a run trained there?")
-        return saved.restore(newest, args=ocp.args.StandardRestore(_abstract(state)))
-
-
-def has_checkpoint(directory: Path) -> bool:
-    """Whether a run in `directory` can be continued."""
-    with _checkpoints(directory) as saved:
-        return saved.latest_step() is not None
 
 
 def use_every_core() -> None:
@@ -186,58 +210,39 @@ def use_every_core() -> None:
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
-def _checkpoints(directory: Path) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=2)
-    return ocp.CheckpointManager((directory / "checkpoints").resolve(), options=options)
-
-
-def _abstract(state: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Placement:
-    batch: NamedSharding
-    replicated: NamedSharding
-
-
-def _spread(batch_size: int, devices: Sequence[Any]) -> _Placement:
-    """Batches over as many devices as divide them; parameters on each of those."""
-    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
-    mesh = jax.sharding.Mesh(np.array(devices[:count]), ("batch",))
-    return _Placement(
-        batch=NamedSharding(mesh, PartitionSpec("batch")),
-        replicated=NamedSharding(mesh, PartitionSpec()),
-    )
-
-
 def _display(console: Console | None) -> Progress:
     return Progress(
         TextColumn("{task.description:>24}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} {task.fields[unit]}/s"),
+        TextColumn(
+            "loss {task.fields[loss]:.4f} · {task.fields[rate]:.0f} {task.fields[unit]}/s"
+            "{task.fields[waits]}"
+        ),
         TimeRemainingColumn(),
         console=console,
+        disable=not processes.first(),
     )
 
 
 @contextlib.contextmanager
 def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a question that the loop asks between two steps."""
-    asked = False
+    asked, signals = False, (signal.SIGINT, signal.SIGTERM)
 
     def handler(*_: Any) -> None:
         nonlocal asked
         asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in signals:
+            signal.signal(each, signal.default_int_handler)
 
     try:
-        previous = signal.signal(signal.SIGINT, handler)
+        previous = {each: signal.signal(each, handler) for each in signals}
     except ValueError:  # not the main thread, which alone receives signals
         yield lambda: False
         return
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for each, before in previous.items():
+            signal.signal(each, before or signal.SIG_DFL)

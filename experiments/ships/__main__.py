@@ -5,143 +5,140 @@
     python -m experiments.ships compare              every loss, several seeds
     python -m experiments.ships evaluate RUN         figures and pictures of a trained run
     python -m experiments.ships predict RUN          a submission for a folder of images
+    python -m experiments.ships input --data DIR     how fast images are read
 
-Every command takes --data DIR for real images; --layout masks reads any images with mask files.
+--data takes folders of real images, in the challenge's layout or with mask files; --weak others,
+whose masks are not to be trusted, to train on only. Seed s tests on the fold s mod 5 of their
+scenes, so that --seeds 5 tests on every image once.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from experiments.shared import commands, plots, records, training
-from experiments.ships import pictures, run
-from experiments.ships.comparison import compare_losses, judge
+from experiments.shared import commands, processes, training
+from experiments.ships import experiment, submission, throughput, trained
+from experiments.ships.data import Reading
+from experiments.ships.experiment import Settings
 from experiments.ships.images import UnreadableImage
-from experiments.ships.losses import LOSSES, require_known
-from experiments.ships.measure import Predict as Predictor
-from experiments.ships.pipeline import Images
-from experiments.ships.run import Settings
-from experiments.ships.submission import write_predictions
+from experiments.ships.losses import ASKED, LOSSES
 
 CONSOLE = Console()
-ASKED = ("asked-iou", "asked-focal", "asked-weighted")
+Run = tyro.conf.Positional[Annotated[Path, commands.RUN]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Tour:
-    """Train cross-entropy, Dice and the question's three losses, and see what becomes of each."""
-
-    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
-    losses: tuple[str, ...] = ("dice", "bce", *ASKED)
-    """Losses by name."""
-    seeds: int = 1
-    """Runs for each loss; from two on, standard errors are shown."""
-    out: Path = Path("runs/ships-tour")
-    """Folder for runs, table and figures."""
-    resume: bool = False
-    """Keep finished runs and continue the unfinished one."""
-
-    def __call__(self) -> None:
-        compare_losses(
-            self.settings, self.losses, self.seeds, self.out, CONSOLE, resume=self.resume
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare(Tour):
-    """Train every loss at the same budget with several seeds; a table, JSON and figures."""
-
-    losses: tuple[str, ...] = tuple(LOSSES)
-    """Losses by name."""
-    seeds: int = 3
-    """Runs for each loss."""
-    out: Path = Path("runs/ships-compare")
-    """Folder for runs, table and figures."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train one loss; Ctrl-C leaves a checkpoint, --resume continues it to the same parameters."""
-
-    settings: tyro.conf.OmitArgPrefixes[Settings] = dataclasses.field(default_factory=Settings)
-    loss: str = "dice"
-    """A loss by name."""
-    seed: int = 0
-    """Seed of parameters, crops and (for a folder) the split."""
-    out: Path | None = None
-    """Run directory; default runs/ships-LOSS-SEED."""
-    resume: bool = False
-    """Continue the run that is there."""
-
-    def __call__(self) -> None:
-        directory = self.out or Path(f"runs/ships-{self.loss}-{self.seed}")
-        require_known([self.loss])
-        images = run.open_images(self.settings, CONSOLE)
-        arguments = (self.settings, images, self.loss, self.seed, directory, CONSOLE)
-        predict = run.fit(*arguments, resume=self.resume)
-        evaluate(directory, self.settings, images, self.loss, self.seed, predict)
-
-
-def evaluate(
-    directory: Path, settings: Settings, images: Images, loss: str, seed: int, predict: Predictor
+def compare(
+    settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    reading: commands.Flat[Reading] = Reading(),  # noqa: B008
+    others: commands.Flat[processes.Others] = processes.Others(),  # noqa: B008
+    *,
+    losses: Annotated[tuple[str, ...], commands.choices(LOSSES)] = tuple(LOSSES),
+    seeds: int = 3,
+    out: Path = Path("runs/ships-compare"),
+    resume: bool = False,
 ) -> None:
-    """Write and print what a trained model is worth, with curves and pictures."""
-    result = judge(settings, images, seed, predict)
-    record = {"loss": loss, "seed": seed, **result, **records.environment()}
-    records.write_json(directory / "result.json", record)
-    plots.training_curves({loss: directory / "metrics.jsonl"}, directory / "curves.png")
-    examples = pictures.choose(images, run.parts(settings, images, seed).test)
-    masks = {loss: [predict(example.image) > 0 for example in examples]}
-    pictures.predictions(examples, masks, directory / "predictions.png", note="pixels with p > ½")
-    CONSOLE.print_json((directory / "result.json").read_text())
-    CONSOLE.print(f"{result['verdict']}; figures and JSON in {directory}")
+    """Train every loss at the same budget with several seeds; a table, JSON and figures.
+
+    Args:
+      settings: of every run.
+      reading: of images.
+      others: processes that share each run.
+      losses: by name.
+      seeds: runs for each loss; from two on, standard errors are shown.
+      out: folder for runs, table and figures.
+      resume: keep finished runs and continue the unfinished one.
+    """
+    others.join(CONSOLE)
+    experiment.compare(settings, reading, losses, seeds, out, CONSOLE, resume=resume)
 
 
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Figures of a trained run on the images that it was not trained on."""
+def train(
+    settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    reading: commands.Flat[Reading] = Reading(),  # noqa: B008
+    others: commands.Flat[processes.Others] = processes.Others(),  # noqa: B008
+    *,
+    loss: Annotated[str, commands.choice(LOSSES)] = "dice",
+    seed: int = 0,
+    out: Path | None = None,
+    resume: bool = False,
+) -> None:
+    """Train one loss; Ctrl-C leaves a checkpoint, --resume continues it to the same parameters.
 
-    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
-    """Directory of a run."""
-
-    def __call__(self) -> None:
-        settings, loss, seed, predict = run.load(self.directory)
-        images = run.open_images(settings, CONSOLE)
-        evaluate(self.directory, settings, images, loss, seed, predict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Predict a folder of images and write them in the challenge's run-length format."""
-
-    directory: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(name="run")]]
-    """Directory of a trained run."""
-    images: Path | None = None
-    """Folder of images; default: the run's own test images."""
-    out: Path = Path("submission.csv")
-    """CSV to write."""
-    threshold: float | None = None
-    """Probability above which a pixel is ship; default: the one tuned on validation."""
-    min_area: int = 0
-    """Drop objects of fewer pixels."""
-
-    def __call__(self) -> None:
-        write_predictions(
-            self.directory, self.images, self.out, self.threshold, self.min_area, CONSOLE
-        )
+    Args:
+      settings: of the run.
+      reading: of images.
+      others: processes that share the run.
+      loss: by name.
+      seed: of parameters, crops and (for folders) the split.
+      out: directory of the run; default runs/ships-LOSS-SEED.
+      resume: continue the run that is there.
+    """
+    others.join(CONSOLE)
+    directory = out or Path(f"runs/ships-{loss}-{seed}")
+    trained.train(settings, reading, loss, seed, directory, CONSOLE, resume=resume)
 
 
-COMMANDS: dict[str, Any] = {
-    "train": Train,
-    "compare": Compare,
-    "evaluate": Evaluate,
-    "predict": Predict,
+def evaluate(run: Run, reading: commands.Flat[Reading] = Reading()) -> None:  # noqa: B008
+    """Figures of a trained run on the images that it was not trained on.
+
+    Args:
+      run: directory of a run.
+      reading: of images.
+    """
+    trained.evaluate(run, reading, CONSOLE)
+
+
+def predict(
+    run: Run,
+    *,
+    images: Path | None = None,
+    out: Path = Path("submission.csv"),
+    threshold: float | None = None,
+    min_area: int | None = None,
+) -> None:
+    """Predict a folder of images and write them in the challenge's run-length format.
+
+    Args:
+      run: directory of a trained run.
+      images: folder of images; default: the run's own test images.
+      out: CSV to write.
+      threshold: probability above which a pixel is ship; default: the rule tuned on validation.
+      min_area: drop objects of fewer pixels; default: that of the rule, or none beside --threshold.
+    """
+    submission.write_predictions(run, images, out, threshold, min_area, CONSOLE)
+
+
+def measure_input(
+    settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    reading: commands.Flat[Reading] = Reading(),  # noqa: B008
+) -> None:
+    """Crops a second that are read, without a network, pass by pass over the training images.
+
+    Args:
+      settings: of the run to read for.
+      reading: of images.
+    """
+    throughput.tell(settings, reading, CONSOLE)
+
+
+COMMANDS = {
+    "tour": functools.partial(
+        compare,
+        losses=("dice", "cross-entropy", *ASKED),
+        seeds=1,
+        out=Path("runs/ships-tour"),
+    ),
+    "compare": compare,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "input": measure_input,
 }
 
 
@@ -149,7 +146,6 @@ def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
     return commands.run(
         COMMANDS,
-        Tour,
         arguments,
         program="python -m experiments.ships",
         description=__doc__,

@@ -1,9 +1,9 @@
 """Image sets on disk: the Airbus challenge's folder, or any folder of images with mask files.
 
-Opening a set reads the two ends of each image file only, since decoding the challenge's 192,556
-images takes a quarter of an hour: the header gives size and pixel mode, the last bytes tell whether
-the file is complete, and a file in doubt is decoded. What cannot serve is left out and listed in
-`skipped`. Damage in between shows when an image is asked for: `[i]` then raises `UnreadableImage`.
+Opening a set lists its files and reads its labels, but no image: the challenge has 192,556 of them,
+and their headers alone take minutes on a slow disk. What the listing shows to be of no use is left
+out and told in `skipped`. Damage within a file shows when its image is asked for: `[i]` then raises
+`UnreadableImage`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from experiments.ships.cache import kept, stamp
 from experiments.ships.objects import components
-from experiments.ships.run_length import paint, read_runs
+from experiments.ships.run_length import Runs, paint, read_runs
 
 AIRBUS_SHAPE = (768, 768)
 AIRBUS_CSV = "train_ship_segmentations_v2.csv"
@@ -30,11 +31,6 @@ _LOSSY = {".jpg", ".jpeg"}
 _LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".gif"}
 _EIGHT_BIT = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 
-# What a complete file ends with, but for a few bytes of padding. A JPEG that is cut cannot end so
-# by chance, because FF is escaped in its pixel data.
-_END = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-_TAIL = 64
-
 
 @dataclass(frozen=True)
 class Example:
@@ -42,7 +38,7 @@ class Example:
 
     name: str  # file name, e.g. "000155de5.jpg"
     image: np.ndarray  # uint8 (H, W, 3)
-    instances: np.ndarray  # int32 (H, W): 0 background, k = 1..n the k-th object, no overlaps
+    instances: np.ndarray  # integer (H, W): 0 background, k = 1..n the k-th object, no overlaps
 
 
 class ImageSet(Protocol):
@@ -68,48 +64,49 @@ class UnreadableImage(Exception):  # noqa: N818 - the name says what is wrong
 
 
 @dataclass(frozen=True)
-class _Objects:
-    """An image's objects; `draw` returns the instance map, and may read a file to do so."""
-
-    any: bool
-    draw: Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True)
 class ImageFolder:
     """Images in a folder and the objects in them, decoded when they are asked for."""
 
     root: Path
     names: list[str]  # relative to root
-    objects: list[_Objects]
+    full: list[bool]  # whether the image has objects
+    draw: Callable[[int], np.ndarray]  # the instance map of an image; may read a file
     skipped: list[tuple[str, str]]  # file name, reason
+    cache: Path | None = None  # where decoded images are kept
+    prefix: str = ""  # before every name, where several folders serve together
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int, /) -> Example:
-        name = self.names[index]
+        name = self.prefix + self.names[index]
+        path = self.root / self.names[index]
         with _unreadable(name):
-            with Image.open(self.root / name) as image:
-                pixels = np.asarray(image.convert("RGB"))
-            return Example(name, pixels, self.objects[index].draw())
+            pixels = kept(self.cache, stamp(path), partial(_read_pixels, path))
+            instances = self.draw(index)
+            if pixels.shape[:2] != instances.shape:
+                came, wanted = (f"{a.shape[1]}x{a.shape[0]}" for a in (pixels, instances))
+                raise ValueError(f"is {came} pixels (width x height), expected {wanted}")
+            return Example(name, pixels, instances)
 
     def has_ships(self, index: int, /) -> bool:
-        return self.objects[index].any
+        return self.full[index]
 
 
-def open_airbus(directory: str | Path, *, strict: bool = False) -> ImageFolder:
+def open_airbus(
+    directory: str | Path, *, strict: bool = False, cache: Path | None = None
+) -> ImageFolder:
     """Opens the Airbus Ship Detection data: `train_ship_segmentations_v2.csv` and `train_v2/*.jpg`.
 
     Args:
         directory: where both lie.
         strict: raise for the first image that would be skipped.
+        cache: folder in which decoded images are kept.
 
     Raises:
         FileNotFoundError: there is no such directory, CSV or folder.
         ValueError: a bad row of the CSV, by its number; or no image can be used.
-        UnreadableImage: if strict, an image that is not 768x768, cut short, not an image at all,
-            without a row in the CSV, or in the CSV only.
+        UnreadableImage: if strict, an image without a row in the CSV, or in the CSV only.
     """
     root = Path(directory)
     _require(root, AIRBUS_CSV, AIRBUS_FOLDER)
@@ -117,70 +114,70 @@ def open_airbus(directory: str | Path, *, strict: bool = False) -> ImageFolder:
     files = {
         path.name for path in (root / AIRBUS_FOLDER).iterdir() if path.suffix.lower() in _LOSSY
     }
+    skipped = [
+        *(
+            (name, f"is in {AIRBUS_CSV}, but not in {AIRBUS_FOLDER}/")
+            for name in labelled.keys() - files
+        ),
+        *((name, f"has no row in {AIRBUS_CSV}") for name in files - labelled.keys()),
+    ]
+    names = sorted(files & labelled.keys())
+    objects = [labelled[name] for name in names]
+    draw = partial(_paint, objects, cache)
+    return _checked(
+        ImageFolder(
+            root / AIRBUS_FOLDER, names, [bool(o) for o in objects], draw, sorted(skipped), cache
+        ),
+        strict,
+    )
 
-    def objects(name: str) -> _Objects:
-        if name not in files:
-            raise UnreadableImage(name, f"is in {AIRBUS_CSV}, but not in {AIRBUS_FOLDER}/")
-        if name not in labelled:
-            raise UnreadableImage(name, f"has no row in {AIRBUS_CSV}")
-        _check_shape(name, _inspect(root / AIRBUS_FOLDER / name, name), AIRBUS_SHAPE)
-        return _Objects(bool(labelled[name]), partial(paint, labelled[name], AIRBUS_SHAPE))
 
-    return _gather(root / AIRBUS_FOLDER, files | labelled.keys(), objects, strict)
-
-
-def open_masks(directory: str | Path, *, strict: bool = False) -> ImageFolder:
+def open_masks(
+    directory: str | Path, *, strict: bool = False, cache: Path | None = None
+) -> ImageFolder:
     """Opens a folder, with its subfolders, of 8-bit images and their masks.
 
     The mask of `x.jpg` is `x.png` or `x_mask.*` beside it; that of `images/x.*` may also be
     `masks/x.*`. What is not black is object: non-zero in a mask of 0 and 1, above 127 in a grey
     one, because many masks in circulation went through lossy compression and carry values of 1 to
-    30 around their objects. Connected pixels are one object.
+    30 around their objects. Connected pixels are one object. Masks are read at once, since only
+    they tell which images are empty.
 
     Args:
         directory: searched recursively.
         strict: raise for the first image that would be skipped.
+        cache: folder in which decoded images are kept.
 
     Raises:
         FileNotFoundError: there is no such directory.
         ValueError: no image can be used.
-        UnreadableImage: if strict, a file that cannot be read, has no partner or another size
-            than its partner, or a mask that is neither 0 and 1 nor reaches above 127.
+        UnreadableImage: if strict, a file that has no partner, or a mask that cannot be read or is
+            neither 0 and 1 nor reaches above 127.
     """
     root = Path(directory)
     _require(root)
-    pairs = dict(_pairs(path.relative_to(root) for path in root.rglob("*")))
-
-    def objects(name: str) -> _Objects:
-        partner = pairs[name]
-        if isinstance(partner, str):
-            raise UnreadableImage(name, partner)
-        shape = _inspect(root / name, name)
-        mask_name = partner.as_posix()
-        _check_shape(mask_name, _inspect(root / partner, mask_name), shape)
-        with _unreadable(mask_name):
-            return _Objects(bool(_read_mask(root / partner).any()), partial(_split, root / partner))
-
-    return _gather(root, pairs, objects, strict)
-
-
-def _gather(
-    root: Path, names: Iterable[str], objects: Callable[[str], _Objects], strict: bool
-) -> ImageFolder:
-    folder = ImageFolder(root, [], [], [])
-    for name in sorted(names):
+    names, masks, full, skipped = [], [], [], []
+    for name, partner in sorted(_pairs(path.relative_to(root) for path in root.rglob("*"))):
         try:
-            found = objects(name)
+            if isinstance(partner, str):
+                raise UnreadableImage(name, partner)
+            with _unreadable(partner.as_posix()):
+                full.append(bool(_read_mask(root / partner).any()))
         except UnreadableImage as error:
-            if strict:
-                raise
-            folder.skipped.append((error.name, error.reason))
+            skipped.append((error.name, error.reason))
         else:
-            folder.names.append(name)
-            folder.objects.append(found)
+            names.append(name)
+            masks.append(partner.as_posix())
+    draw = partial(_split, root, masks, cache)
+    return _checked(ImageFolder(root, names, full, draw, skipped, cache), strict)
+
+
+def _checked(folder: ImageFolder, strict: bool) -> ImageFolder:
+    if strict and folder.skipped:
+        raise UnreadableImage(*folder.skipped[0])
     if not folder.names:
         first = f", first {': '.join(folder.skipped[0])}" if folder.skipped else ""
-        raise ValueError(f"{root} has no image to use; {len(folder.skipped)} skipped{first}")
+        raise ValueError(f"{folder.root} has no image to use; {len(folder.skipped)} skipped{first}")
     return folder
 
 
@@ -207,23 +204,17 @@ def _unreadable(name: str) -> Iterator[None]:
         raise UnreadableImage(name, str(error)) from error
 
 
-def _inspect(path: Path, name: str) -> tuple[int, int]:
-    """Returns (height, width) of a file that can be decoded, as far as a cheap look can tell."""
-    with _unreadable(name), path.open("rb") as file:
-        image = Image.open(file)
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with Image.open(path) as image:
         if image.mode not in _EIGHT_BIT:
             raise ValueError(f"has pixels of mode {image.mode}, expected 8-bit grey or colour")
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        end = _END.get(image.format or "")
-        if end is None or end not in file.read():
-            image.load()
-        return image.height, image.width
+        yield image
 
 
-def _check_shape(name: str, shape: tuple[int, int], expected: tuple[int, int]) -> None:
-    if shape != expected:
-        came, wanted = (f"{width}x{height}" for height, width in (shape, expected))
-        raise UnreadableImage(name, f"is {came} pixels (width x height), expected {wanted}")
+def _read_pixels(path: Path) -> np.ndarray:
+    with _opened(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def _pairs(files: Iterable[PurePath]) -> Iterator[tuple[str, PurePath | str]]:
@@ -255,7 +246,7 @@ def _pairs(files: Iterable[PurePath]) -> Iterator[tuple[str, PurePath | str]]:
 
 
 def _read_mask(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
+    with _opened(path) as image:
         if image.mode in ("P", "PA"):  # numbers of colours, in any order
             return np.asarray(image.convert("RGB")).max(axis=-1) > 0
         grey = np.asarray(image.convert("L"))
@@ -265,5 +256,20 @@ def _read_mask(path: Path) -> np.ndarray:
     return grey > (127 if grey.max() > 1 else 0)
 
 
-def _split(path: Path) -> np.ndarray:
-    return components(_read_mask(path))
+def _split(root: Path, masks: list[str], cache: Path | None, index: int) -> np.ndarray:
+    path = root / masks[index]
+    with _unreadable(masks[index]):
+        return kept(cache, stamp(path), lambda: _small(components(_read_mask(path))))
+
+
+def _paint(objects: list[list[Runs]], cache: Path | None, index: int) -> np.ndarray:
+    runs = objects[index]
+    if not runs:
+        return np.broadcast_to(np.uint8(0), AIRBUS_SHAPE)
+    key = b"".join(each.tobytes() + b";" for each in runs)
+    return kept(cache, key, lambda: _small(paint(runs, AIRBUS_SHAPE)))
+
+
+def _small(instances: np.ndarray) -> np.ndarray:
+    """The same numbers in the fewest bytes: a decoded image is kept, and 255 objects are rare."""
+    return instances.astype(np.min_scalar_type(int(instances.max(initial=0))))

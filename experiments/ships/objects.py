@@ -8,6 +8,8 @@ from scipy import ndimage
 # IoU thresholds .50, .55, .. .95 in twentieths: whole numbers make "IoU > threshold" exact.
 _TWENTIETHS = np.arange(10, 20)
 
+Numbers = np.ndarray | int
+
 
 def components(mask: np.ndarray, min_area: int = 0, *, connectivity: int = 1) -> np.ndarray:
     """Splits a mask into its connected objects.
@@ -25,9 +27,19 @@ def components(mask: np.ndarray, min_area: int = 0, *, connectivity: int = 1) ->
         raise ValueError(f"mask has shape {mask.shape}, expected (height, width)")
     labels = np.empty(mask.shape, np.int32)
     ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity), output=labels)
-    kept = np.bincount(labels.ravel()) >= min_area
+    return keep(labels, np.bincount(labels.ravel()) >= min_area) if min_area > 1 else labels
+
+
+def keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Drops objects and numbers the others anew, without a gap.
+
+    Args:
+        instances: integer (H, W), 0 background, k = 1..n the k-th object.
+        kept: boolean (n + 1,), whether object k stays; number 0 is the background whatever it says.
+    """
+    kept = kept.copy()
     kept[0] = False
-    return (kept.cumsum(dtype=np.int32) * kept)[labels]
+    return (kept.cumsum(dtype=np.int32) * kept)[instances]
 
 
 def airbus_f2(predicted_instances: np.ndarray, true_instances: np.ndarray) -> float:
@@ -47,31 +59,49 @@ def airbus_f2(predicted_instances: np.ndarray, true_instances: np.ndarray) -> fl
 
     Source: Kaggle, Airbus Ship Detection Challenge (2018), "Evaluation".
     """
-    if predicted_instances.shape != true_instances.shape or true_instances.ndim != 2:
-        raise ValueError(
-            f"predicted_instances {predicted_instances.shape} and true_instances "
-            f"{true_instances.shape} differ in shape or are not (height, width)"
-        )
-    predicted = _numbered(predicted_instances, "predicted_instances")
-    true = _numbered(true_instances, "true_instances")
-    is_predicted, is_true = predicted > 0, true > 0
-    predicted_areas, true_areas = np.bincount(predicted[is_predicted]), np.bincount(true[is_true])
-    n_predicted, n_true = np.count_nonzero(predicted_areas), np.count_nonzero(true_areas)
-    if n_predicted == n_true == 0:
-        return 1.0
+    areas, levels, n_true = matches(predicted_instances, true_instances)
+    return float(f2(levels.sum(), int(np.count_nonzero(areas)), n_true))
 
+
+def f2(levels: Numbers, n_predicted: Numbers, n_true: Numbers) -> np.ndarray:
+    """The challenge's score from the sum of what `matches` says of the predicted objects.
+
+    5 TP + 4 FN + FP is 4 n_true + n_predicted + TP - TP at every IoU threshold, so that the mean
+    over the ten needs only the sum of their TP.
+    """
+    most = np.asarray(4 * n_true + n_predicted)
+    return np.where(most > 0, 0.5 * levels / np.maximum(most, 1), 1.0)
+
+
+def matches(predicted: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Compares the objects of one image with the true ones, both (H, W) of integers.
+
+    Returns:
+        Areas (n + 1,) of the predicted objects by number, how many of the ten IoU thresholds each
+        one passes with a true object, and the number of true objects. Objects do not overlap, so
+        above 1/2 a match is the only one of both its objects: whether another object is predicted
+        changes none of this.
+    """
+    if predicted.shape != true.shape or true.ndim != 2:
+        raise ValueError(
+            f"predicted_instances {predicted.shape} and true_instances "
+            f"{true.shape} differ in shape or are not (height, width)"
+        )
+    areas, true_areas = _areas(predicted, "predicted_instances"), _areas(true, "true_instances")
     # The contingency table, sparse: an early model predicts thousands of specks.
-    both = is_predicted & is_true
+    both = (predicted > 0) & (true > 0)
     pairs = predicted[both].astype(np.int64) * true_areas.size + true[both]
     pairs, shared = np.unique(pairs, return_counts=True)
-    union = predicted_areas[pairs // true_areas.size] + true_areas[pairs % true_areas.size] - shared
-    # Objects do not overlap, so above 1/2 a match is the only one of both its objects.
-    tp = np.count_nonzero(20 * shared[:, None] > _TWENTIETHS * union[:, None], axis=0)
-    return float(np.mean(5 * tp / (5 * tp + 4 * (n_true - tp) + (n_predicted - tp))))
+    number, partner = np.divmod(pairs, true_areas.size)
+    union = areas[number] + true_areas[partner] - shared
+    levels = np.zeros(areas.size, np.int64)
+    np.add.at(levels, number, (20 * shared[:, None] > _TWENTIETHS * union[:, None]).sum(1))
+    return areas, levels, int(np.count_nonzero(true_areas))
 
 
-def _numbered(instances: np.ndarray, argument: str) -> np.ndarray:
+def _areas(instances: np.ndarray, argument: str) -> np.ndarray:
     # A boolean mask would pass as one big object.
     if not np.issubdtype(instances.dtype, np.integer):
         raise TypeError(f"{argument} is {instances.dtype}, expected integers as of components()")
-    return instances.ravel()
+    areas = np.bincount(instances[instances > 0])
+    return areas if areas.size else np.zeros(1, np.int64)

@@ -1,4 +1,4 @@
-"""From images to batches of crops: split by image, chosen share of ship crops, random access.
+"""From images to batches of crops: a chosen share of them near ships, and random access.
 
 Every batch is a pure function of (seed, step), so a resumed run sees what an uninterrupted one
 would have seen, without an iterator's state in the checkpoint.
@@ -7,15 +7,17 @@ would have seen, without an iterator's state in the checkpoint.
 from __future__ import annotations
 
 import functools
+import os
+import signal
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 from jax.typing import ArrayLike
 
 from experiments.ships.images import Example, ImageSet, UnreadableImage
@@ -23,27 +25,36 @@ from experiments.ships.images import Example, ImageSet, UnreadableImage
 Batch = dict[str, Any]  # arrays, on the host or on the device
 
 # Decoding or drawing an image takes as long as training on it, and crops come back to the same
-# images, if there are not too many. 1024 of them are 0.5 GB at 256 x 256 and 4 GB at 768 x 768.
-CACHED_IMAGES = 1024
+# images, if there are not too many. 1024 of them are 0.3 GB at 256 x 256 and 2 GB at 768 x 768.
+KEPT_IMAGES = 1024
 
 
 class Images:
     """An image set that keeps what it has read or drawn, and names once what it cannot read.
 
     A file that proves damaged only when it is decoded is left out, or stops the run if `strict`.
+
+    Args:
+      source: the set.
+      strict: raise for an image that cannot be read.
+      kept: how many images are kept in memory, in each process that draws crops.
     """
 
-    def __init__(self, images: ImageSet, *, strict: bool = False) -> None:
-        self._images = images
+    def __init__(self, source: ImageSet, *, strict: bool = False, kept: int = KEPT_IMAGES) -> None:
+        self.source = source
+        self._options = {"strict": strict, "kept": kept}
         self._strict = strict
-        self._fetch = functools.lru_cache(CACHED_IMAGES)(images.__getitem__)
+        self._fetch = functools.lru_cache(kept)(source.__getitem__)
         self.unreadable: dict[str, str] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(Images, **self._options), (self.source,)
+
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.source)
 
     def has_ships(self, index: int) -> bool:
-        return self._images.has_ships(index)
+        return self.source.has_ships(index)
 
     def read(self, index: int) -> Example | None:
         """The image, or None if it cannot be read."""
@@ -62,44 +73,6 @@ class Images:
         return (example for i in members if (example := self.read(i)) is not None)
 
 
-@dataclass(frozen=True)
-class Split:
-    """Image numbers for training, for tuning thresholds, and for the report."""
-
-    train: list[int]
-    validation: list[int]
-    test: list[int]
-
-
-def split(images: Images, *, seed: int, shares: tuple[float, float] = (0.15, 0.25)) -> Split:
-    """Divide images, not crops, into parts with the same share of empty images.
-
-    Args:
-      images: the whole set.
-      seed: another seed is another split.
-      shares: of validation and test.
-
-    Raises:
-      ValueError: if a part would have no image with ships.
-    """
-    rng = np.random.default_rng(seed)
-    parts: tuple[list[int], ...] = ([], [], [])
-    full = np.array([images.has_ships(i) for i in range(len(images))], bool)
-    for members in (np.flatnonzero(full), np.flatnonzero(~full)):
-        order = rng.permutation(members)
-        first, second = (round(len(order) * share) for share in shares)
-        pieces = (order[first + second :], order[:first], order[first : first + second])
-        for part, piece in zip(parts, pieces, strict=True):
-            part.extend(int(i) for i in piece)
-    for name, part in zip(("training", "validation", "test"), parts, strict=True):
-        if not any(full[i] for i in part):
-            raise ValueError(
-                f"the {name} part would have no image with ships: {int(full.sum())} of "
-                f"{len(images)} images have some, at least 4 are needed"
-            )
-    return Split(*(sorted(part) for part in parts))
-
-
 def batches(
     images: Images,
     members: list[int],
@@ -110,12 +83,27 @@ def batches(
     batch_size: int,
     crop: int,
     ship_share: float,
+    workers: int = 0,
+    rows: slice | None = None,
 ) -> Iterator[Batch]:
     """Batches `start` to `steps` of crops: uint8 "image" [B, crop, crop, 3], bool "mask".
 
     A share of the crops is centred near a random ship pixel, so that rare ships are seen often;
     the others lie anywhere in any image. An image smaller than a crop is padded by reflection, and
     a file that turns out to be unreadable is replaced by another draw.
+
+    Args:
+      images: the whole set.
+      members: those to draw from.
+      seed: of the draws.
+      steps: number of the last batch.
+      start: number of batches to leave out.
+      batch_size: crops in a batch.
+      crop: their edge in pixels.
+      ship_share: share of the crops near a ship.
+      rows: of every batch, an even share; default: all of them.
+      workers: processes that draw them; 0 draws them on threads of this one. The batches are the
+        same whatever their number.
     """
     everything = np.array(members)
     with_ships = np.array([i for i in members if images.has_ships(i)])
@@ -129,44 +117,43 @@ def batches(
         raise UnreadableImage("training images", "20 in a row could not be read")
 
     crops = grain.MapDataset.range(steps * batch_size).seed(seed).random_map(draw)
-    reading = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # batches
-    yield from crops.batch(batch_size)[start:].to_iter_dataset(reading)
+    threads = 1 if workers else max(2, os.cpu_count() or 1)
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)  # batches
+    first, end, _ = (rows or slice(None)).indices(batch_size)
+    share, count = end - first, batch_size // (end - first)
+    mine = crops.batch(share)[start * count + first // share :: count]
+    found = mine.to_iter_dataset(reading)
+    flags.FLAGS.mark_as_parsed()  # grain asks its own before it starts a process
+    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=4)
+    drawn = iter(found.mp_prefetch(processes, worker_init_fn=_ignore_interrupts))
+    try:
+        yield from drawn
+    finally:
+        drawn.close()
+
+
+def _ignore_interrupts(_worker: int, _workers: int) -> None:
+    """Ctrl-C goes to every process, but it is the loop that decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _crop(example: Example, size: int, rng: np.random.Generator, *, on_ship: bool) -> Batch:
-    image, mask = example.image, example.instances > 0
-    short = [(0, max(0, size - n)) for n in mask.shape]
+    image, instances = example.image, example.instances
+    short = [(0, max(0, size - n)) for n in instances.shape]
     if any(after for _, after in short):
-        image, mask = np.pad(image, [*short, (0, 0)], "reflect"), np.pad(mask, short, "reflect")
-    room = np.array(mask.shape) - size
+        image = np.pad(image, [*short, (0, 0)], "reflect")
+        instances = np.pad(instances, short, "reflect")
+    room = np.array(instances.shape) - size
     if on_ship:
-        pixels = np.flatnonzero(mask)
-        centre = np.array(np.unravel_index(rng.choice(pixels), mask.shape))
+        pixels = np.flatnonzero(instances != 0)
+        centre = np.array(np.unravel_index(rng.choice(pixels), instances.shape))
         corner = np.clip(centre - rng.integers(size // 4, 3 * size // 4, 2), 0, room)
     else:
         corner = rng.integers(0, room + 1)
     rows, columns = (slice(int(c), int(c) + size) for c in corner)
-    return {"image": image[rows, columns], "mask": mask[rows, columns]}
+    return {"image": image[rows, columns], "mask": instances[rows, columns] > 0}
 
 
 def normalize(image: ArrayLike) -> jax.Array:
     """uint8 pixels as floats in [-1, 1]; done on the device, so that bytes cross the bus."""
     return jnp.asarray(image, jnp.float32) / 127.5 - 1.0
-
-
-def augment(key: jax.Array, image: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One of the eight symmetries of the square for each crop: from above there is no up.
-
-    Args:
-      key: random key.
-      image: [B, N, N, 3].
-      mask: [B, N, N].
-    """
-
-    def turn(bits: jax.Array, x: jax.Array) -> jax.Array:
-        x = jnp.where(bits[0], x[::-1], x)
-        x = jnp.where(bits[1], x[:, ::-1], x)
-        return jnp.where(bits[2], jnp.swapaxes(x, 0, 1), x)
-
-    bits = jax.random.bernoulli(key, shape=(image.shape[0], 3))
-    return jax.vmap(turn)(bits, image), jax.vmap(turn)(bits, mask)

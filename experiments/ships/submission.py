@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,12 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 
-from experiments.ships import run
-from experiments.ships.objects import components
+from experiments.shared import study
+from experiments.ships import experiment
+from experiments.ships.data import Reading, open_images
 from experiments.ships.run_length import write_submission
+from experiments.ships.splits import split
+from experiments.ships.tuning import Rule, objects
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
 
@@ -23,7 +26,7 @@ def write_predictions(
     folder: Path | None,
     out: Path,
     threshold: float | None,
-    min_area: int,
+    min_area: int | None,
     console: Console,
 ) -> None:
     """Predict every image and write one row an object, or an empty row for an empty image.
@@ -32,28 +35,27 @@ def write_predictions(
       directory: a trained run.
       folder: images to predict; None predicts the run's own test images.
       out: the CSV.
-      threshold: probability above which a pixel is ship; None takes the one that was tuned on
+      threshold: probability above which a pixel is ship; None takes the rule that was tuned on
         validation images when the run was evaluated.
-      min_area: objects with fewer pixels are dropped.
+      min_area: objects with fewer pixels are dropped; None leaves it to the rule, if that was
+        tuned, and drops none otherwise.
       console: for progress and what is left out.
 
     Raises:
       FileNotFoundError: if there is no run, no such folder, or no image in it.
       ValueError: if the threshold is not a probability.
     """
-    settings, _, seed, predict = run.load(directory)
-    if threshold is None:
-        threshold = _tuned(directory)
-    if not 0.0 < threshold < 1.0:
-        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
-    cut = math.log(threshold / (1.0 - threshold))
+    settings, _, seed, predict = experiment.load(directory)
+    rule = _tuned(directory) if threshold is None else Rule(_logit(threshold))
+    if min_area is not None:
+        rule = dataclasses.replace(rule, min_area=min_area)
     pictures = _own(settings, seed, console) if folder is None else _files(folder, console)
 
     counts = {"images": 0, "objects": 0}
 
     def rows() -> Iterator[tuple[str, np.ndarray]]:
         for name, image in pictures:
-            instances = components(predict(image) > cut, min_area)
+            instances = objects(predict(image), rule)
             counts["images"] += 1
             counts["objects"] += int(instances.max(initial=0))
             yield name, instances
@@ -62,27 +64,25 @@ def write_predictions(
     scratch = out.with_suffix(".partial")  # Ctrl-C must not leave what looks like a submission
     write_submission(scratch, rows())
     scratch.replace(out)
-    console.print(
-        f"{counts['objects']} objects in {counts['images']} images at p > {threshold:.3f}: {out}"
-    )
+    console.print(f"{counts['objects']} objects in {counts['images']} images at {rule}: {out}")
 
 
-def _tuned(directory: Path) -> float:
-    path = directory / "result.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{directory} was not evaluated, so no threshold is tuned: "
-            f"run `python -m experiments.ships evaluate {directory}`, or pass --threshold"
-        )
-    result = json.loads(path.read_text())
-    if "at_tuned" not in result:
-        raise ValueError(f"{directory} did not finish: {result['verdict']}")
-    return result["at_tuned"]["threshold"]
+def _logit(threshold: float) -> float:
+    if not 0.0 < threshold < 1.0:
+        raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
+    return math.log(threshold / (1.0 - threshold))
 
 
-def _own(settings: run.Settings, seed: int, console: Console) -> Iterator[tuple[str, np.ndarray]]:
-    images = run.open_images(settings, console)
-    for example in images.readable(run.parts(settings, images, seed).test):
+def _tuned(directory: Path) -> Rule:
+    tuned = study.found(directory)["objects"]
+    return Rule(**{field.name: tuned[field.name] for field in dataclasses.fields(Rule)})
+
+
+def _own(
+    settings: experiment.Settings, seed: int, console: Console
+) -> Iterator[tuple[str, np.ndarray]]:
+    images = open_images(settings, Reading(), console)
+    for example in images.readable(split(images, seed).test):
         yield example.name, example.image
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.svm import LinearSVC
 
 from experiments.text.corpus import Corpus, Parts
+from experiments.text.data import Problem
 from experiments.text.words import tokens
 
 LOGISTIC, SVM = "TF-IDF, logistic", "TF-IDF, SVM"
@@ -30,10 +32,16 @@ def make(name: str) -> Pipeline:
     """Words and pairs of words, logarithmic counts, and a linear classifier."""
     classifiers: dict[str, Any] = {
         LOGISTIC: LogisticRegression(C=10.0, max_iter=1000),
-        SVM: LinearSVC(),
+        SVM: LinearSVC(random_state=0),
     }
     features = TfidfVectorizer(analyzer=cast("Any", terms), sublinear_tf=True)
     return Pipeline([("features", features), ("classifier", classifiers[name])])
+
+
+def find(name: str, problem: Problem[Any], _: Path) -> dict[str, Any]:
+    """The figures of a model for each seed."""
+    runs = problem.judge(logits(name, problem.corpus, problem.parts), PROBABILITIES[name])
+    return {"runs": runs}
 
 
 def logits(name: str, corpus: Corpus, parts: Sequence[Parts]) -> np.ndarray:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from experiments.shared import records, tables
-from experiments.text import baselines, run
-from experiments.text.corpus import Parts, folds
-from experiments.text.settings import Settings, name_corpus, open_corpus
+from experiments.shared import study, tables
+from experiments.shared.settings import require_within
+from experiments.text import baselines, experiment
+from experiments.text.corpus import folds
+from experiments.text.data import Problem, open_texts, prepare
+from experiments.text.experiment import Settings
 from experiments.text.textcnn import Variant
 
 # Accuracy in 10-fold cross-validation on MR. Kim's vectors are word2vec's, of 100 billion words.
@@ -41,102 +42,88 @@ def cross_validate(
     resume: bool,
 ) -> list[dict[str, Any]]:
     """Train each variant on every fold with cross-entropy; accuracy at ½, nothing tuned."""
-    if together < 1:
-        raise ValueError(f"together must be at least 1, got {together}")
-    found = open_corpus(settings, console)
-    parts = folds(found, number, seed)
-    rows: list[dict[str, Any]] = []
-    for name in baselines.PROBABILITIES:
-        begun = time.perf_counter()
-        logits = baselines.logits(name, found, parts)
-        accuracies = _accuracies(logits, found.labels, parts)
-        rows.append(_row(name, accuracies, time.perf_counter() - begun))
-    for variant in variants:
-        accuracies, seconds = [], 0.0
-        for first in range(0, number, together):
-            group = list(range(first, min(first + together, number)))
-            directory = out / f"{variant}-{first}"
-            result = _group(
-                dataclasses.replace(settings, variant=variant),
-                found,
-                [parts[k] for k in group],
-                group,
-                directory,
-                console,
-                resume=resume,
-            )
-            accuracies += result["accuracies"]
-            seconds += result["seconds"]
-        rows.append(_row(f"TextCNN, {variant}", accuracies, seconds))
-    where = records.environment()
-    source = name_corpus(settings)
-    title = f"{number}-fold cross-validation on {source}, {where['device']}"
-    published = PUBLISHED if settings.layout == "mr" else {}
-    minutes = sum(row["seconds"] for row in rows) / 60
-    content = {
-        "source": source,
-        "settings": vars(settings),
-        "folds": number,
-        "seed": seed,
-        "minutes": minutes,
-        **where,
-        "rows": rows,
-        "published": published,
+    require_within({"together": together}, together="[1, inf)")
+    settings, corpus = open_texts(settings, console)
+    parts = folds(corpus, number, seed)
+    methods: dict[str, tuple[Settings, str | None]] = {
+        **{name: (settings, name) for name in baselines.PROBABILITIES},
+        **{
+            f"TextCNN, {variant}": (dataclasses.replace(settings, variant=variant), None)
+            for variant in variants
+        },
     }
-    records.write_json(out / "crossvalidation.json", content)
-    columns = ("method", "accuracy, %", "minutes")
-    lines = [
-        [row["method"], _percent(row["accuracy"]), f"{row['seconds'] / 60:.1f}"] for row in rows
-    ] + [[name, f"{100 * value:.1f}", ""] for name, value in published.items()]
-    (out / "crossvalidation.md").write_text(
-        tables.markdown(columns, lines, f"{title}, {minutes:.1f} minutes")
-    )
-    tables.show(columns, lines, title, console)
-    console.print(f"± is the standard error over folds; crossvalidation.json in {out}")
+    rows = []
+    for method, (own, baseline) in methods.items():
+        found = []
+        for first in range(0, number, together):
+            group = list(range(number))[first : first + together]
+            problem = Problem(own, corpus, group, [parts[k] for k in group])
+            find = functools.partial(_accuracies, problem, baseline, console)
+            name = baseline or own.variant
+            directory = out / f"{name.replace(', ', '-').lower()}-{first}"
+            described = {**problem.describe("cross-entropy"), "folds": number, "seed": seed}
+            found.append(study.result(directory, described, find, resume=resume))
+        rows.append(_row(method, found))
+    _publish(rows, settings, number, seed, out, console)
     return rows
 
 
-def _group(
-    settings: Settings,
-    found: Any,
-    parts: Sequence[Parts],
-    seeds: Sequence[int],
-    directory: Path,
-    console: Console,
-    *,
-    resume: bool,
-) -> dict[str, Any]:
-    path = directory / "result.json"
-    if path.exists() and resume:
-        return json.loads(path.read_text())
-    with records.stopwatch(directory / "seconds.json") as seconds:
-        material = run.prepare(settings, found, parts, seeds)
-        trained = run.fit(settings, material, "cross-entropy", directory, console, resume=resume)
+def _accuracies(
+    problem: Problem[Settings], baseline: str | None, console: Console, directory: Path
+) -> dict[str, list[float]]:
+    """Of the baseline, or else of the network, on the test texts of every fold."""
+    if baseline is not None:
+        logits = baselines.logits(baseline, problem.corpus, problem.parts)
+    else:
+        material = prepare(problem)
+        trained = experiment.fit(problem, material, "cross-entropy", directory, console)
         logits = trained(material.rows)
-    result = {
-        "accuracies": _accuracies(logits, found.labels, parts),
-        "seconds": seconds(),
-        **records.environment(),
-    }
-    records.write_json(path, result)
-    return result
-
-
-def _accuracies(logits: np.ndarray, labels: np.ndarray, parts: Sequence[Parts]) -> list[float]:
-    return [
-        float(np.mean((z[part.test] > 0) == labels[part.test]))
-        for z, part in zip(logits, parts, strict=True)
-    ]
-
-
-def _row(name: str, accuracies: Sequence[float], seconds: float) -> dict[str, Any]:
     return {
-        "method": name,
-        "accuracy": tables.mean(accuracies),
-        "each_fold": list(accuracies),
-        "seconds": seconds,
+        "accuracies": [
+            float(np.mean((z[part.test] > 0) == problem.corpus.labels[part.test]))
+            for z, part in zip(logits, problem.parts, strict=True)
+        ]
     }
 
 
-def _percent(mean: tables.Mean) -> str:
-    return f"{100 * mean[0]:.1f} ±{100 * mean[1]:.1f}"
+def _row(method: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    row = {"method": method, "seconds": sum(each["seconds"] for each in found)}
+    for each in found:
+        if "failed" in each:
+            return {**row, "failed": each["failed"]}
+    accuracies = [accuracy for each in found for accuracy in each["accuracies"]]
+    return {**row, "accuracy": tables.mean(accuracies), "each_fold": accuracies}
+
+
+def _publish(
+    rows: Sequence[dict[str, Any]],
+    settings: Settings,
+    number: int,
+    seed: int,
+    out: Path,
+    console: Console,
+) -> None:
+    published = PUBLISHED if settings.layout == "mr" else {}
+    content = {
+        "source": settings.name,
+        "settings": dataclasses.asdict(settings),
+        "folds": number,
+        "seed": seed,
+        "seconds": sum(row["seconds"] for row in rows),
+        "rows": rows,
+        "published": published,
+    }
+    lines = [[row["method"], _percent(row), f"{row['seconds'] / 60:.1f}"] for row in rows]
+    lines += [[name, f"{100 * value:.1f}", ""] for name, value in published.items()]
+    title = f"{number}-fold cross-validation on {settings.name}"
+    table = study.Table(title, ("method", "accuracy, %", "minutes"), lines)
+    notes = ["± is the standard error over folds."]
+    notes += [f"{row['method']} failed: {row['failed']}" for row in rows if "failed" in row]
+    study.publish(out, "crossvalidation", [table], notes, content, console)
+
+
+def _percent(row: dict[str, Any]) -> str:
+    if "failed" in row:
+        return "failed"
+    mean, error = row["accuracy"]
+    return tables.cell((100 * mean, 100 * error), digits=1)

@@ -1,24 +1,41 @@
 """The losses by name, each ``f(logits [B], labels [B], task) -> scalar`` for one batch.
 
-`Task` holds what is known of the problem: how frequent the rare class is in training, and what the
+A `Task` is what is known of the problem: how frequent the rare class is in training, and what the
 two errors cost. All are traced, so that one compiled program serves every loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import diffmetrics as dm
 
 
-class Task(TypedDict):
-    prevalence: jax.Array  # share of the rare class in the training texts
-    miss: jax.Array  # cost of a rare text that is not found
-    alarm: jax.Array  # cost of a common text that is taken for rare
+class Task(NamedTuple):
+    """A number each, or one for each of several networks."""
+
+    prevalence: Any
+    """Share of the rare class in the training texts."""
+    miss: Any
+    """Cost of a rare text that is not found."""
+    alarm: Any
+    """Cost of a common text that is taken for rare."""
+
+
+def make_task(prevalence: np.ndarray, miss: float | None, alarm: float) -> Task:
+    """The task of networks whose training texts have these shares [R] of the rare class.
+
+    Without a cost of its own a miss costs as many alarms as there are common texts to a rare one:
+    both classes weigh the same.
+    """
+    alarms = np.full(len(prevalence), alarm)
+    misses = alarms * (1.0 - prevalence) / prevalence
+    return Task(prevalence, misses if miss is None else np.full(len(prevalence), miss), alarms)
 
 
 Loss = Callable[[jax.Array, jax.Array, Task], jax.Array]
@@ -31,7 +48,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array
 
 def class_weighted(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     """Cross-entropy, the rare class weighing what missing it costs; Keras's `class_weight`."""
-    weight = task["miss"] / task["alarm"]
+    weight = task.miss / task.alarm
     return dm.weighted_sigmoid_cross_entropy(logits, labels, positive_weight=weight).mean()
 
 
@@ -44,17 +61,17 @@ def soft_mask(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
 def expected_cost(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     """Mean cost of decisions drawn from the softmax."""
     z, y = _two_columns(logits), labels.astype(jnp.int32)
-    return dm.expected_cost_loss(z, y, cost=cost_matrix(task["miss"], task["alarm"])).mean()
+    return dm.expected_cost_loss(z, y, cost=cost_matrix(task.miss, task.alarm)).mean()
 
 
-def expected_cost_and_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+def cross_entropy_and_expected_cost(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     """Their sum, which starts where expected cost alone may not."""
-    return expected_cost(logits, labels, task) + cross_entropy(logits, labels, task)
+    return cross_entropy(logits, labels, task) + expected_cost(logits, labels, task)
 
 
 def logit_adjusted(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     """Cross-entropy of what the logits add to the log-odds of the class."""
-    return dm.logit_adjusted_sigmoid_loss(logits, labels, prevalence=task["prevalence"]).mean()
+    return dm.logit_adjusted_sigmoid_loss(logits, labels, prevalence=task.prevalence).mean()
 
 
 def focal(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
@@ -77,9 +94,9 @@ def soft_f2(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     return dm.fbeta_loss(logits, labels, beta=2.0)
 
 
-def soft_f1_and_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
+def cross_entropy_and_soft_f1(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
     """Their sum: cross-entropy pulls back what soft F1 alone would leave saturated."""
-    return soft_f1(logits, labels, task) + cross_entropy(logits, labels, task)
+    return cross_entropy(logits, labels, task) + soft_f1(logits, labels, task)
 
 
 # --- the question's own ---------------------------------------------------------------------------
@@ -89,7 +106,7 @@ def soft_f1_and_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax
 
 def _question_weights(task: Task) -> jax.Array:
     """w[true, predicted]: one, but more for a rare text that is not found."""
-    return jnp.array([[1.0, 1.0], [0.0, 1.0]]).at[1, 0].set(task["miss"] / task["alarm"])
+    return jnp.array([[1.0, 1.0], [0.0, 1.0]]).at[1, 0].set(task.miss / task.alarm)
 
 
 def _hard_mask(p: jax.Array, y: jax.Array, task: Task) -> jax.Array:
@@ -133,23 +150,15 @@ def cost_matrix(miss: jax.Array | float, alarm: jax.Array | float) -> jax.Array:
     return jnp.array([[0.0, 1.0], [0.0, 0.0]]) * alarm + jnp.array([[0.0, 0.0], [1.0, 0.0]]) * miss
 
 
-def of_problem(name: str, prevalence: float, miss: float, alarm: float) -> Callable[..., jax.Array]:
-    """The named loss as ``f(logits, labels)``, under its own name."""
-    values = {"prevalence": prevalence, "miss": miss, "alarm": alarm}
-    task = Task(**{key: jnp.asarray(value, jnp.float32) for key, value in values.items()})
+def of_task(name: str, task: Task) -> Callable[..., jax.Array]:
+    """The named loss as ``f(logits, labels)``, under its own name, at the mean of some tasks."""
+    mean = Task(*(jnp.float32(np.mean(each)) for each in task))
 
     def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        return LOSSES[name](logits, labels, task)
+        return LOSSES[name](logits, labels, mean)
 
     loss.__name__ = loss.__qualname__ = name
     return loss
-
-
-def require_known(names: Iterable[str]) -> None:
-    """Raise `ValueError` for names that no loss has."""
-    unknown = [name for name in names if name not in LOSSES]
-    if unknown:
-        raise ValueError(f"no loss is called {', '.join(unknown)}; there are {', '.join(LOSSES)}")
 
 
 LOSSES: dict[str, Loss] = {
@@ -159,13 +168,13 @@ LOSSES: dict[str, Loss] = {
     "asked-swapped": asked_swapped,
     "soft-mask": soft_mask,
     "expected-cost": expected_cost,
-    "expected-cost+ce": expected_cost_and_entropy,
+    "cross-entropy+expected-cost": cross_entropy_and_expected_cost,
     "logit-adjusted": logit_adjusted,
     "focal": focal,
     "asymmetric": asymmetric,
     "soft-f1": soft_f1,
     "soft-f2": soft_f2,
-    "soft-f1+ce": soft_f1_and_entropy,
+    "cross-entropy+soft-f1": cross_entropy_and_soft_f1,
     "oversampled": cross_entropy,
 }
 # Trained on batches in which the rare class's texts are repeated until both are equally frequent.

@@ -21,11 +21,15 @@ Rows = Sequence[dict[str, Any]]
 
 
 def draw(
-    rows: Rows, chosen: tuple[str, str], classes: tuple[str, str], out: Path, *, title: str
+    rows: Rows, chosen: tuple[str, str] | None, classes: tuple[str, str], out: Path, *, title: str
 ) -> None:
-    """All figures of a comparison, from what it has written."""
+    """All figures of a comparison; those of a chosen method and decision where there is one."""
+    if not rows:
+        return
     by_name = {row["method"]: row for row in rows}
-    names = [name for name in dict.fromkeys((*SHOWN, chosen[0])) if name in by_name]
+    names = [
+        name for name in dict.fromkeys((*SHOWN, chosen[0] if chosen else None)) if name in by_name
+    ]
     some = [by_name[name] for name in names or list(by_name)[:5]][:6]
     precision_recall(some, out / "precision-recall.png", title=title)
     reliability(some, out / "reliability.png", title=title)
@@ -34,10 +38,11 @@ def draw(
         ("cross-entropy", "at_tuned"),
         ("asked-mask", "at_half"),
         ("asked-swapped", "at_half"),
-        chosen,
+        *([chosen] if chosen else []),
     ]
-    shown = [each for each in dict.fromkeys(wanted) if each[0] in by_name]
-    confusion([(by_name[name], when) for name, when in shown], classes, out / "confusion.png")
+    shown = [(by_name[name], when) for name, when in dict.fromkeys(wanted) if name in by_name]
+    if shown:
+        confusion(shown, classes, out / "confusion.png")
     bars(rows, out / "comparison.png", title=title)
 
 
@@ -50,7 +55,8 @@ def precision_recall(rows: Rows, path: Path, *, title: str) -> None:
             curve = row["curve"]
             panel.plot(curve["recall"], curve["precision"], color=color, lw=1.3, zorder=1)
             for when, marker in MARKERS.items():
-                x, y = (row["each_seed"][when][key][0] for key in ("recall", "precision"))
+                at = row["runs"][0][when]
+                x, y = np.array([at["recall"], at["precision"]], float)  # None where it has none
                 panel.plot(
                     x, y, marker, color=color, markersize=7, markeredgecolor="white", zorder=2
                 )

@@ -31,25 +31,41 @@ def read_vectors(path: Path, words: Sequence[str]) -> tuple[np.ndarray, np.ndarr
       ValueError: for a file that is cut or malformed, naming where, or that has none of the words.
     """
     wanted = {word: k for k, word in enumerate(words)}
-    with path.open("rb") as file:
-        if not file.read(1):
-            raise ValueError(f"{path} is empty: expected word vectors")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found, exact, vectors = np.zeros(len(words), bool), np.zeros(len(words), bool), None
-            for word, vector in _read(path, content):
-                if vectors is None:
-                    vectors = np.zeros((len(words), len(vector)), np.float32)
-                k = wanted.get(word)
-                place = wanted.get(word.lower()) if k is None else k
-                # The word itself is better than the same word in capitals, whichever comes first.
-                if place is not None and (k is not None or not found[place]) and not exact[place]:
-                    vectors[place], found[place], exact[place] = vector, True, k is not None
+    found, exact, vectors = np.zeros(len(words), bool), np.zeros(len(words), bool), None
+    for word, vector in _read(path):
+        if vectors is None:
+            vectors = np.zeros((len(words), len(vector)), np.float32)
+        k = wanted.get(word)
+        place = wanted.get(word.lower()) if k is None else k
+        # The word itself is better than the same word in capitals, whichever comes first.
+        if place is not None and (k is not None or not found[place]) and not exact[place]:
+            vectors[place], found[place], exact[place] = vector, True, k is not None
     if vectors is None or not found.any():
         raise ValueError(f"{path} has a vector for none of the {len(words)} words of the texts")
     return vectors, found
 
 
-def _read(path: Path, content: mmap.mmap) -> Iterator[tuple[str, np.ndarray]]:
+def size_of(path: Path) -> int:
+    """How many numbers a vector in a file has.
+
+    Raises:
+      ValueError: if there is none, or the first one cannot be read.
+    """
+    for _, vector in _read(path):
+        return len(vector)
+    raise ValueError(f"{path} holds no word vectors")
+
+
+def _read(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """The words and vectors of a file, one after the other."""
+    with path.open("rb") as file:
+        if not file.read(1):
+            raise ValueError(f"{path} is empty: expected word vectors")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield from _read_either(path, content)
+
+
+def _read_either(path: Path, content: mmap.mmap) -> Iterator[tuple[str, np.ndarray]]:
     end = content.find(b"\n")
     first = content[: end if end >= 0 else len(content)]
     header = re.fullmatch(rb"\s*(\d+) (\d+)\s*", first)

@@ -48,7 +48,8 @@ class Words:
         return encode(texts, ids, int(self.edges[-1])).seen_by(self.known)
 
     def save(self, path: Path) -> None:
-        """Write them to an .npz file."""
+        """Write them to an .npz file, making its folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, words=self.words, known=self.known, edges=self.edges)
 
     @classmethod

@@ -14,170 +14,163 @@ scikit-learn's diabetes. Finished studies are kept, and --resume reads them.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
 
 from experiments.shared import commands, training
-from experiments.uncertainty import multiloss as several, reports
-from experiments.uncertainty.collapse import collapse
-from experiments.uncertainty.study import USUAL, Settings, run_all
-from experiments.uncertainty.synthetic import synthetic
+from experiments.uncertainty import experiment, multiloss as several, report
+from experiments.uncertainty.collapse import LAYERS, collapse as find_stuck
+from experiments.uncertainty.experiment import Settings
+from experiments.uncertainty.methods import METHODS, USUAL
+from experiments.uncertainty.synthetic import synthetic as learn_noise
 
 CONSOLE = Console()
-Shared = tyro.conf.OmitArgPrefixes[Settings]
+Methods = Annotated[
+    tuple[str, ...], commands.choices(METHODS), tyro.conf.arg(aliases=("--losses",))
+]
+RUNS = Path("runs")
 
 
-@dataclasses.dataclass(frozen=True)
-class Tour:
-    """Every question in short."""
+def tour(*, out: Path = RUNS / "uncertainty", resume: bool = False) -> None:
+    """Every question in short.
 
-    out: Path = Path("runs/uncertainty")
-    """Folder for JSON, tables and figures."""
-    resume: bool = False
-    """Keep finished studies."""
+    Args:
+      out: folder for results, tables and figures.
+      resume: keep what is finished there.
+    """
+    collapse(seeds=4, periods=40, layers=("plain",), out=out / "collapse", resume=resume)
+    synthetic(seeds=2, periods=60, out=out / "synthetic", resume=resume)
+    settings = Settings(seeds=6, periods=20)
+    methods = ("single", "ensemble-beta", "vi", "vi-constant")
+    uci(settings, methods=methods, out=out, resume=resume)
+    filtering(settings, methods=FILTERED, out=out, resume=True)
+    recalibrate(settings, methods=methods, out=out, resume=True)
+    multiloss(seeds=5, steps=1000, out=out / "multiloss", resume=resume)
 
-    def __call__(self) -> None:
-        collapse(4, 40, ("plain",), self.out / "collapse", CONSOLE, resume=self.resume)
-        synthetic(2, 60, self.out / "synthetic", CONSOLE, resume=self.resume)
-        settings = Settings(splits=6, periods=20)
-        methods = ("single", "ensemble-beta", "vi", "vi-constant")
-        found = list(run_all(settings, methods, self.out, CONSOLE, resume=self.resume))
-        reports.uci(found, self.out, CONSOLE)
-        reports.filtering([s for s in found if s.method in FILTERED], self.out, CONSOLE)
-        reports.recalibration(found, self.out, CONSOLE)
-        several.multiloss(
-            several.ALPHAS, 5, 1000, self.out / "multiloss", CONSOLE, resume=self.resume
-        )
-        CONSOLE.print(f"JSON, tables and figures in {self.out}")
+
+def collapse(
+    *,
+    seeds: int = 10,
+    periods: int = 50,
+    layers: Annotated[tuple[str, ...], commands.choices(LAYERS)] = LAYERS[:2],
+    out: Path = RUNS / "uncertainty-collapse",
+    resume: bool = False,
+) -> None:
+    """Train the asker's network with and without a ReLU before the softplus; name the cause.
+
+    Args:
+      seeds: networks of each kind.
+      periods: of 60 updates each.
+      layers: plain weights, and variational layers as in the question: the cause is the same.
+      out: folder for results, table and figure.
+      resume: keep what is finished there.
+    """
+    find_stuck(seeds, periods, layers, out, CONSOLE, resume=resume)
+
+
+def synthetic(
+    *,
+    seeds: int = 10,
+    periods: int = 150,
+    out: Path = RUNS / "uncertainty-synthetic",
+    resume: bool = False,
+) -> None:
+    """Known noise: aleatoric and epistemic bands beside the truth, in a gap and outside.
+
+    Args:
+      seeds: data sets, and networks of each method.
+      periods: of 60 updates each, at most.
+      out: folder for results, table and figure.
+      resume: keep what is finished there.
+    """
+    learn_noise(seeds, periods, out, CONSOLE, resume=resume)
+
+
+def _protocol(read: Any, usual: tuple[str, ...], does: str) -> Callable[..., None]:
+    """A command that does or reads studies of the published protocol, and publishes `read`."""
+
+    def command(
+        settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+        *,
+        data: Path | None = None,
+        methods: Methods = usual,
+        out: Path = RUNS / "uncertainty-uci",
+        resume: bool = False,
+    ) -> None:
+        found = experiment.compare(settings, data, methods, out, CONSOLE, resume=resume)
+        read(found, settings.seeds, out, CONSOLE)
+
+    command.__doc__ = f"""{does}
+
+    Args:
+      settings: of every study.
+      data: file or folder of tables, the target in the last column. Default: scikit-learn's
+        diabetes.
+      methods: by name.
+      out: folder for studies, tables and figures; uci, filter and recalibrate may share one.
+      resume: keep finished studies.
+    """
+    return command
 
 
 FILTERED = ("ensemble-beta", "vi-constant")
+uci = _protocol(
+    report.uci,
+    USUAL,
+    "The published protocol: 20 splits, standard errors, original units, published columns.",
+)
+filtering = _protocol(
+    report.filtering,
+    FILTERED,
+    "|error| against predicted deviation, and which share may be kept for a given error.",
+)
+recalibrate = _protocol(
+    report.recalibration,
+    ("single", "ensemble", "ensemble-beta", "vi", "dropout"),
+    "One factor or one conformal quantile, fitted on held-out rows: coverage before and after.",
+)
 
 
-@dataclasses.dataclass(frozen=True)
-class Collapse:
-    """Train the asker's network with and without a ReLU before the softplus; name the cause."""
+def multiloss(
+    *,
+    alphas: tuple[float, ...] = several.ALPHAS,
+    seeds: int = 10,
+    steps: int = 1500,
+    out: Path = RUNS / "uncertainty-multiloss",
+    resume: bool = False,
+) -> None:
+    """MSE + alpha * Huber with outliers: a sweep in one program, adaptive weights beside.
 
-    seeds: int = 10
-    """Networks of each kind."""
-    periods: int = 50
-    """Of 60 updates each."""
-    layers: tuple[Literal["plain", "mean-field", "dropout"], ...] = ("plain", "mean-field")
-    """Plain weights, and variational layers as in the question: the cause is the same."""
-    out: Path = Path("runs/uncertainty-collapse")
-    """Folder for JSON, table and figure."""
-    resume: bool = False
-    """Run again in the same folder."""
-
-    def __call__(self) -> None:
-        collapse(self.seeds, self.periods, self.layers, self.out, CONSOLE, resume=self.resume)
-
-
-@dataclasses.dataclass(frozen=True)
-class Synthetic:
-    """Known noise: aleatoric and epistemic bands beside the truth, in a gap and outside."""
-
-    seeds: int = 10
-    """Data sets, and networks of each method."""
-    periods: int = 150
-    """Of 60 updates each, at most."""
-    out: Path = Path("runs/uncertainty-synthetic")
-    """Folder for JSON, table and figure."""
-    resume: bool = False
-    """Run again in the same folder."""
-
-    def __call__(self) -> None:
-        synthetic(self.seeds, self.periods, self.out, CONSOLE, resume=self.resume)
-
-
-@dataclasses.dataclass(frozen=True)
-class Uci:
-    """The published protocol: 20 splits, standard errors, original units, published columns."""
-
-    settings: Shared = dataclasses.field(default_factory=Settings)
-    methods: tuple[str, ...] = USUAL
-    """Methods by name; ensemble-constant and dropout-constant are there, too."""
-    out: Path = Path("runs/uncertainty-uci")
-    """Folder for studies, JSON, tables and figures; the three commands may share one."""
-    resume: bool = False
-    """Keep finished studies."""
-
-    def __call__(self) -> None:
-        found = run_all(self.settings, self.methods, self.out, CONSOLE, resume=self.resume)
-        self.report(list(found))
-        CONSOLE.print(f"JSON, tables and figures in {self.out}")
-
-    def report(self, found: list[Any]) -> None:
-        reports.uci(found, self.out, CONSOLE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Filter(Uci):
-    """|error| against predicted deviation, and which share may be kept for a given error."""
-
-    methods: tuple[str, ...] = FILTERED
-    """Methods by name."""
-
-    def report(self, found: list[Any]) -> None:
-        reports.filtering(found, self.out, CONSOLE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Recalibrate(Uci):
-    """One factor or one conformal quantile, fitted on held-out rows: coverage before and after."""
-
-    methods: tuple[str, ...] = ("single", "ensemble", "ensemble-beta", "vi", "dropout")
-    """Methods by name."""
-
-    def report(self, found: list[Any]) -> None:
-        reports.recalibration(found, self.out, CONSOLE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Multiloss:
-    """MSE + alpha * Huber with outliers: a sweep in one program, adaptive weights beside."""
-
-    alphas: tuple[float, ...] = several.ALPHAS
-    """Weights of Huber's loss; that of the squared error is 1."""
-    seeds: int = 10
-    """Data sets and networks."""
-    steps: int = 1500
-    """Full-batch updates."""
-    out: Path = Path("runs/uncertainty-multiloss")
-    """Folder for JSON, table and figure."""
-    resume: bool = False
-    """Run again in the same folder."""
-
-    def __call__(self) -> None:
-        arguments = self.alphas, self.seeds, self.steps, self.out, CONSOLE
-        several.multiloss(*arguments, resume=self.resume)
+    Args:
+      alphas: weights of Huber's loss; that of the squared error is 1.
+      seeds: data sets and networks.
+      steps: full-batch updates.
+      out: folder for results, table and figure.
+      resume: keep what is finished there.
+    """
+    several.multiloss(alphas, seeds, steps, out, CONSOLE, resume=resume)
 
 
 COMMANDS: dict[str, Any] = {
-    "collapse": Collapse,
-    "synthetic": Synthetic,
-    "uci": Uci,
-    "filter": Filter,
-    "multiloss": Multiloss,
-    "recalibrate": Recalibrate,
+    "tour": tour,
+    "collapse": collapse,
+    "synthetic": synthetic,
+    "uci": uci,
+    "filter": filtering,
+    "multiloss": multiloss,
+    "recalibrate": recalibrate,
 }
 
 
 def main(arguments: list[str]) -> int:
     """Run a command; an error that a user can mend is one line, not a traceback."""
-    return commands.run(
-        COMMANDS,
-        Tour,
-        arguments,
-        program="python -m experiments.uncertainty",
-        description=__doc__,
-        console=CONSOLE,
-    )
+    program = "python -m experiments.uncertainty"
+    return commands.run(COMMANDS, arguments, program=program, description=__doc__, console=CONSOLE)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.datasets import load_diabetes
@@ -41,21 +41,21 @@ def diabetes() -> Table:
     return _checked("diabetes", found.data, found.target, tuple(found.feature_names))
 
 
-def open_tables(path: Path) -> list[Table]:
-    """The table in a file, or every table in a folder, by name.
+def open_tables(path: Path | None) -> list[Table]:
+    """The table in a file, or every table in a folder; without either, scikit-learn's diabetes.
 
     Raises:
       FileNotFoundError: if there is none.
       UnusableTable: naming the first file, row and column that cannot be used.
     """
-    if path.is_dir():
-        files = sorted(each for each in path.iterdir() if each.suffix in SUFFIXES)
-        if not files:
-            raise FileNotFoundError(f"{path} holds no table (looked for {', '.join(SUFFIXES)})")
-        return [read_table(each) for each in files]
+    if path is None:
+        return [diabetes()]
     if not path.exists():
         raise FileNotFoundError(f"there is no file or folder {path}")
-    return [read_table(path)]
+    inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
+    if not inside:
+        raise FileNotFoundError(f"{path} holds no table (looked for {', '.join(SUFFIXES)})")
+    return [read_table(each) for each in inside]
 
 
 def read_table(path: Path) -> Table:
@@ -89,14 +89,10 @@ def read_table(path: Path) -> Table:
             raise UnusableTable(f"{path}, line {number}: {len(cells)} columns, expected {width}")
         for column, cell in enumerate(cells):
             value = _number(cell)
-            if value is None:
+            if value is None or not np.isfinite(value):
                 raise UnusableTable(
-                    f"{path}, line {number}: {header[column]} must be a number, "
+                    f"{path}, line {number}: {header[column]} must be a finite number, "
                     f"got {cell.strip()!r}"
-                )
-            if not np.isfinite(value):
-                raise UnusableTable(
-                    f"{path}, line {number}: {header[column]} must be finite, got {cell.strip()}"
                 )
             values[k, column] = value
     return _checked(path.stem, values[:, :-1], values[:, -1], tuple(header[:-1]), str(path))
@@ -145,16 +141,7 @@ def splits(rows: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     One legacy generator runs through all of them, as in the files that come with Hernández-Lobato
     and Adams (2015, arXiv:1502.05336) and Gal and Ghahramani (2016, arXiv:1506.02142), which these
     equal index for index.
-
-    Raises:
-      ValueError: if there are fewer rows than splits, or too few to hold any out.
     """
-    if count < 1:
-        raise ValueError(f"splits must be at least 1, got {count}")
-    if rows < max(count, 20):
-        raise ValueError(
-            f"{rows} rows are too few: {count} splits need at least {max(count, 20)} rows"
-        )
     generator = np.random.RandomState(1)
     for _ in range(count):
         order = generator.choice(rows, rows, replace=False)
@@ -162,11 +149,9 @@ def splits(rows: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield order[:kept], order[kept:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Folds:
+class Folds(NamedTuple):
     """Every split of a table, stacked, standardised by its own training rows."""
 
-    name: str
     train_x: np.ndarray  # float32 [S, n, d]
     train_y: np.ndarray  # float32 [S, n]
     test_x: np.ndarray  # float32 [S, m, d]
@@ -176,31 +161,31 @@ class Folds:
 
 
 def folds(table: Table, count: int) -> Folds:
-    """The first `count` published splits of a table."""
-    parts: dict[str, list] = {name: [] for name in ("x", "y", "test_x", "test_y", "mean", "scale")}
-    for train, test in splits(len(table), count):
-        x, y = table.features[train], table.target[train]
-        center, spread = x.mean(axis=0), x.std(axis=0)
-        # Constant among the training rows of this split: no information, so all zeros.
-        same = is_constant(x)
-        spread = np.where(same, 1.0, spread)
-        keep = ~same
-        parts["x"].append((x - center) / spread * keep)
-        parts["test_x"].append((table.features[test] - center) / spread * keep)
-        scale = y.std()
-        if is_constant(y[:, None])[0]:
-            raise UnusableTable(f"{table.name}: the target is constant in a training split")
-        parts["y"].append((y - y.mean()) / scale)
-        parts["test_y"].append(table.target[test])
-        parts["mean"].append(y.mean())
-        parts["scale"].append(scale)
-    stacked = {key: np.stack(value) for key, value in parts.items()}
+    """The first `count` published splits of a table.
+
+    Raises:
+      UnusableTable: if there are fewer rows than splits, or too few to hold any out.
+    """
+    if len(table) < max(count, 20):
+        raise UnusableTable(
+            f"{table.name} has {len(table)} rows; {count} seeds need at least {max(count, 20)}"
+        )
+    each = [_fold(table, *rows) for rows in splits(len(table), count)]
+    return Folds(*map(np.stack, zip(*each, strict=True)))
+
+
+def _fold(table: Table, train: np.ndarray, test: np.ndarray) -> Folds:
+    x, y = table.features[train], table.target[train]
+    if is_constant(y[:, None])[0]:
+        raise UnusableTable(f"{table.name}: the target is constant in a training split")
+    # Constant among the training rows of this split: no information, so all zeros.
+    same = is_constant(x)
+    spread = np.where(same, np.inf, x.std(axis=0))
     return Folds(
-        name=table.name,
-        train_x=stacked["x"].astype(np.float32),
-        train_y=stacked["y"].astype(np.float32),
-        test_x=stacked["test_x"].astype(np.float32),
-        test_y=stacked["test_y"],
-        center=stacked["mean"],
-        scale=stacked["scale"],
+        ((x - x.mean(axis=0)) / spread).astype(np.float32),
+        ((y - y.mean()) / y.std()).astype(np.float32),
+        ((table.features[test] - x.mean(axis=0)) / spread).astype(np.float32),
+        table.target[test],
+        y.mean(),
+        y.std(),
     )

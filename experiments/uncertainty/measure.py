@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import diffmetrics as dm
-from experiments.uncertainty.fit import Predictions
+from experiments.uncertainty.data import Folds
 
 COVERAGE = 0.95
+
+
+class Normals(NamedTuple):
+    """Predictions of K members or draws, of one split or of S."""
+
+    mean: Any  # [S, K, n] or [K, n]
+    scale: Any
 
 
 def _rank(scale: jax.Array, error: jax.Array) -> jax.Array:
@@ -74,17 +81,25 @@ def _judge(keys: jax.Array, test: Any, inner: Any) -> Any:
 
 
 def judge(
-    test: Predictions, test_y: np.ndarray, inner: Predictions, inner_y: np.ndarray, *, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Every figure for every split [S], and the mean and deviation [S, n] that they are of.
+    rows: Folds, test: Normals, inner: Normals, *, seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Every figure of every split [S]; target, mean and deviation [S, n] that they are of.
 
-    All predictions and targets are in the units of the table.
+    Args:
+      rows: of the table; figures are in its units.
+      test: what is predicted of the test rows, standardised.
+      inner: the same of the held-out rows, the last ones of the training rows.
+      seed: of what is simulated.
     """
-    keys = jax.random.split(jax.random.key(seed + 2), len(test_y))
+    center, unit = rows.center[:, None], rows.scale[:, None]
+    inner_y = rows.train_y[:, -inner.mean.shape[-1] :] * unit + center
+    keys = jax.random.split(jax.random.key(seed + 2), len(center))
     arrays = [
-        tuple(np.asarray(each, np.float32) for each in (p.mean, p.scale, y))
-        for p, y in ((test, test_y), (inner, inner_y))
+        tuple(
+            np.asarray(each, np.float32)
+            for each in (p.mean * unit[..., None] + center[..., None], p.scale * unit[..., None], y)
+        )
+        for p, y in ((test, rows.test_y), (inner, inner_y))
     ]
-    found = jax.device_get(_judge(keys, *arrays))
-    figures, predicted = jax.tree.map(lambda value: np.asarray(value, float), found)
-    return figures, predicted
+    figures, predicted = jax.device_get(_judge(keys, *arrays))
+    return figures, {"target": rows.test_y, **predicted}

@@ -5,9 +5,8 @@ All values of alpha and all seeds are trained in one compiled program; the parts
 
 from __future__ import annotations
 
-import functools
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from flax import nnx
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments.shared import records, tables
-from experiments.uncertainty import pictures
+from experiments.shared import study, tables
+from experiments.shared.settings import require_within
+from experiments.uncertainty import pictures, report
 from experiments.uncertainty.networks import Design, graph_of, initialize
 
 ALPHAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -38,7 +38,7 @@ def _losses(y: jax.Array) -> Losses:
     }
 
 
-def _fixed(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array) -> tuple[Any, Any]:
+def _fixed(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array) -> Any:
     return {"mse": 1.0, "huber": alpha}, state
 
 
@@ -46,12 +46,10 @@ def _huber_only(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array)
     return {"mse": 0.0, "huber": 1.0}, state  # a 0 that is no array drops the term
 
 
-def _uncertainty(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array) -> Any:
-    return dm.uncertainty_weights(state, {name: f(output) for name, f in losses.items()})
-
-
-def _average(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array) -> Any:
-    return dm.dynamic_average_weights(state, {name: f(output) for name, f in losses.items()})
+def _by_value(rule: Callable[..., Any]) -> Weigh:
+    return lambda state, losses, output, alpha: rule(
+        state, {name: loss(output) for name, loss in losses.items()}
+    )
 
 
 def _gradient_norm(state: Any, losses: Losses, output: jax.Array, alpha: jax.Array) -> Any:
@@ -59,8 +57,8 @@ def _gradient_norm(state: Any, losses: Losses, output: jax.Array, alpha: jax.Arr
 
 
 ADAPTIVE: dict[str, Weigh] = {
-    "uncertainty weights": _uncertainty,
-    "dynamic average": _average,
+    "uncertainty weights": _by_value(dm.uncertainty_weights),
+    "dynamic average": _by_value(dm.dynamic_average_weights),
     "gradient norm": _gradient_norm,
 }
 
@@ -73,7 +71,7 @@ def world(rng: np.random.Generator, seeds: int) -> tuple[np.ndarray, np.ndarray]
     return x[..., None].astype(np.float32), y.astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("graph", "weigh", "steps"))
+@partial(jax.jit, static_argnames=("graph", "weigh", "steps"))
 def _train(
     params: Any, x: jax.Array, y: jax.Array, alpha: jax.Array, *, graph: Any, weigh: Weigh,
     steps: int,
@@ -88,7 +86,7 @@ def _train(
         def objective(params: Any, memory: Any) -> Any:
             output, _ = nnx.merge(graph, nnx.State(params))(x, key)
             weights, memory = weigh(memory, losses, output, alpha)
-            parts = {name: functools.partial(f, output) for name, f in losses.items()}
+            parts = {name: partial(f, output) for name, f in losses.items()}
             total, _ = dm.combine(parts, weights)
             return total, (memory, {name: f(output) for name, f in losses.items()}, weights)
 
@@ -114,70 +112,66 @@ def multiloss(
     alphas: Sequence[float], seeds: int, steps: int, out: Path, console: Console, *, resume: bool
 ) -> dict[str, Any]:
     """Sweep alpha, and put adaptive weights beside; errors are to the truth, without outliers."""
-    for name, value in (("seeds", seeds), ("steps", steps), ("number of alphas", len(alphas))):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    records.claim(out, {"alphas": alphas, "seeds": seeds, "steps": steps}, resume=resume)
-    begun = time.perf_counter()
+    described = {"alphas": tuple(alphas), "seeds": seeds, "steps": steps}
+    require_within(described, seeds="[1, inf)", steps="[1, inf)")
+    if not alphas or min(alphas) < 0.0:
+        raise ValueError(f"alphas must be one or several numbers from 0 on, got {alphas}")
+    found = study.result(out, described, partial(_find, alphas, seeds, steps), resume=resume)
+    lines = [_line(row) for row in found["rows"]]
+    title = f"sin(2x), one target in seven 4 too high; {steps} steps, {report.told(seeds)}"
+    table = study.Table(title, COLUMNS, lines, section=len(alphas))
+    study.publish(out, "multiloss", [table], [NOTE], found, console)
+    pictures.multiloss(out / "multiloss.json", out / "multiloss.png")
+    return found
+
+
+def _find(alphas: Sequence[float], seeds: int, steps: int, _: Path) -> dict[str, Any]:
     x, y = world(np.random.default_rng(0), seeds)
     design = Design(deviation="constant")
     graph = graph_of(design, 1)
     params = initialize(design, 1, jax.random.split(jax.random.key(0), seeds))
     grid = np.linspace(-2.0, 2.0, 200)
+    runs: list[tuple[Weigh, Sequence[float], list[str]]] = [
+        (_fixed, alphas, [f"mse + {alpha:g} huber" for alpha in alphas]),
+        (_huber_only, [0.0], ["huber alone"]),
+        *((weigh, [0.0], [name]) for name, weigh in ADAPTIVE.items()),
+    ]
     rows = []
-
-    def add(names: Sequence[str], weigh: Weigh, alphas: Sequence[float]) -> None:
-        arguments = params, x, y, jnp.asarray(alphas, jnp.float32)
+    for weigh, swept, names in runs:
+        arguments = params, x, y, jnp.asarray(swept, jnp.float32)
         output, (parts, weights) = jax.device_get(
             _train(*arguments, graph=graph, weigh=weigh, steps=steps)
         )
         error = np.sqrt(np.square(output - np.sin(2.0 * grid)).mean(-1))  # [S, A]
-        for k, name in enumerate(names):
-            rows.append(
-                {
-                    "name": name,
-                    "alpha": alphas[k] if weigh is _fixed else None,
-                    "rmse": error[:, k],
-                    "parts": {key: value[0, k] for key, value in parts.items()},
-                    "last": {key: value[:, k, -1] for key, value in parts.items()},
-                    "weights": {key: value[:, k, -1] for key, value in weights.items()},
-                    "output": output[0, k],
-                }
-            )
-
-    add([f"mse + {alpha:g} huber" for alpha in alphas], _fixed, alphas)
-    add(["huber alone"], _huber_only, [0.0])
-    for name, weigh in ADAPTIVE.items():
-        add([name], weigh, [0.0])
-    result = {
+        rows += [
+            {
+                "name": name,
+                "alpha": swept[k] if weigh is _fixed else None,
+                "rmse": error[:, k],
+                "parts": {key: value[0, k] for key, value in parts.items()},
+                "last": {key: value[:, k, -1] for key, value in parts.items()},
+                "weights": {key: value[:, k, -1] for key, value in weights.items()},
+                "output": output[0, k],
+            }
+            for k, name in enumerate(names)
+        ]
+    return {
         "steps": steps, "seeds": seeds, "delta": DELTA, "wrong": WRONG,
         "x": grid, "data": (x[0, :, 0], y[0]), "rows": rows,
-        "seconds": time.perf_counter() - begun, **records.environment(),
     }  # fmt: skip
-    records.write_json(out / "multiloss.json", result)
-    lines = [_line(row) for row in rows]
-    title = f"sin(2x), one target in seven 4 too high; {steps} steps, {seeds} seeds"
-    tables.show(COLUMNS, lines, title, console, section=len(alphas))
-    (out / "multiloss.md").write_text(tables.markdown(COLUMNS, lines, title))
-    console.print(
-        "mse + 0 huber is what Keras trains on when it is given a list of the two for one output. "
-        "Both are losses of the same error, so the sum is one robust loss, and alpha says how "
-        "robust; weights that balance units have nothing to balance here."
-    )
-    pictures.multiloss(out / "multiloss.json", out / "multiloss.png")
-    return result
 
 
+NOTE = (
+    "mse + 0 huber is what Keras trains on when it is given a list of the two for one output. "
+    "Both are losses of the same error, so the sum is one robust loss, and alpha says how "
+    "robust; weights that balance units have nothing to balance here."
+)
 COLUMNS = (
     "loss", "RMSE to the truth", "mse at the end", "huber at the end", "weight of mse", "of huber"
 )  # fmt: skip
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    def cell(values: np.ndarray) -> str:
-        value, error = tables.mean(list(values))
-        return f"{value:.3f}" if np.isnan(error) else f"{value:.3f} ±{error:.3f}"
-
     last, weights = row["last"], row["weights"]
     figures = row["rmse"], last["mse"], last["huber"], weights["mse"], weights["huber"]
-    return [row["name"], *map(cell, figures)]
+    return [row["name"], *(tables.cell(tables.mean(values), digits=3) for values in figures)]

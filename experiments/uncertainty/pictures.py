@@ -122,7 +122,7 @@ def _likelihoods(panel: Axes, name: str, rows: list[dict[str, Any]]) -> None:
                           label=f"published: {method}")  # fmt: skip
     panel.set_yticks(places, [row["method"] for row in rows])
     panel.invert_yaxis()
-    spread = max(good) - min(good)
+    spread = (max(good) - min(good)) or 1.0
     panel.set_xlim(min(good) - 0.25 * spread, max(good) + 0.1 * spread)
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.set(title=name, xlabel="test log-likelihood")
@@ -133,10 +133,14 @@ def _likelihoods(panel: Axes, name: str, rows: list[dict[str, Any]]) -> None:
                            xycoords=("axes fraction", "data"), va="center")  # fmt: skip
 
 
-def filtering(source: Path, path: Path) -> None:
+def filtering(source: Path, out: Path) -> None:
     """|error| against deviation on the left, what filtering gains on the right, a row a method."""
-    result = json.loads(source.read_text())
-    methods: Mapping[str, Any] = result["methods"]
+    for table, methods in json.loads(source.read_text())["tables"].items():
+        if methods:
+            _filtering(table, methods, out / f"filter-{table}.png")
+
+
+def _filtering(table: str, methods: Mapping[str, Any], path: Path) -> None:
     with mpl.rc_context(plots.STYLE):
         figure, panels = _figure(len(methods), 2, 4.3, 2.9)
         spans = [np.quantile(found["deviation"], [0.001, 0.999]) for found in methods.values()]
@@ -144,7 +148,7 @@ def filtering(source: Path, path: Path) -> None:
         for (left, right), (name, found) in zip(panels, methods.items(), strict=True):
             deviation, error = (np.array(found[key]).ravel() for key in ("deviation", "error"))
             _scatter(left, deviation, error, ends)
-            left.set_title(f"{result['table']}, {name}")
+            left.set_title(f"{table}, {name}")
             kept = 100 * np.array(found["kept"])
             curves = {key: np.array(value) for key, value in found["curves"].items()}
             right.axhline(1.0, color=GREY, linestyle=":", label="random")

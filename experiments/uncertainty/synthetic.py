@@ -6,7 +6,7 @@ Inputs lie in [-4, -1] and [1, 4]; between them is a gap, beyond them nothing.
 from __future__ import annotations
 
 import dataclasses
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import numpy as np
 from rich.console import Console
 
 import diffmetrics as dm
-from experiments.shared import records, tables
-from experiments.uncertainty import pictures
-from experiments.uncertainty.fit import Recipe, predict, train
+from experiments.shared import study, tables
+from experiments.shared.settings import require_within
+from experiments.uncertainty import pictures, report
+from experiments.uncertainty.experiment import predict, train
+from experiments.uncertainty.methods import Recipe
 from experiments.uncertainty.networks import Design
 
 HIDDEN = (50, 50)
@@ -29,6 +31,7 @@ METHODS = {
     "vi": Recipe(Design(hidden=(50,), layer="mean-field"), draws=50, learning_rate=2e-2),
 }
 ROWS = 600
+GRID = np.linspace(-6.0, 6.0, 481)
 
 
 def truth(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,67 +39,70 @@ def truth(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sin(1.5 * x), 0.05 + 0.15 * (1.0 + np.sin(x))
 
 
+def world(seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets [S, n]."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(1.0, 4.0, (seeds, ROWS)) * rng.choice([-1.0, 1.0], (seeds, ROWS))
+    mean, deviation = truth(x)
+    return x, mean + deviation * rng.normal(size=x.shape)
+
+
 def synthetic(
     seeds: int, periods: int, out: Path, console: Console, *, resume: bool
 ) -> dict[str, Any]:
     """Train each method with `seeds` seeds; bands, rank correlations, what grows off the data."""
-    if seeds < 1:
-        raise ValueError(f"seeds must be at least 1, got {seeds}")
-    records.claim(out, {"seeds": seeds, "periods": periods}, resume=resume)
-    begun = time.perf_counter()
-    rng = np.random.default_rng(0)
-    x = rng.uniform(1.0, 4.0, (seeds, ROWS)) * rng.choice([-1.0, 1.0], (seeds, ROWS))
-    mean, deviation = truth(x)
-    y = (mean + deviation * rng.normal(size=x.shape)).astype(np.float32)
-    grid = np.linspace(-6.0, 6.0, 481)
-    inputs = np.repeat((grid / 2.5)[None, :, None], seeds, axis=0).astype(np.float32)
+    require_within({"seeds": seeds, "periods": periods}, seeds="[1, inf)", periods="[1, inf)")
     found = {}
     for name, method in METHODS.items():
         recipe = dataclasses.replace(method, periods=periods, batch_size=64)
-        scaled = (x / 2.5)[..., None].astype(np.float32)
-        trained = train(recipe, scaled, y, held_out=ROWS // 5, seed=0)
-        trained = train(recipe, scaled, y, held_out=ROWS // 5, seed=0, until=trained.kept)
-        predictions = predict(recipe, trained, inputs, seed=0)
-        found[name] = _report(grid, predictions.mean, predictions.scale)
-    result = {
-        "seeds": seeds,
-        "x": grid,
-        "truth": truth(grid),
-        "data": (x[0], y[0]),
-        "found": found,
-        "seconds": time.perf_counter() - begun,
-        **records.environment(),
-    }
-    records.write_json(out / "synthetic.json", result)
-    keys = ("rank", "rmse", "noise_ratio", "inside", "gap", "outside")
+        described = {"seeds": seeds, "recipe": dataclasses.asdict(recipe)}
+        find = partial(_find, recipe, seeds, name)
+        found[name] = study.result(out / name, described, find, resume=resume)
+    x, y = world(seeds)
     lines = [
-        [name, *(tables.cell(tables.mean(list(found[name][key]))) for key in keys)]
-        for name in found
+        [name, *(tables.cell(tables.mean(one[key])) for key in COLUMNS.values())]
+        for name, one in found.items()
     ]
-    title = f"a known deviation of 0.05 to 0.35, {seeds} seeds"
-    tables.show(COLUMNS, lines, title, console, section=1)
-    (out / "synthetic.md").write_text(tables.markdown(COLUMNS, lines, title))
+    title = f"a known deviation of 0.05 to 0.35, {report.told(seeds)}"
+    table = study.Table(title, ("method", *COLUMNS), lines, section=1)
+    content = {
+        "seeds": seeds, "x": GRID, "truth": truth(GRID), "data": (x[0], y[0]), "found": found,
+        "seconds": sum(one["seconds"] for one in found.values()),
+    }  # fmt: skip
+    study.publish(out, "synthetic", [table], [], content, console)
     pictures.synthetic(out / "synthetic.json", out / "synthetic.png")
-    return result
+    return found
 
 
-COLUMNS = (
-    "method", "rank corr. with true deviation", "RMSE to true mean", "noise / truth",
-    "epistemic inside", "in the gap", "outside",
-)  # fmt: skip
+COLUMNS = {
+    "rank corr. with true deviation": "rank",
+    "RMSE to true mean": "rmse",
+    "noise / truth": "noise_ratio",
+    "epistemic inside": "inside",
+    "in the gap": "gap",
+    "outside": "outside",
+}
 
 
-def _report(x: np.ndarray, means: np.ndarray, scales: np.ndarray) -> dict[str, Any]:
-    """Figures for each seed of predictions [S, K, n], and the curves of the first."""
+def _find(recipe: Recipe, seeds: int, name: str, _: Path) -> dict[str, Any]:
+    """Figures for each seed, and the curves of the first."""
+    x, y = world(seeds)
+    scaled, inputs = (
+        (each / 2.5)[..., None].astype(np.float32)
+        for each in (x, np.broadcast_to(GRID, (seeds, len(GRID))))
+    )
+    learn = partial(
+        train, recipe, scaled, y.astype(np.float32), held_out=ROWS // 5, seed=0, title=name
+    )
+    means, scales = predict(recipe, learn(until=learn().kept), inputs, seed=0)
     parts = jax.vmap(dm.decompose_variance)(means, scales)
     aleatoric, epistemic = (np.sqrt(np.asarray(part)) for part in parts)
-    mean, deviation = truth(x)
-    away = np.abs(x)
+    mean, deviation = truth(GRID)
+    away = np.abs(GRID)
     inside, gap, outside = (away >= 1.0) & (away <= 4.0), away < 0.75, away > 4.5
-    truths = np.broadcast_to(deviation[inside], (len(means), inside.sum()))
-    rank = dm.rank_correlation(aleatoric[:, inside], truths, axis=1)
+    truths = np.broadcast_to(deviation[inside], (seeds, inside.sum()))
     return {
-        "rank": jax.device_get(rank),
+        "rank": dm.rank_correlation(aleatoric[:, inside], truths, axis=1),
         "rmse": np.sqrt(np.square(means.mean(1) - mean)[:, inside].mean(1)),
         "noise_ratio": (aleatoric / deviation)[:, inside].mean(1),
         "inside": epistemic[:, inside].mean(1),

@@ -11,13 +11,14 @@ from experiments.tabular import __main__ as tabular
 from experiments.tabular.experiment import Settings as Training
 from experiments.text import __main__ as text
 from experiments.uncertainty import __main__ as uncertainty
-from experiments.uncertainty.study import Settings
+from experiments.uncertainty.experiment import Settings
 
 
 @pytest.mark.parametrize(
     ("experiment", "arguments", "message"),
     [
-        (ships, ["compare", "--losses", "dise"], "no loss is called dise; there are bce,"),
+        (ships, ["compare", "--losses", "dise"], "no loss is called dise; did you mean dice?"),
+        (ships, ["trian"], "no command is called trian; did you mean train?"),
         (ships, ["predict", "nowhere"], "nowhere holds no run"),
         (text, ["compare", "--losses", "focl"], "no loss is called focl; there are cross-entropy,"),
         (text, ["--seeds", "0"], "seeds must be at least 1, got 0"),
@@ -38,9 +39,13 @@ from experiments.uncertainty.study import Settings
         (speakers, ["--batch-speakers", "400"], "batch_speakers must be at most 300"),
         (speakers, ["evaluate", "nowhere"], "nowhere holds no run"),
         (speakers, ["compare", "--data", "nowhere"], "nowhere is not a folder"),
-        (uncertainty, ["uci", "--methods", "bagging"], "no such method: bagging; there are single"),
-        (uncertainty, ["uci", "--data", "short.txt"], "short has 3 rows; 20 splits need at least"),
-        (uncertainty, ["collapse", "--seeds", "0"], "seeds and layers must be at least 1, got 0"),
+        (
+            uncertainty,
+            ["uci", "--methods", "bagging"],
+            "no method is called bagging; there are single",
+        ),
+        (uncertainty, ["uci", "--data", "short.txt"], "short has 3 rows; 20 seeds need at least"),
+        (uncertainty, ["collapse", "--seeds", "0"], "seeds must be at least 1, got 0"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -62,7 +67,11 @@ def test_what_a_user_can_mend_is_one_line(
 @pytest.mark.parametrize(
     ("settings", "wrong", "message"),
     [
-        (ships.Settings, {"crop": 90}, r"crop must be a multiple of 2\*\*depth = 8, got 90"),
+        (
+            ships.Settings,
+            {"crop": 90},
+            r"crop must be a multiple of patch \* 2\*\*depth = 8, got 90",
+        ),
         (ships.Settings, {"tile": 12}, "tile must be a multiple"),
         (ships.Settings, {"ship_share": 1.5}, r"ship_share must lie in \[0, 1\], got 1.5"),
         (text.Settings, {"epochs": 0}, "epochs must be at least 1, got 0"),
@@ -71,7 +80,7 @@ def test_what_a_user_can_mend_is_one_line(
         (text.Settings, {"widths": ()}, "widths must be positive"),
         (Training, {"steps": 15, "check_every": 10}, "must divide steps = 15, got 10"),
         (Training, {"learning_rates": (0.0,)}, r"learning_rates must be positive, got \(0.0,\)"),
-        (Settings, {"splits": 0}, "splits must be at least 1, got 0"),
+        (Settings, {"seeds": 0}, "seeds must be at least 1, got 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_named(settings: Any, wrong: dict[str, Any], message: str):

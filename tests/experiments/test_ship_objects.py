@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from experiments.ships.images import AIRBUS_CSV, open_airbus
 from experiments.ships.objects import airbus_f2, components
+from experiments.ships.tuning import Rule, candidates, fit, objects
 from tests import DATA
 
 AIRBUS = DATA / "airbus"
@@ -113,3 +114,38 @@ def test_the_airbus_sample_is_what_its_file_says_and_scores_as_published():
         # Not always 1: ships touch.
         perfect = components(true > 0)
         assert airbus_f2(perfect, true) == pytest.approx(plain_f2(perfect, true))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_rule_is_the_best_of_all_thresholds_areas_and_peaks(seed):
+    rng = np.random.default_rng(seed)
+    shape, thresholds = (4, 5, 6), [-0.5, 0.5]
+    logits = rng.normal(size=shape) + 2 * (rng.random(shape) > 0.7)
+    truth = np.array([components(x > 1.5) for x in logits[:3]] + [np.zeros(shape[1:], int)])
+    logits[:3] += 0.5 * rng.normal(size=(3, *shape[1:]))
+
+    def score(rule: Rule) -> float:
+        pairs = zip(logits, truth, strict=True)
+        return float(np.mean([plain_f2(objects(each, rule), true) for each, true in pairs]))
+
+    tables = {
+        t: [candidates(each, true, t) for each, true in zip(logits, truth, strict=True)]
+        for t in thresholds
+    }
+    rule, value = fit(tables)
+    assert score(rule) == pytest.approx(value, abs=1e-12)
+    every = [
+        score(Rule(t, area, peak))
+        for t in thresholds
+        for peak in thresholds
+        for area in range(32)
+        if peak >= t
+    ]
+    assert value == pytest.approx(max(every), abs=1e-12)
+
+
+def test_without_ships_the_best_rule_predicts_nothing():
+    logits = np.array([[3.0, -1.0, 2.0, 2.0]])
+    rule, value = fit({0.0: [candidates(logits, np.zeros((1, 4), int), 0.0)]})
+    assert value == 1
+    assert not objects(logits, rule).any()

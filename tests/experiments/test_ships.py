@@ -11,76 +11,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn import metrics
 
-import diffmetrics as dm
-from experiments.ships import measure, pictures, pipeline, run
+from experiments.ships import experiment, measure, pictures, pipeline, tiles
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
 from experiments.ships.losses import LOSSES
 from experiments.ships.run_length import read_submission
 from experiments.ships.scenes import Scenes
 
+# One image of the folder below is broken, and named when it is drawn.
+pytestmark = pytest.mark.filterwarnings("ignore:left out. 3.jpg")
+
 SCENES = pipeline.Images(Scenes(count=40, size=64))
 TINY = ["--scenes", "40", "--size", "64", "--crop", "32", "--steps", "4", "--width", "2"]
 TINY += ["--depth", "0", "--batch-size", "3"]
-
-
-# --- data -----------------------------------------------------------------------------------------
-
-
-def test_split_is_by_image_and_keeps_the_share_of_empty_ones():
-    parts = pipeline.split(SCENES, seed=0)
-    everything = [*parts.train, *parts.validation, *parts.test]
-    assert sorted(everything) == list(range(40))
-    share = np.mean([SCENES.has_ships(i) for i in range(40)])
-    for part in (parts.train, parts.validation, parts.test):
-        assert abs(np.mean([SCENES.has_ships(i) for i in part]) - share) < 0.1
-    assert pipeline.split(SCENES, seed=1) != parts
-    empty = pipeline.Images(Scenes(count=4, size=64, empty_share=1.0))
-    with pytest.raises(ValueError, match="no image with ships"):
-        pipeline.split(empty, seed=0)
-
-
-def take(start: int, steps: int, ship_share: float = 0.5) -> list[pipeline.Batch]:
-    members = pipeline.split(SCENES, seed=0).train
-    options = {"seed": 3, "batch_size": 4, "crop": 32, "ship_share": ship_share}
-    return list(pipeline.batches(SCENES, members, steps=steps, start=start, **options))
-
-
-def test_a_batch_depends_on_seed_and_step_alone():
-    whole, rest = take(0, 5), take(3, 5)
-    assert len(rest) == 2
-    for a, b in zip(whole[3:], rest, strict=True):
-        np.testing.assert_array_equal(a["image"], b["image"])
-        np.testing.assert_array_equal(a["mask"], b["mask"])
-
-
-def test_ship_share_decides_how_many_crops_show_ships():
-    assert all(batch["mask"].any((1, 2)).all() for batch in take(0, 5, ship_share=1.0))
-    shown = np.mean([batch["mask"].any((1, 2)) for batch in take(0, 10, ship_share=0.0)])
-    assert shown < 0.4
-
-
-def test_crops_of_small_images_are_padded():
-    example = Example("a", np.ones((20, 50, 3), np.uint8), np.ones((20, 50), np.int32))
-    crop = pipeline._crop(example, 32, np.random.default_rng(0), on_ship=True)
-    assert crop["image"].shape == (32, 32, 3)
-    assert crop["mask"].all()
-
-
-def test_augmentation_turns_image_and_mask_alike():
-    mask = np.random.default_rng(0).random((64, 8, 8)) > 0.5
-    image = np.repeat(mask[..., None], 3, -1).astype(np.uint8)
-    turned, turned_mask = pipeline.augment(jax.random.key(0), jnp.asarray(image), jnp.asarray(mask))
-    np.testing.assert_array_equal(turned[..., 0], turned_mask)
-    kinds = dict.fromkeys(range(8), 0)
-    for before, after in zip(mask, np.asarray(turned_mask), strict=True):
-        symmetries = [np.rot90(m, k) for m in (before, before.T) for k in range(4)]
-        matches = [k for k, s in enumerate(symmetries) if np.array_equal(s, after)]
-        assert len(matches) == 1
-        kinds[matches[0]] += 1
-    assert min(kinds.values()) > 0
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -99,23 +43,6 @@ def test_loss_is_a_finite_scalar_with_a_gradient(name: str):
 # --- figures --------------------------------------------------------------------------------------
 
 
-def test_threshold_counts_are_counts_at_every_threshold():
-    rng = np.random.default_rng(0)
-    y = rng.random((32, 32)) > 0.9
-    z = (3 * rng.normal(size=(32, 32)) + 2 * y).astype(np.float32)
-    curve = measure.threshold_counts(z, y)
-    for k in (0, 700, 990, measure.HALF, 1300, 2000):
-        hard = dm.counts(z > measure.THRESHOLDS[k], y)
-        for cell in ("tp", "fp", "fn", "tn"):
-            assert getattr(curve, cell)[k] == int(getattr(hard, cell))
-    expected = metrics.average_precision_score(y.ravel(), z.ravel())
-    assert measure.average_precision(curve) == pytest.approx(expected, abs=1e-3)
-    # Saturated logits are still ranked.
-    y = np.arange(100).reshape(10, 10) > 94
-    curve = measure.threshold_counts(np.where(y, 60.0, 40.0), y)
-    assert measure.average_precision(curve) == 1.0
-
-
 def test_report_of_a_perfect_and_of_an_empty_prediction():
     members = list(range(40))
     drawn = list(SCENES.readable(members))
@@ -125,6 +52,9 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     for when in ("at_half", "at_tuned"):
         assert best[when]["f1"] == best[when]["precision"] == 1.0
         assert best[when]["airbus_f2"] > 0.9
+    assert best["objects"]["airbus_f2"] == pytest.approx(
+        best["yardsticks"]["perfect_mask"]["airbus_f2"]
+    )
     assert best["average_precision"] == pytest.approx(1.0)
     assert best["verdict"] == "finds ships"
     nothing = lambda image: np.full(image.shape[:2], -9.0)  # noqa: E731
@@ -132,6 +62,8 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     share = np.mean([not SCENES.has_ships(i) for i in members[20:]])
     assert empty["at_half"]["airbus_f2"] == pytest.approx(share)
     assert empty["at_half"]["airbus_f2_ships"] == 0.0
+    for same in (empty["objects"], best["yardsticks"]["empty_submission"]):
+        assert same["airbus_f2"] == empty["at_half"]["airbus_f2"]
     assert empty["verdict"] == "predicts nothing"
 
 
@@ -157,15 +89,15 @@ def test_verdict_says_what_happened(share: float, recall: float, limits: tuple, 
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (70, 45), (20, 30), (130, 64)])
-def test_tiles_cover_every_pixel_and_blend_to_the_same_value(shape: tuple[int, int]):
+def test_tiles_cover_every_pixel(shape: tuple[int, int]):
     image = np.random.default_rng(0).integers(0, 255, (*shape, 3)).astype(np.uint8)
-    stitched = run.stitch(lambda tiles: tiles[..., 0].astype(np.float32), image, 32)
-    np.testing.assert_allclose(stitched, image[..., 0], rtol=1e-5)
+    red = lambda _, batch: batch[..., 0].astype(np.float32)  # noqa: E731
+    np.testing.assert_array_equal(tiles.predictor(red, {}, 32, overlap=5)(image), image[..., 0])
 
 
-def test_whole_images_of_any_size_are_predicted():
-    model, state = run.initialize(run.Settings(depth=1, width=2, crop=32, tile=0), seed=0)
-    predict = run.make_predict(model, state["params"])
+def test_images_of_any_size_are_predicted():
+    model, state = experiment.initialize(experiment.Settings(depth=1, width=2, crop=32), seed=0)
+    predict = experiment.make_predict(model, state["params"])
     logits = predict(np.zeros((37, 51, 3), np.uint8))
     assert logits.shape == (37, 51)
     assert logits.dtype == np.float32
@@ -178,8 +110,8 @@ def test_whole_images_of_any_size_are_predicted():
 def folder(tmp_path_factory) -> Path:
     """Images with masks, one of them cut short."""
     folder = tmp_path_factory.mktemp("data")
-    scenes = Scenes(count=12, size=64, empty_share=0.2)
-    for i, example in enumerate(scenes[i] for i in range(12)):
+    scenes = Scenes(count=20, size=64, empty_share=0.2)
+    for i, example in enumerate(scenes[i] for i in range(20)):
         Image.fromarray(example.image).save(folder / f"{i}.jpg")
         mask = Image.fromarray(np.uint8(255 * (example.instances > 0)))
         mask.save(folder / f"{i}.png")
@@ -191,7 +123,7 @@ def folder(tmp_path_factory) -> Path:
 def toured(folder: Path, tmp_path_factory) -> tuple[Path, list[str], dict[str, Any]]:
     """Two losses compared, one of them broken: where, with which options, and what was found."""
     out = tmp_path_factory.mktemp("tour")
-    options = [*TINY, "--data", str(folder), "--layout", "masks"]
+    options = [*TINY, "--data", str(folder)]
     losses = ["--losses", "dice", "broken", "--seeds", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(LOSSES, "broken", lambda logits, labels: jnp.log(logits.sum() * 0.0 - 1.0))
@@ -211,7 +143,8 @@ def test_the_comparison_is_tabulated_and_drawn(toured):
 def test_a_loss_that_is_not_finite_has_its_row_all_the_same(toured):
     row = toured[2]["rows"][1]
     assert "at step 1" in row["verdict"]
-    assert row["at_half"]["f1"] == [None, None]
+    assert "at_half" not in row
+    assert "| broken | - |" in (toured[0] / "comparison.md").read_text()
 
 
 def test_a_finished_run_is_kept_and_another_seed_joins_it(toured, printed):
@@ -239,14 +172,14 @@ def test_an_interrupted_run_goes_on_to_the_same_parameters(toured, tmp_path: Pat
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "batches", interrupted)
+        patch.setattr(experiment, "batches", interrupted)
         assert main(options) == 130
     assert "after step 2" in printed()
     assert main(options) == 1
     assert "pass --resume" in printed()
     assert main([*options, "--resume"]) == 0
     image = Scenes(count=1, size=64, empty_share=0)[0].image
-    whole, parts = (run.load(where)[-1](image) for where in (out / "dice-0", tmp_path))
+    whole, parts = (experiment.load(where).predict(image) for where in (out / "dice-0", tmp_path))
     np.testing.assert_array_equal(parts, whole)
 
 
@@ -255,7 +188,6 @@ def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, p
     before = json.loads((run_of / "result.json").read_text())
     assert main(["evaluate", str(run_of)]) == 0
     after = json.loads((run_of / "result.json").read_text())
-    assert after["loss"] == "dice"
     assert after["at_half"] == before["at_half"]
     assert main(["predict", str(run_of), "--out", str(submission)]) == 0
     assert len(dict(read_submission(submission, (64, 64)))) == after["test_images"]
@@ -264,9 +196,9 @@ def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, p
     assert main(["predict", str(run_of), *options]) == 0
     assert "left out: 3.jpg" in printed()
     read = dict(read_submission(submission, (64, 64)))
-    assert len(read) == 23
+    assert len(read) == 39
     image = np.asarray(Image.open(folder / "0.jpg"))
-    np.testing.assert_array_equal(read["0.jpg"] > 0, run.load(run_of)[-1](image) > 0)
+    np.testing.assert_array_equal(read["0.jpg"] > 0, experiment.load(run_of).predict(image) > 0)
 
 
 def test_a_file_that_proves_damaged_is_named_once_or_stops_the_run():

@@ -16,10 +16,12 @@ from flax import nnx
 from rich.console import Console
 from sklearn import metrics
 
-from experiments.text import comparison, corpus, measure, messages, run
+from experiments.shared import study
+from experiments.shared.training import NonFiniteLossError
+from experiments.text import corpus, data, experiment, measure, messages, report, trained as used
 from experiments.text.__main__ import main
+from experiments.text.experiment import Settings
 from experiments.text.losses import LOSSES, Task
-from experiments.text.settings import Settings
 from experiments.text.textcnn import Frozen, TextCNN, Variant
 
 TRAINED = ("cross-entropy", "asked-swapped", "oversampled")
@@ -34,7 +36,7 @@ TINY += ["--batch-size", "20", "--max-norm", "0.5"]
 @pytest.fixture(autouse=True, scope="module")
 def _networks_are_compiled_with_the_losses_that_train_them() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "LOSSES", {name: LOSSES[name] for name in TRAINED})
+        patch.setattr(experiment, "LOSSES", {name: LOSSES[name] for name in TRAINED})
         yield
 
 
@@ -189,19 +191,21 @@ def test_figures_agree_with_scikit_learn():
 # --- a run ----------------------------------------------------------------------------------------
 
 
+QUIET = Console(file=io.StringIO())
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    found = messages.generate(SETTINGS.messages)
-    parts = [corpus.split(found, seed) for seed in (0, 1)]
-    material = run.prepare(SETTINGS, found, parts, [0, 1])
+    problem = data.pose(SETTINGS, messages.generate(SETTINGS.messages), [0, 1])
+    material = data.prepare(problem)
     directory = tmp_path_factory.mktemp("run") / "a"
-    quiet = Console(file=io.StringIO())
-    networks = run.fit(SETTINGS, material, "cross-entropy", directory, quiet, resume=False)
-    return material, directory, quiet, networks
+    with study.claim(directory, problem.describe("cross-entropy"), resume=False):
+        networks = experiment.fit(problem, material, "cross-entropy", directory, QUIET)
+    return problem, material, directory, networks
 
 
 def test_the_frozen_channel_is_bit_identical_after_training(trained: tuple):
-    material, directory, _, networks = trained
+    _, material, directory, networks = trained
     static, tuned = networks.state["frozen"]["static"], networks.state["params"]["tuned"]
     assert material.vectors.any()
     np.testing.assert_array_equal(static, material.vectors)
@@ -210,22 +214,20 @@ def test_the_frozen_channel_is_bit_identical_after_training(trained: tuple):
     assert not changed[:, 0].any()  # padding stays zero
     norms = np.linalg.norm(networks.state["params"]["head"]["kernel"], axis=(1, 2))
     np.testing.assert_array_less(norms, SETTINGS.max_norm + 1e-6)
-    restored = run.load(directory)[-1]
+    restored = used.load(directory)[-1]
     np.testing.assert_array_equal(restored.state["frozen"]["static"], material.vectors)
     np.testing.assert_array_equal(restored(material.rows), networks(material.rows))
 
 
 def test_networks_side_by_side_are_the_same_in_any_order(trained: tuple, tmp_path: Path):
-    material, _, quiet, networks = trained
-    turned = dataclasses.replace(
-        material,
-        parts=material.parts[::-1],
-        seeds=[1, 0],
+    problem, material, _, networks = trained
+    turned = material._replace(
         rows=dataclasses.replace(material.rows, ids=material.rows.ids[::-1]),
         vectors=material.vectors[::-1],
     )
-    arguments = (SETTINGS, turned, "cross-entropy", tmp_path / "b", quiet)
-    pair, first = run.fit(*arguments, resume=False)(turned.rows), networks(material.rows)
+    other = problem._replace(seeds=[1, 0], parts=problem.parts[::-1])
+    pair = experiment.fit(other, turned, "cross-entropy", tmp_path / "b", QUIET)(turned.rows)
+    first = networks(material.rows)
     np.testing.assert_array_equal(pair[::-1], first)
     assert np.any(first[0] != first[1])
 
@@ -233,26 +235,39 @@ def test_networks_side_by_side_are_the_same_in_any_order(trained: tuple, tmp_pat
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
     trained: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    material, _, quiet, networks = trained
-    real = run.plan
+    problem, material, _, networks = trained
+    real = experiment.plan
 
     def short(*arguments, **options):
         plan = real(*arguments, **options)
         assert len(plan.schedule) == 14
         return dataclasses.replace(plan, schedule=plan.schedule[:7])
 
-    monkeypatch.setattr(run, "plan", short)
-    # The learning rate falls over all steps, so the part is cut from the same schedule.
-    monkeypatch.setattr(
-        run, "initialize", lambda *a, steps=1, first=run.initialize, **k: first(*a, steps=14, **k)
-    )
-    arguments = (SETTINGS, material, "cross-entropy", tmp_path / "c", quiet)
-    run.fit(*arguments, resume=False)
-    with pytest.raises(FileExistsError, match="pass --resume"):
-        run.fit(*arguments, resume=False)
-    monkeypatch.setattr(run, "plan", real)
-    whole = run.fit(*arguments, resume=True)
+    arguments = (problem, material, "cross-entropy", tmp_path / "c", QUIET)
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "plan", short)
+        # The learning rate falls over all steps, so the part is cut from the same schedule.
+        initialize = experiment.initialize
+        patch.setattr(experiment, "initialize", lambda *a, steps: initialize(*a, steps=14))
+        experiment.fit(*arguments)
+    whole = experiment.fit(*arguments)
     jax.tree.map(np.testing.assert_array_equal, whole.state["params"], networks.state["params"])
+
+
+def test_a_loss_that_is_not_finite_is_a_line_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed
+):
+    def fit(*_):
+        raise NonFiniteLossError("the loss is nan at step 3")
+
+    monkeypatch.setattr(experiment, "fit", fit)
+    quick = ["--losses", "cross-entropy", "--messages", "200", "--seeds", "1"]
+    assert main([*TINY, *quick, "--out", str(tmp_path)]) == 0
+    said = printed()
+    assert "cross-entropy failed: the loss is nan at step 3" in said
+    assert "| cross-entropy | failed | - |" in (tmp_path / "comparison.md").read_text()
+    assert main(["train", *TINY, "--messages", "200", "--out", str(tmp_path / "a")]) == 1
+    assert "did not finish: the loss is nan at step 3" in printed()
 
 
 # --- commands -------------------------------------------------------------------------------------
@@ -265,9 +280,9 @@ def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str], s
     found = messages.generate(200)
     lines = [f'"{text}",{int(y)}' for text, y in zip(found.texts, found.labels, strict=True)]
     (folder / "a.csv").write_text("\n".join(["body,kind", *lines, '"",1']))
-    options = [*TINY, "--data", str(folder / "a.csv"), "--seeds", "2"]
+    options = [*TINY, "--data", str(folder / "a.csv")]
     options += ["--text-column", "body", "--label-column", "kind"]
-    losses = ["--losses", "asked-swapped", "oversampled", "--out", str(folder)]
+    losses = ["--losses", "asked-swapped", "oversampled", "--seeds", "2", "--out", str(folder)]
     with contextlib.redirect_stdout(said):
         assert main([*options, *losses]) == 0
     return folder, options, " ".join(said.getvalue().split())
@@ -281,10 +296,10 @@ def test_the_tour_writes_table_json_and_figures(toured: tuple):
     assert "chosen on the development texts" in told
     written = json.loads((out / "comparison.json").read_text())
     assert [row["method"] for row in written["rows"]] == [
-        *("TF-IDF, logistic", "TF-IDF, SVM", "asked-swapped", "oversampled", comparison.CORRECTED)
+        *("TF-IDF, logistic", "TF-IDF, SVM", "asked-swapped", "oversampled", report.CORRECTED)
     ]
     assert written["rows"][1]["at_bayes"]["f1"] == [None, None]  # margins are no probabilities
-    corrected, plain = (row["each_seed"] for row in (written["rows"][-1], written["rows"][-2]))
+    corrected, plain = written["rows"][-1], written["rows"][-2]
     assert corrected["average_precision"] == plain["average_precision"]
     for name in ("comparison", "curves", "precision-recall", "reliability", "confusion"):
         assert (out / f"{name}.png").stat().st_size > 2000
@@ -292,24 +307,25 @@ def test_the_tour_writes_table_json_and_figures(toured: tuple):
 
 
 def test_generated_messages_are_judged_by_their_own_probabilities_too(tmp_path: Path):
-    found, quiet = messages.generate(200), Console(file=io.StringIO())
-    bench = comparison.Bench(SETTINGS, found, [0, 1], tmp_path, quiet)
-    name, [ideal, _], _ = next(bench.results([]))
-    assert name == comparison.IDEAL
-    assert found.posterior is not None
-    test = bench.parts[0].test
-    y, p = found.labels[test], found.posterior[test]
-    assert ideal["average_precision"] == pytest.approx(metrics.average_precision_score(y, p))
+    problem = data.pose(SETTINGS, messages.generate(200), [0, 1])
+    name, found = next(experiment._methods(problem, [], tmp_path, QUIET, False))
+    assert name == report.IDEAL
+    assert problem.corpus.posterior is not None
+    test = problem.parts[0].test
+    y, p = problem.corpus.labels[test], problem.corpus.posterior[test]
+    expected = metrics.average_precision_score(y, p)
+    assert found["runs"][0]["average_precision"] == pytest.approx(expected)
 
 
 def test_finished_runs_are_kept(toured: tuple, printed):
     out, options, _ = toured
-    again = [*options, "--losses", "asked-swapped", "--out", str(out)]
+    again = [*options, "--losses", "asked-swapped", "--seeds", "2", "--out", str(out)]
     assert main(again) == 1
     assert "--resume" in printed()
     run_of = out / "oversampled-0"
     before = (run_of / "result.json").stat().st_mtime_ns
-    train = ["train", *options, "--loss", "oversampled", "--out", str(run_of), "--resume"]
+    train = ["train", *options, "--loss", "oversampled", "--together", "2", "--out", str(run_of)]
+    train += ["--resume"]
     assert main(train) == 0
     assert (run_of / "result.json").stat().st_mtime_ns == before
     assert main([*train, "--learning-rate", "1e-5"]) == 1
@@ -322,7 +338,7 @@ def test_a_run_is_evaluated_and_predicts(
     out, guesses = toured[0] / "oversampled-0", tmp_path / "out.csv"
     before = json.loads((out / "result.json").read_text())["runs"]
     assert main(["evaluate", str(out)]) == 0
-    assert json.loads((out / "result.json").read_text())["runs"] == before
+    assert json.loads((out / "comparison.json").read_text())["rows"][0]["runs"] == before
     texts = tmp_path / "texts.txt"
     texts.write_text("this is urgent\n\nthank you\n")
     assert main(["predict", str(out), "--texts", str(texts), "--out", str(guesses)]) == 0

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from rich.console import Console
 from scipy import stats
 
-from experiments.uncertainty import collapse, multiloss, published, reports, study, synthetic
+from experiments.uncertainty import collapse, multiloss, published, report, synthetic
 from experiments.uncertainty.__main__ import main
 from experiments.uncertainty.data import (
     UnusableTable,
@@ -21,13 +22,14 @@ from experiments.uncertainty.data import (
     read_table,
     splits,
 )
-from experiments.uncertainty.fit import Recipe, predict, train
+from experiments.uncertainty.experiment import predict, train
 from experiments.uncertainty.measure import judge_split
+from experiments.uncertainty.methods import Recipe
 from experiments.uncertainty.networks import Design, MeanFieldDense, Network, graph_of, initialize
 from tests import DATA
 
 UCI = DATA / "uci"
-TINY = ["--splits", "2", "--periods", "3", "--period", "4", "--methods", "ensemble"]
+TINY = ["--seeds", "2", "--periods", "3", "--period", "4", "--losses", "ensemble"]
 
 
 def write(path: Path, text: str) -> Path:
@@ -51,10 +53,10 @@ def test_tables_are_read_whatever_separates_their_numbers(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b,y\n1,2,3\n4,blue,6\n", r"line 3: column 2 \(b\) must be a number, got 'blue'"),
-        ("1 2 3\n4 nan 6\n", "line 2: column 2 must be finite, got nan"),
-        ("1 2 3\n4 inf 6\n", "line 2: column 2 must be finite, got inf"),
-        ("1,2,3\n4,,6\n", "line 2: column 2 must be a number, got ''"),
+        ("a,b,y\n1,2,3\n4,blue,6\n", r"line 3: column 2 \(b\) must be a finite number, got 'blue'"),
+        ("1 2 3\n4 nan 6\n", "line 2: column 2 must be a finite number, got 'nan'"),
+        ("1 2 3\n4 inf 6\n", "line 2: column 2 must be a finite number, got 'inf'"),
+        ("1,2,3\n4,,6\n", "line 2: column 2 must be a finite number, got ''"),
         ("1 2 3\n4 5\n", "line 2: 2 columns, expected 3"),
         ("1 2 3\n4 5 3\n", "the target, its last column, is 3.0 in every row"),
         ("1 2 3\n1 2 4\n", "every feature is constant"),
@@ -91,8 +93,8 @@ def test_splits_are_those_of_one_generator_and_need_rows():
     for train_rows, test_rows in found:
         assert len(test_rows) == 31
         assert sorted([*train_rows, *test_rows]) == list(range(308))
-    with pytest.raises(ValueError, match="15 rows are too few: 20 splits need at least 20 rows"):
-        next(splits(15, 20))
+    with pytest.raises(UnusableTable, match="diabetes has 442 rows; 500 seeds need at least 500"):
+        folds(diabetes(), 500)
 
 
 @pytest.mark.skipif(not UCI.exists(), reason="no shared data here")
@@ -252,13 +254,18 @@ def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
     assert main(["uci", *common, "--resume", "--seed", "1"]) == 1
     assert "seed was 0, is 1" in printed()
     assert (out / "yacht-ensemble" / "result.json").stat().st_mtime_ns == begun
-    written = ("uci", "filter-yacht", "recalibrate")
-    for name in written:
-        assert (out / f"{name}.png").stat().st_size > 10000
+    for name in ("uci", "filter", "recalibrate"):
+        picture = out / f"{name}-yacht.png" if name == "filter" else out / f"{name}.png"
+        assert picture.stat().st_size > 10000
         json.loads((out / f"{name}.json").read_text())
-    found = study.load(out / "yacht-ensemble")
-    error = np.abs(found.target - found.mean)
-    assert found.figures["rmse"][0] == pytest.approx(np.sqrt((error[0] ** 2).mean()), rel=1e-4)
+    with np.load(out / "yacht-ensemble" / "predictions.npz") as found:
+        error = found["target"][0] - found["mean"][0]
+    assert result["figures"]["rmse"][0] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+    # A method that failed is a line of the table.
+    lost = {"method": "vi", "failed": "no finite likelihood", "seconds": 1.0}
+    report.uci({"yacht": [result, lost]}, 2, tmp_path / "lost", Console())
+    assert "| vi | failed |" in (tmp_path / "lost" / "uci.md").read_text()
+    assert "failed: no finite likelihood" in printed()
 
 
 def test_collapse_happens_to_every_seed_with_a_relu_and_to_none_without(
@@ -309,5 +316,5 @@ def test_published_columns():
 
 def test_share_that_may_be_kept():
     kept, curve = np.array([1.0, 0.75, 0.5, 0.25]), np.array([1.0, 0.9, 0.6, 0.5])
-    assert reports._share_kept(kept, curve, 0.6) == 0.5
-    assert reports._share_kept(kept, curve, 0.1) == 0.0
+    assert report._share_kept(kept, curve, 0.6) == 0.5
+    assert report._share_kept(kept, curve, 0.1) == 0.0

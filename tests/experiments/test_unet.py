@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from experiments.ships.unet import GroupNormReLU, UNet, _double, _halve
+from experiments.ships.unet import GroupNormReLU, UNet, _double, _halve, _join, _part
 
 
 def small(**options) -> UNet:
@@ -49,7 +49,7 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero():
 
 
 def test_a_size_that_cannot_be_halved_is_named():
-    with pytest.raises(ValueError, match=r"divisible by 2\*\*depth = 2, got 8 x 9"):
+    with pytest.raises(ValueError, match=r"divisible by patch \* 2\*\*depth = 2, got 8 x 9"):
         small()(jnp.zeros((1, 8, 9, 3)))
 
 
@@ -83,3 +83,17 @@ def test_halving_undoes_doubling():
     x = normal(2, 4, 6, 3)
     np.testing.assert_array_equal(_halve(_double(x)), x)
     np.testing.assert_array_equal(_double(x), x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_squares_of_pixels_are_joined_and_parted_to_where_they_were():
+    x = normal(2, 4, 6, 1)
+    np.testing.assert_array_equal(_part(_join(x, 2), 2), x[..., 0])
+    logits = logits_of(small(patch=2), normal(1, 8, 12, 3))
+    assert logits.shape == (1, 8, 12)
+
+
+def test_coarser_logits_have_half_the_edge_each_time():
+    model, x = small(width=2, depth=3, patch=2), normal(1, 32, 16, 3)
+    scales = nnx.jit(lambda net, x: net.at_all_scales(x))(model, x)
+    assert [z.shape for z in scales] == [(1, 32, 16), (1, 8, 4), (1, 4, 2)]
+    np.testing.assert_array_equal(scales[0], logits_of(model, x))

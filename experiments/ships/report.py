@@ -1,0 +1,132 @@
+"""The table of all losses, what is to be read with it, and its figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.shared import plots, study, tables
+from experiments.ships import pictures
+from experiments.ships.measure import Predict
+from experiments.ships.pipeline import Images
+
+Row = dict[str, Any]
+REFERENCE = "cross-entropy"
+PIXELS, OBJECTS = ("precision", "recall", "f1", "f2"), ("airbus_f2", "airbus_f2_ships")
+COLUMNS = ("loss", "p >", "prec.", "recall", "F1", "F2", "AP", "objects", "ships")
+LINES = {"at_half": "½", "at_tuned": "F1 {:.2f}", "objects": "objects {:.2f}"}
+COMPARED = {
+    "F1 at ½": ("at_half", "f1"),
+    "F1 tuned": ("at_tuned", "f1"),
+    "AP": ("average_precision",),
+    "objects": ("objects", "airbus_f2"),
+    "objects of ships": ("objects", "airbus_f2_ships"),
+}
+NOTES = (
+    "Tuned on validation images: F1, the threshold with the best pixel F1; objects, threshold, "
+    "smallest area and least peak with the best object F2. Objects is the challenge's score, the "
+    "mean over all images of F2 at IoU .50 to .95; ships, over the images that have some."
+)
+
+
+def summarize(loss: str, results: Sequence[dict[str, Any]]) -> Row:
+    """Means and standard errors over seeds; of a run that became non-finite, NaN."""
+    counted = Counter(each.get("failed") or each["verdict"] for each in results)
+    verdict = "; ".join(
+        f"{n} x {words}" if n < len(results) else words for words, n in counted.items()
+    )
+    return {**tables.means(results), "loss": loss, "verdict": verdict}
+
+
+def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """The comparison as text, three lines a loss: at ½, tuned for pixels, tuned for objects."""
+    for row in rows:
+        for k, (when, at) in enumerate(LINES.items()):
+            if when not in row:
+                yield [row["loss"], *["-"] * (len(COLUMNS) - 1)]
+                break
+            of = row[when]
+            yield [
+                row["loss"] if not k else "",
+                at.format(of["threshold"][0]),
+                *(tables.cell(of[key]) if key in of else "" for key in PIXELS),
+                tables.cell(row["average_precision"]) if not k else "",
+                *(tables.cell(of[key]) for key in OBJECTS),
+            ]
+
+
+def notes(found: Mapping[str, Sequence[dict[str, Any]]], rows: Sequence[Row]) -> Iterator[str]:
+    """What became of each loss, yardsticks, and what exceeds two standard errors."""
+    yield from (f"{row['loss']}: {row['verdict']}" for row in rows)
+    yield NOTES
+    measured = [row for row in rows if "yardsticks" in row]
+    for name, words in (("empty_submission", "nothing"), ("perfect_mask", "the true mask")):
+        for row in measured[:1]:
+            told = (tables.cell(row["yardsticks"][name][key]) for key in OBJECTS)
+            yield f"A submission of {words} has objects {' and ships '.join(told)}."
+    seeds = len(next(iter(found.values())))
+    if seeds == 1:
+        yield "One seed: no figure has an error, and small differences mean nothing."
+        return
+    yield (
+        "± is the standard error over seeds, each with another split of the images; differences "
+        "within two of them are ties."
+    )
+    reference = found.get(REFERENCE)
+    for loss, results in found.items():
+        if reference is not None and loss != REFERENCE:
+            differ = tables.differences(results, reference, COMPARED)
+            yield f"{loss} less {REFERENCE}, same splits: {tables.tell_clear(differ)}"
+
+
+def publish(
+    found: Mapping[str, Sequence[dict[str, Any]]],
+    settings: Any,
+    out: Path,
+    console: Console,
+) -> list[Row]:
+    """Print and write the table of all losses, and draw it.
+
+    Returns:
+      One row a loss, as written to `comparison.json`.
+    """
+    rows = [summarize(loss, results) for loss, results in found.items()]
+    seeds = len(next(iter(found.values())))
+    source = ", ".join(map(str, settings.data)) or "generated scenes"
+    title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed{'s' * (seeds > 1)}"
+    content = {
+        "source": source,
+        "settings": dataclasses.asdict(settings),
+        "seeds": seeds,
+        "seconds": sum(each["seconds"] for results in found.values() for each in results),
+        "rows": rows,
+    }
+    table = study.Table(title, COLUMNS, list(cells(rows)))
+    study.publish(out, "comparison", [table], notes(found, rows), content, console)
+    drawn = [row for row in rows if "at_half" in row]
+    if drawn:
+        pictures.comparison(drawn, out / "comparison.png", title=title)
+    return rows
+
+
+def draw(
+    directories: Mapping[str, Path],
+    images: Images,
+    members: Sequence[int],
+    load: Callable[[Path], Predict],
+    out: Path,
+) -> None:
+    """Training curves and predictions of a trained run for each loss."""
+    logs = {loss: each / "metrics.jsonl" for loss, each in directories.items()}
+    plots.training_curves(logs, out / "curves.png")
+    examples = pictures.choose(images, members)
+    masks = {}
+    for loss, directory in directories.items():
+        predict = load(directory)
+        masks[loss] = [predict(example.image) > 0 for example in examples]
+    pictures.predictions(examples, masks, out / "predictions.png", note="pixels with p > ½")
