@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from experiments.shared import study, training
+from experiments.shared import commands, study, training
 from experiments.shared.settings import require_within
 from experiments.speakers import clustering, experiment, features, recordings
 from experiments.speakers.backend import Whitening
@@ -84,7 +84,7 @@ def cluster(
     tuned = study.found(directory)["tuned"][linkage]["threshold"]
     shortest = settings.frames * features.HOP_SECONDS
     found = recordings.read_flat(folder, rate=settings.rate, shortest=shortest)
-    recordings.tell_skipped(found.skipped, console)
+    commands.tell_left_out(found.skipped, console)
     count, least = len(found.recordings), max(2, speakers or 0)
     if count < least:
         raise ValueError(f"{folder} has {count} recordings to cluster, expected at least {least}")
