@@ -33,33 +33,6 @@ from experiments.speakers.protocol import Deal
 CONSOLE = Console()
 
 
-def tour(
-    settings: commands.Flat[Settings] = Settings(steps=300),  # noqa: B008 - frozen
-    *,
-    losses: Annotated[tuple[str, ...], commands.choices(LOSSES)] = (
-        "asked",
-        "kl-hinge",
-        "cross-entropy",
-    ),
-    seeds: int = 1,
-    out: Path = Path("runs/speakers-tour"),
-    resume: bool = False,
-) -> None:
-    """The question's loss, what was meant, and plain cross-entropy, on generated voices.
-
-    Args:
-      settings: of every run.
-      losses: by name.
-      seeds: how often the speakers are dealt anew and a network is trained.
-      out: folder for runs, table and figures.
-      resume: keep finished runs and continue the unfinished one.
-    """
-    require_within({"seeds": seeds}, seeds="[1, inf)")
-    deals = _open(settings, losses, range(seeds), out)
-    labels.demonstrate(out, CONSOLE)
-    experiment.compare(settings, losses, deals, out, CONSOLE, resume=resume)
-
-
 def compare(
     settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
     *,
@@ -67,6 +40,7 @@ def compare(
     seeds: int = 5,
     out: Path = Path("runs/speakers-compare"),
     resume: bool = False,
+    shuffle: bool = False,
 ) -> None:
     """Train every loss on the same speakers; a table, JSON and figures.
 
@@ -76,10 +50,24 @@ def compare(
       seeds: how often the speakers are dealt anew and a network is trained.
       out: folder for runs, table and figures.
       resume: keep finished runs and continue the unfinished one.
+      shuffle: first shuffle the labels of every loss, and see which of them notice.
     """
     require_within({"seeds": seeds}, seeds="[1, inf)")
     deals = _open(settings, losses, range(seeds), out)
+    if shuffle:
+        labels.demonstrate(out, CONSOLE)
     experiment.compare(settings, losses, deals, out, CONSOLE, resume=resume)
+
+
+# The question's loss, what was meant, and plain cross-entropy.
+tour = partial(
+    compare,
+    settings=Settings(steps=300),
+    losses=("asked", "kl-hinge", "cross-entropy"),
+    seeds=1,
+    out=Path("runs/speakers-tour"),
+    shuffle=True,
+)
 
 
 def _open(settings: Settings, losses: Sequence[str], seeds: Sequence[int], out: Path) -> list[Deal]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,40 +10,31 @@ from experiments.speakers import features, measure
 from experiments.speakers.measure import FEW, Heard, spread_evenly
 from experiments.speakers.protocol import Deal, Voice
 
-Hear = Callable[[Sequence[Voice]], Heard]
-
 
 def judge(deal: Deal, frames: int) -> dict[str, Any]:
-    """Figures of the test speakers, as of embeddings, which these are not."""
-    hear = fit(deal.train, frames)
-    return measure.judge(hear(deal.dev), hear(deal.test))
+    """Figures of the test speakers, in units of the training speakers, with `frames` a segment."""
+    train, dev, test = (
+        _hear([_describe(voice, frames) for voice in some])
+        for some in (deal.train, deal.dev, deal.test)
+    )
+    return measure.judge(_scaled(dev, train), _scaled(test, train))
 
 
-def fit(train: Sequence[Voice], frames: int) -> Hear:
-    """How MFCC hear speakers, in units of the training speakers.
-
-    Args:
-      train: their voices.
-      frames: in a segment.
-    """
-    utterances, segments = zip(*(_describe(each, frames) for each in train), strict=True)
-    scales = [_scale(np.concatenate(each)) for each in (utterances, segments)]
-
-    def hear(voices: Sequence[Voice]) -> Heard:
-        found = [_describe(each, frames) for each in voices]
-        speakers = np.arange(len(voices))
-        whole, parts = (
-            (np.concatenate(some) - mean) / deviation
-            for some, (mean, deviation) in zip(zip(*found, strict=True), scales, strict=True)
-        )
-        owners = np.repeat(speakers, [len(parts) for _, parts in found])
-        return Heard(whole, np.repeat(speakers, 2), parts, owners)
-
-    return hear
+def _hear(described: list[tuple[np.ndarray, np.ndarray]]) -> Heard:
+    utterances, segments = zip(*described, strict=True)
+    speakers = np.arange(len(described))
+    owners = np.repeat(speakers, [len(each) for each in segments])
+    return Heard(
+        np.concatenate(utterances), np.repeat(speakers, 2), np.concatenate(segments), owners
+    )
 
 
-def _scale(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return x.mean(0), x.std(0) + 1e-6
+def _scaled(heard: Heard, train: Heard) -> Heard:
+    utterances, segments = (
+        (x - of.mean(0)) / (of.std(0) + 1e-6)
+        for x, of in ((heard.utterances, train.utterances), (heard.segments, train.segments))
+    )
+    return heard._replace(utterances=utterances, segments=segments)
 
 
 def _describe(voice: Voice, frames: int) -> tuple[np.ndarray, np.ndarray]:

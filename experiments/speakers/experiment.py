@@ -112,11 +112,7 @@ def compare(
     *,
     resume: bool,
 ) -> list[report.Row]:
-    """Train every loss on every deal; a table, JSON and figures in `out`.
-
-    Returns:
-      A row a method, as in `comparison.json`.
-    """
+    """Train every loss on every deal: a row a method, and table, JSON and figures in `out`."""
     found: dict[str, list[Result]] = {}
     for deal in deals:
         speech = functools.cache(partial(protocol.training_speech, deal.train, settings.speeds))
@@ -286,6 +282,8 @@ def judge(settings: Settings, embed: Embed, deal: Deal, directory: Path) -> Resu
     """
     parts = deal.train, deal.dev, deal.test
     train, dev, test = (hear(embed, some, settings.frames) for some in parts)
+    if not np.isfinite(train.segments).all():  # the last step may have spoilt the parameters
+        raise training.NonFiniteLossError("the embeddings are not finite")
     tuned = backend.tune(train, dev)
     full = backend.whitening(train.segments, train.segment_speakers)
     tuned.whitening.save(directory / "whitening.npz")

@@ -19,6 +19,7 @@ import numpy as np
 from rich.console import Console
 from scipy.signal import resample_poly
 
+from experiments.shared import commands
 from experiments.speakers import features, recordings, voices as generated
 from experiments.speakers.recordings import Collection, UnusableRecordings
 
@@ -101,7 +102,7 @@ def open_voices(
     minutes = sum(len(each.signal) for each in found.recordings) / rate / 60
     said = f"{len(speech)} speakers, {len(found.recordings)} recordings, {minutes:.0f} minutes in"
     console.print(f"{said} {data}", markup=False)
-    recordings.tell_skipped(found.skipped, console)
+    commands.tell_left_out(found.skipped, console)
     return speech
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from rich.console import Console
 from scipy.signal import resample_poly
 
 SUFFIXES = {".wav", ".flac", ".ogg", ".aif", ".aiff"}
@@ -138,12 +137,3 @@ def read_sound(path: Path, rate: int) -> np.ndarray:
         common = math.gcd(own, rate)
         signal = resample_poly(signal, rate // common, own // common)
     return np.asarray(signal, np.float32)
-
-
-def tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:
-    """Name the first files that were left out, and count them all."""
-    for where, reason in skipped[:5]:
-        console.print(f"  left out: {where}: {reason}", style="yellow", markup=False)
-    if skipped:
-        count = f"{len(skipped)} recording{'s' * (len(skipped) > 1)}"
-        console.print(f"  left out {count} in all", style="yellow")

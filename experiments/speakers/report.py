@@ -131,7 +131,8 @@ def publish(
     study.publish(out, "comparison", [table], notes, content, console)
     finished = [row for row in rows if row["mean"]]
     drawn = {name: run for name, run in runs.items() if (run / "test.npz").exists()}
-    pictures.draw(finished, drawn, out)
+    if finished:
+        pictures.draw(finished, drawn, out)
 
 
 # --- notes ----------------------------------------------------------------------------------------
@@ -152,13 +153,13 @@ NOTES = (
 def against_reference(rows: Sequence[Row], sizes: tuple[int, int, int]) -> Iterator[str]:
     """Differences of every method to cross-entropy, on the seeds that both finished."""
     reference = next((row for row in rows if row["method"] == REFERENCE), None)
-    others = [row for row in rows if row is not reference]
-    if reference is None or not others:
+    others = [row for row in rows if row is not reference and row["mean"]]
+    if reference is None or not reference["mean"] or not others:
         return
     overlap = sizes[2] / (sizes[0] + sizes[1])
-    for title, scale, figure in (
-        ("MR tuned", 1, lambda one: one["complete"]["mr_tuned"]),
-        ("EER %", 100, lambda one: one["eer"]),
+    for title, scale, digits, figure in (
+        ("MR tuned", 1, 3, lambda one: one["complete"]["mr_tuned"]),
+        ("EER %", 100, 1, lambda one: one["eer"]),
     ):
         told = []
         for row in others:
@@ -171,7 +172,7 @@ def against_reference(rows: Sequence[Row], sizes: tuple[int, int, int]) -> Itera
                 change = tables.difference(*zip(*both, strict=True), overlap=overlap)
                 star = "*" if tables.clear(change) else ""
                 told.append(
-                    f"{row['method']} {'+' * (change[0] >= 0)}{tables.cell(change, 3)}{star}"
+                    f"{row['method']} {'+' * (change[0] >= 0)}{tables.cell(change, digits)}{star}"
                 )
         yield f"{title}, less that of {REFERENCE} on the same seeds: {', '.join(told)}"
     seeds = len(reference["each"])
@@ -194,8 +195,8 @@ def unusual(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         failed = [one["failed"] for one in row["each"] if "failed" in one]
         if failed:
-            count = f"{len(failed)} of {len(row['each'])} runs"
-            yield f"{row['method']}: {count} failed and are in no figure; {failed[0]}"
+            count = f"{len(failed)} of {len(row['each'])}"
+            yield f"{row['method']}: runs that failed, and are in no figure: {count}; {failed[0]}"
 
 
 def _published() -> Iterator[str]:

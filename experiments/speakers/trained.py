@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
-from experiments.shared import study, training
-from experiments.shared.settings import require_known, require_within
+from experiments.shared import commands, study, training
+from experiments.shared.settings import require_within
 from experiments.speakers import clustering, experiment, features, recordings
 from experiments.speakers.backend import Whitening
 from experiments.speakers.clustering import Linkage
@@ -35,7 +35,8 @@ def load(directory: Path) -> Trained:
     """
     described = study.described(directory)
     loss, seed = described.pop("loss"), described.pop("seed")
-    require_known("loss", [loss], LOSSES)
+    if loss not in LOSSES:
+        raise ValueError(f"{directory} holds figures of {loss}, for which nothing is trained")
     described["data"] = described["data"] and Path(described["data"])
     described["speeds"] = tuple(described["speeds"])
     settings = Settings(**described)
@@ -50,6 +51,8 @@ def load(directory: Path) -> Trained:
 def judge(directory: Path, console: Console) -> tuple[Trained, Result]:
     """Figures of a trained run on the speakers that it has never heard."""
     trained = load(directory)
+    if (directory / study.RESULT).exists():
+        study.found(directory)  # which raises if the loss was not finite
     (deal,) = experiment.open_deals(trained.settings, [trained.seed], console)
     return trained, experiment.judge(trained.settings, trained.embed, deal, directory)
 
@@ -81,7 +84,7 @@ def cluster(
     tuned = study.found(directory)["tuned"][linkage]["threshold"]
     shortest = settings.frames * features.HOP_SECONDS
     found = recordings.read_flat(folder, rate=settings.rate, shortest=shortest)
-    recordings.tell_skipped(found.skipped, console)
+    commands.tell_left_out(found.skipped, console)
     count, least = len(found.recordings), max(2, speakers or 0)
     if count < least:
         raise ValueError(f"{folder} has {count} recordings to cluster, expected at least {least}")

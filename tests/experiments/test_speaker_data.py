@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from rich.console import Console
 
+from experiments.shared import commands
 from experiments.speakers import features, measure, protocol, recordings, voices
 from tests import DATA, ROOT
 
@@ -96,8 +97,8 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path: Path, capsys):
     assert reasons["short.wav"] == "0.10 s, shorter than 0.40 s"
     assert "finite" in reasons["nan.wav"]
     assert "cannot be read" in reasons["gone.wav"]
-    recordings.tell_skipped(found.skipped, Console())
-    assert "left out 6 recordings in all" in capsys.readouterr().out
+    commands.tell_left_out(found.skipped, Console())
+    assert "left out 6 files in all" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

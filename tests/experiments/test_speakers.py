@@ -208,7 +208,9 @@ def test_a_run_whose_loss_is_not_finite_is_told_and_in_no_figure(toured: Path):
     assert lines[1][1:3] == ["failed", "-"]
     assert len({len(report.COLUMNS), *map(len, lines)}) == 1
     notes = " ".join(report.unusual([some, none]))
-    assert "asked: 1 of 2 runs failed and are in no figure; the loss is nan at step 3" in notes
+    assert (
+        "asked: runs that failed, and are in no figure: 1 of 2; the loss is nan at step 3" in notes
+    )
 
 
 def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_error():
@@ -219,12 +221,12 @@ def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_err
             else {"tuned": {"eer": eer, "complete": {"mr_tuned": eer}}}
             for eer in eers
         ]
-        return {"method": method, "each": each}
+        return {"method": method, "each": each, "mean": {"finished": True}}
 
     rows = [row("asked", 0.3, 0.4, 0.9), row("cross-entropy", 0.1, 0.21, None)]
     rates, eers, said = report.against_reference(rows, (100, 40, 40))
     assert "asked +0.195 ±" in rates
-    assert "asked +19.500 ±" in eers
+    assert "asked +19.5 ±" in eers
     assert eers.endswith("*")
     assert "two standard errors" in said
     first = [{**each, "each": each["each"][:1]} for each in rows]
@@ -232,3 +234,5 @@ def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_err
     assert rates.endswith("asked +0.200")
     assert said == "one seed: these differences have no error"
     assert not list(report.against_reference(rows[:1], (100, 40, 40)))
+    rows[1]["mean"] = {}  # no seed finished
+    assert not list(report.against_reference(rows, (100, 40, 40)))
