@@ -2,7 +2,7 @@
 
 An experiment says what makes a result the result it is, and how to find it:
 
-    found = study.result(out / "dice-0", settings, lambda directory: judge(fit(directory)), resume)
+    found = study.result(out / "dice-0", described, train_and_judge, resume=resume)
 
 and what is to be read of all of them: a table, sentences, JSON.
 """
@@ -16,12 +16,13 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from rich.console import Console
 
 from experiments.shared import processes, records, tables, training
 
+Settings = TypeVar("Settings")  # a dataclass
 CONFIG, RESULT, SECONDS = "config.json", "result.json", "seconds.json"
 
 
@@ -120,6 +121,27 @@ def described(directory: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
     return json.loads(path.read_text())
+
+
+def settings_of(directory: Path, kind: type[Settings]) -> tuple[Settings, dict[str, Any]]:
+    """The settings of the run in `directory`, and what else `claim` was told of it.
+
+    Args:
+      directory: of a run.
+      kind: dataclass of settings; a field that a run of an earlier version lacks has its default.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+    """
+    rest, hints = described(directory), get_type_hints(kind)
+
+    def restored(value: Any, hint: str) -> Any:
+        if isinstance(value, list):
+            return tuple(restored(each, hint) for each in value)
+        return Path(value) if isinstance(value, str) and "Path" in hint else value
+
+    names = [field.name for field in dataclasses.fields(kind) if field.name in rest]
+    return kind(**{name: restored(rest.pop(name), str(hints[name])) for name in names}), rest
 
 
 def found(directory: Path) -> dict[str, Any]:

@@ -92,6 +92,11 @@ def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return row
 
 
+def count(number: int, what: str) -> str:
+    """A number with its noun: 1 seed, 2 seeds."""
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def cell(figure: Mean, digits: int = 2) -> str:
     """A figure with its standard error, if there is one."""
     value, error = figure

@@ -1,6 +1,6 @@
-"""The training loop that all experiments share: progress, log, checkpoints, resume, interruption.
+"""The training loop that ships, text and speakers share: progress, log, checkpoints, interruption.
 
-An experiment owns its loop and its model; this module only drives a pure step:
+An experiment owns its network and its step; this module only drives the pure step:
 
     for step in train(update, state, batches, directory, steps=300, batch_size=8):
         ...                       # every `log_every` steps, and at the end
@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,6 +36,7 @@ from experiments.shared import checkpoints, processes
 from experiments.shared.checkpoints import has_checkpoint as has_checkpoint, restore as restore
 
 State = TypeVar("State")
+DtypeName = Literal["auto", "float32", "bfloat16"]
 Update = Callable[[State, Any], tuple[State, jax.Array]]
 
 
@@ -198,6 +201,17 @@ def examine(loss: Callable[..., Any], kind: diagnose.Kind, console: Console) -> 
         return
     line = f"doctor: {_verdict(loss, kind)}"
     console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def warmup_cosine(rate: float, steps: int) -> optax.Schedule:
+    """A learning rate that rises to `rate` over the first tenth and falls along a cosine to 0."""
+    return optax.warmup_cosine_decay_schedule(0.0, rate, max(1, steps // 10), max(2, steps))
+
+
+def compute_dtype(name: DtypeName) -> Any:
+    """The type of the activations; auto is bfloat16 on an accelerator and float32 on a CPU."""
+    auto = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+    return auto if name == "auto" else jnp.dtype(name)
 
 
 def use_every_core() -> None:

@@ -104,7 +104,8 @@ def test_the_airbus_sample_is_what_its_file_says_and_scores_as_published():
         rows = list(csv.DictReader(file))
     images = open_airbus(AIRBUS, strict=True)
     assert images.names == sorted({row["ImageId"] for row in rows})
-    for i, name in enumerate(images.names):
+    for i in range(0, len(images), 5):
+        name = images.names[i]
         runs = [row["EncodedPixels"] for row in rows if row["ImageId"] == name]
         ships, true = len([each for each in runs if each]), images[i].instances
         assert true.max() == ships

@@ -1,5 +1,6 @@
 """What all experiments share: results that are found once, and settings that mean something."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -105,3 +106,21 @@ def test_what_is_published_is_read_again(tmp_path: Path, printed):
     assert "| dice | 0.50 |" in (tmp_path / "comparison.md").read_text()
     assert json.loads((tmp_path / "comparison.json").read_text())["seconds"] == 60.0
     assert "a tie" in printed()
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    data: tuple[Path, ...] = ()
+    init: Path | None = None
+    rates: tuple[float, ...] = (0.1,)
+    name: str = "dice"
+    new: int = 7
+
+
+def test_the_settings_of_a_run_are_read_back(tmp_path: Path):
+    made = Made((Path("a"), Path("b")), Path("c"), (0.1, 0.2), "focal")
+    described = {"seed": 3, **dataclasses.asdict(made)}
+    del described["new"]  # a run of before there was such a setting
+    with study.claim(tmp_path / "run", described, resume=False):
+        pass
+    assert study.settings_of(tmp_path / "run", Made) == (made, {"seed": 3})
