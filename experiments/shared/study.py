@@ -16,13 +16,16 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from rich.console import Console
 
 from experiments.shared import processes, records, tables, training
 
-Settings = TypeVar("Settings")  # a dataclass
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Settings = TypeVar("Settings", bound="DataclassInstance")
 CONFIG, RESULT, SECONDS = "config.json", "result.json", "seconds.json"
 
 
