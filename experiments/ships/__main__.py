@@ -23,7 +23,7 @@ import tyro
 from rich.console import Console
 
 from experiments.shared import commands, processes, training
-from experiments.ships import experiment, submission, throughput, trained
+from experiments.ships import experiment, runs, submission, throughput
 from experiments.ships.data import Reading
 from experiments.ships.experiment import Settings
 from experiments.ships.images import UnreadableImage
@@ -81,7 +81,7 @@ def train(
     """
     others.join(CONSOLE)
     directory = out or Path(f"runs/ships-{loss}-{seed}")
-    trained.train(settings, reading, loss, seed, directory, CONSOLE, resume=resume)
+    runs.train(settings, reading, loss, seed, directory, CONSOLE, resume=resume)
 
 
 def evaluate(run: Run, reading: commands.Flat[Reading] = Reading()) -> None:  # noqa: B008
@@ -91,7 +91,7 @@ def evaluate(run: Run, reading: commands.Flat[Reading] = Reading()) -> None:  # 
       run: directory of a run.
       reading: of images.
     """
-    trained.evaluate(run, reading, CONSOLE)
+    runs.evaluate(run, reading, CONSOLE)
 
 
 def predict(

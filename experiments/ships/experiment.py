@@ -1,18 +1,19 @@
 """One U-Net, trained with each loss on the same images, and what becomes of it.
 
-From top to bottom: settings, network, loss, step, loop, judge, table. Images of your own are
-folders, `--data`; another network is another `make_network`; a loss of your own is a function of
-logits and labels among `losses.LOSSES`.
+Your own data: `--data`, folders of images and masks. Your own network: `make_network`. Your own
+loss: a function of logits and labels, and a line of `losses.LOSSES`. Thresholds are chosen in
+`measure.judge`, on validation images. The losses `asked-…` are those of a question on Stack
+Overflow, reproduced literally, errors included.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from experiments.shared.settings import require_known, require_within
 from experiments.ships import measure, report, tiles
 from experiments.ships.augmentation import augment
 from experiments.ships.data import Reading, Source, open_images
-from experiments.ships.losses import LOSSES, Loss
+from experiments.ships.losses import DECISIONS, LOSSES, at_all_scales
 from experiments.ships.pipeline import Batch, Images, batches, normalize
 from experiments.ships.splits import split
 from experiments.ships.unet import UNet
@@ -43,7 +44,7 @@ class Settings(Source):
     """How many times the U-Net halves the resolution."""
     patch: int = 1
     """Edge of the squares of pixels that the U-Net takes as one; 2 takes a quarter of the time."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: training.DtypeName = "auto"
     """Compute type; auto is bfloat16 on an accelerator and float32 on a CPU."""
     batch_size: int = 8
     """Crops in a step; spread over all devices that divide it, of all processes."""
@@ -54,7 +55,7 @@ class Settings(Source):
     photometric: bool = False
     """Change the light of the crops: gamma, contrast, brightness, a little colour."""
     deep_supervision: bool = False
-    """Judge coarser logits as well, each half as much as the next finer."""
+    """Also train on coarser logits; each level weighs half of the finer one."""
     steps: int = 500
     """Length of the training."""
     learning_rate: float = 4e-3
@@ -63,7 +64,7 @@ class Settings(Source):
     """Begin with the parameters of another run of the same width, depth and patch."""
     tile: int | None = None
     """Predict in overlapping tiles of this edge. Default: the crop, because GroupNorm's statistics
-    depend on the field of view: in tiles of twice the edge ½ means something else."""
+    depend on the field of view: larger tiles shift the probabilities."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,52 +95,35 @@ class Model:
 
 
 def make_network(settings: Settings, seed: int) -> UNet:
-    auto = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-    dtype = auto if settings.dtype == "auto" else jnp.dtype(settings.dtype)
     shape = {"width": settings.width, "depth": settings.depth, "patch": settings.patch}
-    return UNet(**shape, dtype=dtype, rngs=nnx.Rngs(seed))
+    return UNet(**shape, dtype=training.compute_dtype(settings.dtype), rngs=nnx.Rngs(seed))
 
 
 def initialize(settings: Settings, seed: int) -> tuple[Model, State]:
-    """A fresh network and the state in which its training begins."""
+    """A fresh network, or one that has learnt from other images, and how its training begins."""
     graph, params = nnx.split(make_network(settings, seed))
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, settings.learning_rate, max(1, settings.steps // 10), max(2, settings.steps)
-    )
+    schedule = training.warmup_cosine(settings.learning_rate, settings.steps)
     model = Model(graph, optax.adam(schedule), settings)
     params = nnx.to_pure_dict(params)
     state = {"params": params, "optimizer": model.optimizer.init(params), "step": jnp.int32(0)}
     if settings.init is not None:
-        require_same_network(study.described(settings.init), settings)
+        before, _ = study.settings_of(settings.init, Settings)
+        for name in ("width", "depth", "patch"):
+            theirs, ours = getattr(before, name), getattr(settings, name)
+            if theirs != ours:
+                raise ValueError(f"init: that run has {name} {theirs}, this one {ours}")
         state["params"] = training.restore(state, settings.init)["params"]
     return model, state
-
-
-def require_same_network(run: dict[str, Any], settings: Settings) -> None:
-    """Raise `ValueError` if the run to begin with has a network of another shape."""
-    for name in ("width", "depth", "patch"):
-        if run[name] != getattr(settings, name):
-            raise ValueError(
-                f"init must be a run of {name} {getattr(settings, name)}, {run[name]} is its own"
-            )
 
 
 # --- loss and step --------------------------------------------------------------------------------
 
 
-def of_scales(loss: Loss, scales: Sequence[jax.Array], mask: jax.Array) -> jax.Array:
-    """The loss of the logits, and of coarser ones against the shares of ship in their squares."""
-    total = jnp.zeros(())
-    for k, logits in enumerate(scales):
-        edge = mask.shape[1] // logits.shape[1]
-        squares = mask.reshape(-1, logits.shape[1], edge, logits.shape[2], edge)
-        total += 0.5**k * loss(logits, squares.mean((2, 4), dtype=jnp.float32))
-    return total
-
-
 def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
     """The training step: one compiled, pure program from augmentation to parameters."""
-    settings = model.settings
+    settings, score = model.settings, LOSSES[loss]
+    if settings.deep_supervision and loss in DECISIONS:
+        raise ValueError(f"deep_supervision gives shares as labels, and {loss} takes decisions")
 
     @jax.jit
     def update(state: State, batch: Batch) -> tuple[State, jax.Array]:
@@ -149,8 +133,8 @@ def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
         def objective(params: Any) -> jax.Array:
             network = nnx.merge(model.graph, nnx.State(params))
             if settings.deep_supervision:
-                return of_scales(LOSSES[loss], network.at_all_scales(normalize(image)), mask)
-            return LOSSES[loss](network(normalize(image)), mask.astype(jnp.float32))
+                return at_all_scales(score, network.at_all_scales(normalize(image)), mask)
+            return score(network(normalize(image)), mask.astype(jnp.float32))
 
         value, gradient = jax.value_and_grad(objective)(state["params"])
         change, memory = model.optimizer.update(gradient, state["optimizer"], state["params"])
@@ -169,34 +153,31 @@ def fit(
     settings: Settings,
     reading: Reading,
     images: Images,
+    members: list[int],
     loss: str,
     seed: int,
-    console: Console,
     directory: Path,
+    console: Console,
 ) -> tiles.Predict:
-    """Train one loss with one seed in `directory`, or continue what is there."""
-    members = split(images, seed).train
+    """Train one loss on the images `members`, or continue what is in `directory`."""
     model, state = initialize(settings, seed)
-
-    def from_step(start: int) -> Iterable[Batch]:
-        return batches(
-            images,
-            members,
-            seed=seed,
-            steps=settings.steps,
-            start=start,
-            batch_size=settings.batch_size,
-            crop=settings.crop,
-            ship_share=settings.ship_share,
-            workers=reading.workers,
-            rows=processes.rows(settings.batch_size),
-        )
-
+    crops = partial(
+        batches,
+        images,
+        members,
+        seed=seed,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        crop=settings.crop,
+        ship_share=settings.ship_share,
+        workers=reading.workers,
+        rows=processes.rows(settings.batch_size),
+    )
     training.examine(LOSSES[loss], "binary", console)
     for step in training.train(
         make_update(model, loss, seed),
         state,
-        from_step,
+        lambda start: crops(start=start),
         directory,
         steps=settings.steps,
         batch_size=settings.batch_size,
@@ -222,21 +203,6 @@ def make_predict(model: Model, params: Any) -> tiles.Predict:
     return tiles.predictor(forward, params, settings.tile or settings.crop)
 
 
-def find(
-    settings: Settings,
-    reading: Reading,
-    images: Images,
-    loss: str,
-    seed: int,
-    console: Console,
-    directory: Path,
-) -> dict[str, Any]:
-    """Train, then judge on images that were not trained on."""
-    parts = split(images, seed)
-    predict = fit(settings, reading, images, loss, seed, console, directory)
-    return measure.report(predict, images, parts.validation, parts.test)
-
-
 # --- table ----------------------------------------------------------------------------------------
 
 
@@ -254,46 +220,57 @@ def compare(
     require_known("loss", losses, LOSSES)
     require_within({"seeds": seeds}, seeds="[1, inf)")
     images = open_images(settings, reading, console)
-    found: dict[str, list[dict[str, Any]]] = {loss: [] for loss in losses}
+    results: dict[str, list[dict[str, Any]]] = {loss: [] for loss in losses}
     for seed, loss in itertools.product(range(seeds), losses):
-        each = partial(find, settings, reading, images, loss, seed, console)
-        described = describe(settings, loss, seed)
-        found[loss].append(study.result(out / f"{loss}-{seed}", described, each, resume=resume))
-    report.publish(found, settings, out, console)
-    first = {loss: out / f"{loss}-0" for loss in losses}
-    trained = {loss: each for loss, each in first.items() if training.has_checkpoint(each)}
-    if trained:
-        predict = {loss: load(each).predict for loss, each in trained.items()}
-        report.draw(trained, predict, images, split(images, 0).test, out)
+        directory = out / f"{loss}-{seed}"
+        result = result_of(settings, reading, images, loss, seed, directory, console, resume=resume)
+        results[loss].append(result)
+    report.publish(results, settings, out, console)
+    runs = {loss: out / f"{loss}-0" for loss in losses if "failed" not in results[loss][0]}
+    if runs and processes.first():
+        predict = {loss: load(directory).predict for loss, directory in runs.items()}
+        report.draw(runs, predict, images, split(images, 0).test, out)
+
+
+def result_of(
+    settings: Settings,
+    reading: Reading,
+    images: Images,
+    loss: str,
+    seed: int,
+    directory: Path,
+    console: Console,
+    *,
+    resume: bool,
+) -> dict[str, Any]:
+    """Train, and judge on images that were not trained on; or read what was found there."""
+
+    def train_and_judge(directory: Path) -> dict[str, Any]:
+        parts = split(images, seed)
+        predict = fit(settings, reading, images, parts.train, loss, seed, directory, console)
+        return measure.judge(predict, images, parts.validation, parts.test)
+
+    described = {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
+    return study.result(directory, described, train_and_judge, resume=resume)
 
 
 # --- a run that is there --------------------------------------------------------------------------
 
 
-def describe(settings: Settings, loss: str, seed: int) -> dict[str, Any]:
-    """Everything that makes a run the run it is."""
-    return {"loss": loss, "seed": seed, **dataclasses.asdict(settings)}
-
-
-class Trained(NamedTuple):
+class Run(NamedTuple):
     settings: Settings
     loss: str
     seed: int
     predict: tiles.Predict
 
 
-def load(directory: Path) -> Trained:
+def load(directory: Path) -> Run:
     """A trained run.
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
     """
-    described = study.described(directory)
-    loss, seed = described.pop("loss"), described.pop("seed")
-    described["init"] = None  # what was begun with is in the checkpoint
-    for name in ("data", "weak"):
-        described[name] = tuple(map(Path, described[name]))
-    settings = Settings(**described)
-    model, state = initialize(settings, seed)
+    settings, rest = study.settings_of(directory, Settings)
+    model, state = initialize(dataclasses.replace(settings, init=None), rest["seed"])
     params = training.restore(state, directory)["params"]
-    return Trained(settings, loss, seed, make_predict(model, params))
+    return Run(settings, rest["loss"], rest["seed"], make_predict(model, params))

@@ -6,7 +6,7 @@ be compared at one learning rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +90,7 @@ def asked_weighted(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return jnp.mean(jnp.where(labels == 0, t1 * 1000.0, t1))
 
 
+# To add one: a function of logits and labels above, and a line here.
 LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "class-weighted": class_weighted,
@@ -105,3 +106,21 @@ LOSSES: dict[str, Loss] = {
     "asked-weighted": asked_weighted,
 }
 ASKED = ("asked-iou", "asked-focal", "asked-weighted")
+# Those for which a label is ship or not, and no share of ship.
+DECISIONS = ("lovasz", *ASKED)
+
+
+def at_all_scales(loss: Loss, scales: Sequence[jax.Array], mask: jax.Array) -> jax.Array:
+    """The loss of logits, and of coarser ones against the shares of ship in their squares.
+
+    Args:
+      loss: of one scale.
+      scales: logits [B, H, W], then those of squares of pixels, ever larger.
+      mask: boolean [B, H, W].
+    """
+    total = jnp.zeros(())
+    for level, logits in enumerate(scales):
+        edge = mask.shape[1] // logits.shape[1]
+        squares = mask.reshape(-1, logits.shape[1], edge, logits.shape[2], edge)
+        total += 0.5**level * loss(logits, squares.mean((2, 4), dtype=jnp.float32))
+    return total

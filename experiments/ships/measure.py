@@ -16,7 +16,7 @@ import diffmetrics as dm
 from experiments.ships.objects import airbus_f2, components
 from experiments.ships.pipeline import Images
 from experiments.ships.tiles import Predict
-from experiments.ships.tuning import Candidates, Rule, candidates, fit, objects
+from experiments.ships.tuning import Candidates, Rule, best_rule, candidates, objects
 
 # Thresholds on the logit, dense around 0, which is p = ½, and out to ±1490: a count loss drives
 # logits far beyond where a probability of 32 bits can tell them apart.
@@ -78,10 +78,10 @@ def tune(validation: Survey) -> float:
 
 def tune_objects(found: Sequence[Sequence[Candidates]]) -> tuple[Rule, float]:
     """The rule with the best object F2, from each image's candidates at OBJECT_THRESHOLDS."""
-    return fit(dict(zip(OBJECT_THRESHOLDS, zip(*found, strict=True), strict=True)))
+    return best_rule(dict(zip(OBJECT_THRESHOLDS, zip(*found, strict=True), strict=True)))
 
 
-def report(
+def judge(
     predict: Predict, images: Images, validation: Sequence[int], test: Sequence[int]
 ) -> dict[str, Any]:
     """All figures of a trained model on `test`.
@@ -122,7 +122,7 @@ def report(
 
 
 def rule_of(result: dict[str, Any]) -> Rule:
-    """The rule in what `report` returned, or in the JSON that was made of it."""
+    """The rule in what `judge` returned, or in the JSON that was made of it."""
     return Rule(**{field.name: result["objects"][field.name] for field in fields(Rule)})
 
 

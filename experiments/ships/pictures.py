@@ -82,7 +82,7 @@ def best_and_worst(
       images: the whole set.
       members: which of them were scored.
       scores: name of an image to object F2, pixel F1 or any score of it, as "image_scores" of
-        `measure.report`.
+        `measure.judge`.
       count: how many of each, if there are twice as many.
     """
     full = [i for i in members if images.has_ships(i)]

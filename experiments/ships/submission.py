@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,25 +45,28 @@ def write_predictions(
       FileNotFoundError: if there is no run, no such folder, or no image in it.
       ValueError: if the threshold is not a probability.
     """
-    settings, _, seed, predict = experiment.load(directory)
+    run = experiment.load(directory)
     rule = measure.rule_of(study.found(directory)) if threshold is None else Rule(_logit(threshold))
     if min_area is not None:
         rule = dataclasses.replace(rule, min_area=min_area)
-    pictures = _own(settings, seed, console) if folder is None else _files(folder, console)
+    pictures = _own(run, console) if folder is None else _read(_files(folder), console)
 
     counts = {"images": 0, "objects": 0}
 
     def rows() -> Iterator[tuple[str, np.ndarray]]:
         for name, image in pictures:
-            instances = objects(predict(image), rule)
+            instances = objects(run.predict(image), rule)
             counts["images"] += 1
             counts["objects"] += int(instances.max(initial=0))
             yield name, instances
 
     out.parent.mkdir(parents=True, exist_ok=True)
     scratch = out.with_suffix(".partial")  # Ctrl-C must not leave what looks like a submission
-    write_submission(scratch, rows())
-    scratch.replace(out)
+    try:
+        write_submission(scratch, rows())
+        scratch.replace(out)
+    finally:
+        scratch.unlink(missing_ok=True)
     console.print(f"{counts['objects']} objects in {counts['images']} images at {rule}: {out}")
 
 
@@ -73,20 +76,22 @@ def _logit(threshold: float) -> float:
     return math.log(threshold / (1.0 - threshold))
 
 
-def _own(
-    settings: experiment.Settings, seed: int, console: Console
-) -> Iterator[tuple[str, np.ndarray]]:
-    images = open_images(settings, Reading(), console)
-    for example in images.readable(split(images, seed).test):
+def _own(run: experiment.Run, console: Console) -> Iterator[tuple[str, np.ndarray]]:
+    images = open_images(run.settings, Reading(), console)
+    for example in images.readable(split(images, run.seed).test):
         yield example.name, example.image
 
 
-def _files(folder: Path, console: Console) -> Iterator[tuple[str, np.ndarray]]:
+def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"images must be a folder, and {folder} is none")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise FileNotFoundError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    return paths
+
+
+def _read(paths: Sequence[Path], console: Console) -> Iterator[tuple[str, np.ndarray]]:
     for path in paths:
         try:
             with Image.open(path) as image:

@@ -46,13 +46,13 @@ class Candidates:
 
 
 def candidates(logits: np.ndarray, true_instances: np.ndarray, threshold: float) -> Candidates:
-    """What `fit` must know of an image's objects above a threshold."""
+    """What `best_rule` must know of an image's objects above a threshold."""
     labels = components(logits > threshold)
     areas, levels, n_true = matches(labels, true_instances)
     return Candidates(areas[1:], levels[1:], _peaks(logits, labels)[1:], n_true)
 
 
-def fit(tables: Mapping[float, Sequence[Candidates]]) -> tuple[Rule, float]:
+def best_rule(tables: Mapping[float, Sequence[Candidates]]) -> tuple[Rule, float]:
     """The rule with the best mean score of the images, and that score.
 
     Exact over the thresholds given, all of them that are larger as peaks, and every area. An area

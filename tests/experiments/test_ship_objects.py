@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from experiments.ships.images import AIRBUS_CSV, open_airbus
 from experiments.ships.objects import airbus_f2, components
-from experiments.ships.tuning import Rule, candidates, fit, objects
+from experiments.ships.tuning import Rule, best_rule, candidates, objects
 from tests import DATA
 
 AIRBUS = DATA / "airbus"
@@ -133,7 +133,7 @@ def test_the_rule_is_the_best_of_all_thresholds_areas_and_peaks(seed):
         t: [candidates(each, true, t) for each, true in zip(logits, truth, strict=True)]
         for t in thresholds
     }
-    rule, value = fit(tables)
+    rule, value = best_rule(tables)
     assert score(rule) == pytest.approx(value, abs=1e-12)
     every = [
         score(Rule(t, area, peak))
@@ -147,6 +147,6 @@ def test_the_rule_is_the_best_of_all_thresholds_areas_and_peaks(seed):
 
 def test_without_ships_the_best_rule_predicts_nothing():
     logits = np.array([[3.0, -1.0, 2.0, 2.0]])
-    rule, value = fit({0.0: [candidates(logits, np.zeros((1, 4), int), 0.0)]})
+    rule, value = best_rule({0.0: [candidates(logits, np.zeros((1, 4), int), 0.0)]})
     assert value == 1
     assert not objects(logits, rule).any()

@@ -1,5 +1,6 @@
 """The ship experiment: its pipeline, its losses, its figures, and every command for two steps."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.shared import training
 from experiments.ships import experiment, measure, pictures, pipeline, tiles
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
@@ -48,7 +50,7 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     drawn = list(SCENES.readable(members))
     right = {each.image.tobytes(): np.where(each.instances > 0, 9.0, -9.0) for each in drawn}
     perfect = lambda image: right[image.tobytes()]  # noqa: E731
-    best = measure.report(perfect, SCENES, members[:20], members[20:])
+    best = measure.judge(perfect, SCENES, members[:20], members[20:])
     for when in ("at_half", "at_tuned"):
         assert best[when]["f1"] == best[when]["precision"] == 1.0
         assert best[when]["airbus_f2"] > 0.9
@@ -58,7 +60,7 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     assert best["average_precision"] == pytest.approx(1.0)
     assert best["verdict"] == "finds ships"
     nothing = lambda image: np.full(image.shape[:2], -9.0)  # noqa: E731
-    empty = measure.report(nothing, SCENES, members[:20], members[20:])
+    empty = measure.judge(nothing, SCENES, members[:20], members[20:])
     share = np.mean([not SCENES.has_ships(i) for i in members[20:]])
     assert empty["at_half"]["airbus_f2"] == pytest.approx(share)
     assert empty["at_half"]["airbus_f2_ships"] == 0.0
@@ -181,6 +183,23 @@ def test_an_interrupted_run_goes_on_to_the_same_parameters(toured, tmp_path: Pat
     image = Scenes(count=1, size=64, empty_share=0)[0].image
     whole, parts = (experiment.load(where).predict(image) for where in (out / "dice-0", tmp_path))
     np.testing.assert_array_equal(parts, whole)
+
+
+def test_a_run_begins_with_what_another_has_learnt(toured, tmp_path: Path, printed):
+    out, options, _ = toured
+    options = ["train", *options, "--init", str(out / "dice-0"), "--out", str(tmp_path)]
+    assert main([*options, "--width", "4"]) == 1
+    assert "init: that run has width 2, this one 4" in printed()
+    assert main([*options, "--loss", "lovasz", "--deep-supervision"]) == 1
+    assert "gives shares as labels, and lovasz takes decisions" in printed()
+    others = ["--deep-supervision", "--photometric", "--tile", "48", "--learning-rate", "0"]
+    assert main([*options, *others]) == 0
+    image = Scenes(count=1, size=64, empty_share=0)[0].image
+    begun = experiment.load(out / "dice-0")
+    bigger = experiment.initialize(dataclasses.replace(begun.settings, tile=48), 0)[0]
+    params = training.restore(experiment.initialize(begun.settings, 0)[1], out / "dice-0")["params"]
+    expected = experiment.make_predict(bigger, params)(image)
+    np.testing.assert_array_equal(experiment.load(tmp_path).predict(image), expected)
 
 
 def test_a_run_is_evaluated_and_predicts(toured, folder: Path, tmp_path: Path, printed):

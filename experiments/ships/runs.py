@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -32,22 +31,23 @@ def train(
     require_known("loss", [loss], LOSSES)
     require_within({"seed": seed}, seed="[0, inf)")
     images = open_images(settings, reading, console)
-    find = partial(experiment.find, settings, reading, images, loss, seed, console)
-    described = experiment.describe(settings, loss, seed)
-    study.result(directory, described, find, resume=resume)
+    experiment.result_of(settings, reading, images, loss, seed, directory, console, resume=resume)
     if processes.first():
         show(directory, images, console)
 
 
 def evaluate(directory: Path, reading: Reading, console: Console) -> None:
-    """Judge a trained run anew on the images that it was not trained on."""
-    settings, _, seed, predict = experiment.load(directory)
-    images = open_images(settings, reading, console)
-    parts = split(images, seed)
-    found = measure.report(predict, images, parts.validation, parts.test)
+    """Judge a trained run anew on the images that it was not trained on.
+
+    What is tuned is written down: `predict` takes the rule from there.
+    """
+    run = experiment.load(directory)
+    images = open_images(run.settings, reading, console)
+    parts = split(images, run.seed)
+    judged = measure.judge(run.predict, images, parts.validation, parts.test)
     path = directory / study.RESULT
     before = study.found(directory) if path.exists() else {}
-    records.write_json(path, {**before, **found, **records.environment()})
+    records.write_json(path, {**before, **judged, **records.environment()})
     show(directory, images, console)
 
 
@@ -57,15 +57,13 @@ def show(directory: Path, images: Images, console: Console) -> None:
     Raises:
       ValueError: if its loss was not finite.
     """
-    found = study.found(directory)
-    described = study.described(directory)
-    loss, seed = described["loss"], described["seed"]
-    console.print_json(data={key: found[key] for key in found if key != "image_scores"})
-    members, predict = split(images, seed).test, experiment.load(directory).predict
-    report.draw({loss: directory}, {loss: predict}, images, members, directory)
-    rule, scores = measure.rule_of(found), found["image_scores"]
+    result, run = study.found(directory), experiment.load(directory)
+    console.print_json(data={key: result[key] for key in result if key != "image_scores"})
+    members = split(images, run.seed).test
+    report.draw({run.loss: directory}, {run.loss: run.predict}, images, members, directory)
+    rule, scores = measure.rule_of(result), result["image_scores"]
     examples = pictures.best_and_worst(images, members, scores)
-    masks = {loss: [objects(predict(example.image), rule) > 0 for example in examples]}
+    masks = {run.loss: [objects(run.predict(example.image), rule) > 0 for example in examples]}
     path, note = directory / "best-and-worst.png", "tuned objects: the best images, then the worst"
     pictures.predictions(examples, masks, path, scores=scores, note=note)
-    console.print(f"{found['verdict']}; figures and JSON in {directory}")
+    console.print(f"{result['verdict']}; figures and JSON in {directory}")
