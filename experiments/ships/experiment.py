@@ -61,7 +61,8 @@ class Settings(Source):
     learning_rate: float = 4e-3
     """Peak, after a warm-up over the first tenth; then a cosine down to zero."""
     init: Path | None = None
-    """Begin with the parameters of another run of the same width, depth and patch."""
+    """Begin with the parameters of another run of the same width, depth and patch; in its path
+    {seed} stands for the seed, since only the same seed was not trained on the same test images."""
     tile: int | None = None
     """Predict in overlapping tiles of this edge. Default: the crop, because GroupNorm's statistics
     depend on the field of view: larger tiles shift the probabilities."""
@@ -107,13 +108,28 @@ def initialize(settings: Settings, seed: int) -> tuple[Model, State]:
     params = nnx.to_pure_dict(params)
     state = {"params": params, "optimizer": model.optimizer.init(params), "step": jnp.int32(0)}
     if settings.init is not None:
-        before, _ = study.settings_of(settings.init, Settings)
-        for name in ("width", "depth", "patch"):
-            theirs, ours = getattr(before, name), getattr(settings, name)
-            if theirs != ours:
-                raise ValueError(f"init: that run has {name} {theirs}, this one {ours}")
-        state["params"] = training.restore(state, settings.init)["params"]
+        state["params"] = training.restore(state, run_to_begin_with(settings, seed))["params"]
     return model, state
+
+
+def run_to_begin_with(settings: Settings, seed: int) -> Path:
+    """Where it lies.
+
+    Raises:
+      ValueError: if its network has another shape, or has learnt from what is to be tested on.
+    """
+    directory = Path(str(settings.init).replace("{seed}", str(seed)))
+    before, rest = study.settings_of(directory, Settings)
+    for name in ("width", "depth", "patch"):
+        theirs, ours = getattr(before, name), getattr(settings, name)
+        if theirs != ours:
+            raise ValueError(f"init: that run has {name} {theirs}, this one {ours}")
+    if {*before.data, *before.weak} & {*settings.data} and rest["seed"] != seed:
+        raise ValueError(
+            f"init: {directory} has seed {rest['seed']}, so it was trained on images that seed "
+            f"{seed} tests on"
+        )
+    return directory
 
 
 # --- loss and step --------------------------------------------------------------------------------

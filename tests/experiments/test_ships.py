@@ -187,9 +187,11 @@ def test_an_interrupted_run_goes_on_to_the_same_parameters(toured, tmp_path: Pat
 
 def test_a_run_begins_with_what_another_has_learnt(toured, tmp_path: Path, printed):
     out, options, _ = toured
-    options = ["train", *options, "--init", str(out / "dice-0"), "--out", str(tmp_path)]
+    options = ["train", *options, "--init", str(out / "dice-{seed}"), "--out", str(tmp_path)]
     assert main([*options, "--width", "4"]) == 1
     assert "init: that run has width 2, this one 4" in printed()
+    assert main([*options, "--seed", "1"]) == 1
+    assert "has seed 0, so it was trained on images that seed 1 tests on" in printed()
     assert main([*options, "--loss", "lovasz", "--deep-supervision"]) == 1
     assert "gives shares as labels, and lovasz takes decisions" in printed()
     others = ["--deep-supervision", "--photometric", "--tile", "48", "--learning-rate", "0"]
