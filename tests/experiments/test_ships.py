@@ -190,7 +190,7 @@ def test_a_run_begins_with_what_another_has_learnt(toured, tmp_path: Path, print
     options = ["train", *options, "--init", str(out / "dice-{seed}"), "--out", str(tmp_path)]
     assert main([*options, "--width", "4"]) == 1
     assert "init: that run has width 2, this one 4" in printed()
-    assert main([*options, "--seed", "1"]) == 1
+    assert main([*options, "--seed", "1", "--init", str(out / "dice-0")]) == 1
     assert "has seed 0, so it was trained on images that seed 1 tests on" in printed()
     assert main([*options, "--loss", "lovasz", "--deep-supervision"]) == 1
     assert "gives shares as labels, and lovasz takes decisions" in printed()
