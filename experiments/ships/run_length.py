@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,8 @@ def decode(text: str, shape: tuple[int, int]) -> np.ndarray:
 
 def parse(text: str, shape: tuple[int, int]) -> Runs:
     """Reads and checks "start length ..." without making a mask; blank gives no runs."""
+    if not text.strip():  # two thirds of the challenge's rows
+        return np.zeros((0, 2), np.int32)
     try:
         numbers = np.array(text.split(), dtype=np.int64)
     except (ValueError, OverflowError) as error:
@@ -135,9 +137,3 @@ def write_submission(path: str | Path, rows: Iterable[tuple[str, np.ndarray]]) -
             table.writerows((name, encode(instances == number)) for number in numbers)
             if not numbers.size:
                 table.writerow((name, ""))
-
-
-def read_submission(path: str | Path, shape: tuple[int, int]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (image name, instance map) pairs; the maps of a whole file would fill the memory."""
-    for name, objects in read_runs(path, shape).items():
-        yield name, paint(objects, shape)

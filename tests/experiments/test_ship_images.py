@@ -22,8 +22,9 @@ from experiments.ships.images import (
     open_airbus,
     open_masks,
 )
-from experiments.ships.run_length import decode, encode, read_submission, write_submission
+from experiments.ships.run_length import decode, encode, write_submission
 from tests import DATA
+from tests.experiments.submissions import read_submission
 
 SHAPE = (4, 5)
 

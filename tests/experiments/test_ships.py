@@ -18,8 +18,8 @@ from experiments.ships import experiment, measure, pictures, pipeline, tiles
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
 from experiments.ships.losses import LOSSES
-from experiments.ships.run_length import read_submission
 from experiments.ships.scenes import Scenes
+from tests.experiments.submissions import read_submission
 
 # One image of the folder below is broken, and named when it is drawn.
 pytestmark = pytest.mark.filterwarnings("ignore:left out. 3.jpg")
