@@ -11,23 +11,19 @@ _TWENTIETHS = np.arange(10, 20)
 Numbers = np.ndarray | int
 
 
-def components(mask: np.ndarray, min_area: int = 0, *, connectivity: int = 1) -> np.ndarray:
-    """Splits a mask into its connected objects.
+def components(mask: np.ndarray) -> np.ndarray:
+    """Splits a mask into its connected objects, int32 (H, W): 0 background, 1..n the objects.
+
+    Diagonal neighbours are two objects: fewer ships that lie side by side in a harbour are glued.
 
     Args:
         mask: (H, W), non-zero is object.
-        min_area: objects with fewer pixels are dropped.
-        connectivity: 1 joins the 4 neighbours, 2 also the diagonal ones, which glues more of the
-            ships that lie side by side in a harbour.
-
-    Returns:
-        int32 (H, W): 0 background, k = 1..n the k-th object.
     """
     if mask.ndim != 2:
         raise ValueError(f"mask has shape {mask.shape}, expected (height, width)")
     labels = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, ndimage.generate_binary_structure(2, connectivity), output=labels)
-    return keep(labels, np.bincount(labels.ravel()) >= min_area) if min_area > 1 else labels
+    ndimage.label(mask, output=labels)
+    return labels
 
 
 def keep(instances: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from experiments.ships.images import AIRBUS_CSV, open_airbus
-from experiments.ships.objects import airbus_f2, components
+from experiments.ships.objects import airbus_f2, components, keep
 from experiments.ships.tuning import Rule, best_rule, candidates, objects
 from tests import DATA
 
@@ -82,20 +82,19 @@ def test_what_has_no_score_or_components_is_refused():
         components(np.ones((4, 4, 1)))
 
 
-def test_components_are_numbered_from_one_and_diagonal_neighbours_are_two_unless_asked():
+def test_components_are_numbered_from_one_and_diagonal_neighbours_are_two():
     mask = np.array([[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0]])
     expected = np.array([[1, 1, 0, 2], [0, 0, 0, 2], [3, 0, 0, 0]])
     np.testing.assert_array_equal(components(mask), expected)
     assert components(mask > 0).dtype == np.int32
     assert components(np.eye(2)).max() == 2
-    assert components(np.eye(2), connectivity=2).max() == 1
 
 
-def test_small_components_leave_no_gap():
-    mask = np.array([[1, 0, 1, 1, 0, 1, 1, 1]])
-    np.testing.assert_array_equal(components(mask, 2), [[0, 0, 1, 1, 0, 2, 2, 2]])
-    assert components(mask, 4).max() == 0
-    assert components(np.zeros((2, 2)), 1).max() == 0
+def test_objects_that_are_dropped_leave_no_gap():
+    labels = components(np.array([[1, 0, 1, 1, 0, 1, 1, 1]]))
+    kept = keep(labels, np.array([False, False, True, True]))
+    np.testing.assert_array_equal(kept, [[0, 0, 1, 1, 0, 2, 2, 2]])
+    assert components(np.zeros((2, 2))).max() == 0
 
 
 @pytest.mark.skipif(not AIRBUS.is_dir(), reason="the Airbus sample is not there")
