@@ -6,13 +6,12 @@ compared is the embedding before it.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-NetworkName = Literal["tdnn", "bilstm"]
 
 
 class Outputs(NamedTuple):
@@ -49,31 +48,31 @@ class BiLSTM(nnx.Module):
     Args:
       bands: of the spectrogram.
       speakers: to be told apart in training.
-      width: units in each direction; the embedding has twice as many.
+      width: size of the embedding, half of it from each direction.
       rngs: source of the initial parameters.
     """
 
-    def __init__(self, bands: int, speakers: int, *, width: int = 64, rngs: nnx.Rngs):
-        self.width = width
+    def __init__(self, bands: int, speakers: int, *, width: int, rngs: nnx.Rngs):
+        self.units = width // 2
         self.layers = nnx.List(
             nnx.Bidirectional(
                 *(
-                    nnx.RNN(nnx.OptimizedLSTMCell(size, width, rngs=rngs), rngs=False)
+                    nnx.RNN(nnx.OptimizedLSTMCell(size, self.units, rngs=rngs), rngs=False)
                     for _ in range(2)
                 ),
                 rngs=False,
             )
-            for size in (bands, 2 * width)
+            for size in (bands, width)
         )
-        self.head = Head(2 * width, speakers, rngs=rngs)
+        self.head = Head(width, speakers, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> Outputs:
-        zeros = jnp.zeros((len(x), self.width), x.dtype)
+        zeros = jnp.zeros((len(x), self.units), x.dtype)
         rest = (zeros, zeros)
         for layer in self.layers:
             x = jnp.asarray(layer(x, initial_carry=(rest, rest)))
         # The backward direction is in the order of time, so that its last state comes first.
-        return self.head(jnp.concatenate([x[:, -1, : self.width], x[:, 0, self.width :]], -1))
+        return self.head(jnp.concatenate([x[:, -1, : self.units], x[:, 0, self.units :]], -1))
 
 
 class TDNN(nnx.Module):
@@ -94,7 +93,7 @@ class TDNN(nnx.Module):
 
     CONTEXTS = ((5, 1, 2), (3, 1, 1), (3, 2, 1))  # taps, distance, stride
 
-    def __init__(self, bands: int, speakers: int, *, width: int = 128, rngs: nnx.Rngs):
+    def __init__(self, bands: int, speakers: int, *, width: int, rngs: nnx.Rngs):
         sizes = [bands, width, width]
         self.layers = nnx.List(
             nnx.Linear(taps * size, width, rngs=rngs)
@@ -120,5 +119,7 @@ def _side_by_side(x: jax.Array, taps: int, distance: int, stride: int) -> jax.Ar
     )
 
 
-NETWORKS: dict[NetworkName, type[BiLSTM] | type[TDNN]] = {"tdnn": TDNN, "bilstm": BiLSTM}
-SHORTEST = 13  # frames that every network can read
+# To add one: a module ``(bands, speakers, *, width, rngs)`` that maps segments [B, T, bands] to
+# `Outputs`, with an embedding [B, width] or of another size, and reads as few frames as `SHORTEST`.
+NETWORKS: dict[str, Callable[..., BiLSTM | TDNN]] = {"tdnn": TDNN, "bilstm": BiLSTM}
+SHORTEST = 13
