@@ -1,4 +1,4 @@
-"""What can be had without training: an untrained network, and cepstral coefficients alone."""
+"""What can be had without training; here, mean and deviation of cepstral coefficients."""
 
 from __future__ import annotations
 

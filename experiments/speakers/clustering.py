@@ -82,14 +82,7 @@ def best_cut(tree: np.ndarray, speakers: np.ndarray) -> Cut:
 def score_cuts(
     embeddings: np.ndarray, speakers: np.ndarray, linkage: Linkage, threshold: float
 ) -> dict[str, float]:
-    """Clusterings of utterances at three cuts: the best, a given threshold, the known number.
-
-    Args:
-      embeddings: [n, D].
-      speakers: ids [n].
-      linkage: of the tree.
-      threshold: found on other speakers.
-    """
+    """Clusterings at the best cut, at a threshold found on other speakers, at the known number."""
     tree = grow(embeddings, linkage)
     tuned, known = cut(tree, threshold), cut_into(tree, len(np.unique(speakers)))
     return {

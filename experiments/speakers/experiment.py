@@ -116,14 +116,13 @@ def forward(graph: Any, params: Any, scale: Any, segments: jax.Array) -> Outputs
 
 
 @partial(jax.jit, static_argnums=0)
-def embed(graph: Any, params: Any, scale: Any, segments: jax.Array) -> jax.Array:
-    """Embeddings [B, D] of length 1 of segments [B, T, F]."""
+def _embed(graph: Any, params: Any, scale: Any, segments: jax.Array) -> jax.Array:
     return unit(forward(graph, params, scale, segments).embedding)
 
 
 def make_embed(graph: Any, state: State) -> Embed:
-    """The trained network as a function of segments."""
-    return partial(embed, graph, state["params"], state["scale"])
+    """The trained network as a function of segments [B, T, F] to embeddings [B, D] of length 1."""
+    return partial(_embed, graph, state["params"], state["scale"])
 
 
 # --- loss and step --------------------------------------------------------------------------------

@@ -15,13 +15,7 @@ AT_ONCE = 256  # segments in a program
 
 
 def embeddings(embed: Embed, utterances: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:
-    """Embeddings [segments, D] of each utterance, given as mel power [frames, bands].
-
-    Args:
-      embed: compiled program.
-      utterances: of at least one segment.
-      frames: in a segment.
-    """
+    """Embeddings [segments, D] of each utterance, given as mel power [frames, bands]."""
     cut = [protocol.segments(features.log_mel(power), frames) for power in utterances]
     ends = np.cumsum([len(segments) for segments in cut])[:-1]
     return np.split(features.in_chunks(embed, np.concatenate(cut), AT_ONCE), ends)

@@ -69,9 +69,9 @@ def random_triplets(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
     """
     count = len(embeddings)
     anchors = np.arange(count)
-    each = jnp.argmax(identities != identities[0])  # segments of a speaker
-    positives = anchors // each * each + (anchors + 1) % each
-    moved = jnp.arange(1, NEGATIVES + 1)[:, None] * each
+    segments = jnp.argmax(identities != identities[0])  # of a speaker
+    positives = anchors // segments * segments + (anchors + 1) % segments
+    moved = jnp.arange(1, NEGATIVES + 1)[:, None] * segments
     negatives = (anchors[None] + moved) % count
     a, p = (
         jnp.broadcast_to(embeddings[k], (NEGATIVES, *embeddings.shape))
@@ -137,8 +137,8 @@ def as_pairs(logits: jax.Array, speakers: jax.Array) -> tuple[jax.Array, jax.Arr
     many are the same as not.
     """
     left = np.arange(0, len(speakers), 2)
-    each = jnp.argmax(speakers != speakers[0])  # segments of a speaker
-    moved = jnp.arange(len(left)) % 2 * each
+    segments = jnp.argmax(speakers != speakers[0])  # of a speaker
+    moved = jnp.arange(len(left)) % 2 * segments
     right = (left + 1 + moved) % len(speakers)
     same = (speakers[left] == speakers[right]).astype(logits.dtype)
     return logits[left], logits[right], same

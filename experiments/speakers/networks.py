@@ -1,7 +1,8 @@
 """The networks, in Flax NNX: segments of a spectrogram to embeddings.
 
-Both read [B, T, bands] and end in the same head, a class for each training speaker; what is
-compared is the embedding before it.
+All read [B, T, bands] and end in the same head, a class for each training speaker; what is compared
+is the embedding before it. `width` is the size of the embedding, `speakers` are told apart in
+training.
 """
 
 from __future__ import annotations
@@ -45,11 +46,7 @@ class Head(nnx.Module):
 class BiLSTM(nnx.Module):
     """The question's network: two bidirectional LSTM layers; the second's last states are kept.
 
-    Args:
-      bands: of the spectrogram.
-      speakers: to be told apart in training.
-      width: size of the embedding, half of it from each direction.
-      rngs: source of the initial parameters.
+    Half of the embedding comes from each direction.
     """
 
     def __init__(self, bands: int, speakers: int, *, width: int, rngs: nnx.Rngs):
@@ -83,12 +80,6 @@ class TDNN(nnx.Module):
 
     The frames that a layer sees are put side by side and multiplied by one matrix, which is the
     convolution, and whose gradient XLA's CPU backend computes on every core.
-
-    Args:
-      bands: of the spectrogram.
-      speakers: to be told apart in training.
-      width: channels of a layer, and size of the embedding.
-      rngs: source of the initial parameters.
     """
 
     CONTEXTS = ((5, 1, 2), (3, 1, 1), (3, 2, 1))  # taps, distance, stride
@@ -119,7 +110,7 @@ def _side_by_side(x: jax.Array, taps: int, distance: int, stride: int) -> jax.Ar
     )
 
 
-# To add one: a module ``(bands, speakers, *, width, rngs)`` that maps segments [B, T, bands] to
-# `Outputs`, with an embedding [B, width] or of another size, and reads as few frames as `SHORTEST`.
-NETWORKS: dict[str, Callable[..., BiLSTM | TDNN]] = {"tdnn": TDNN, "bilstm": BiLSTM}
+# To add one: a module ``(bands, speakers, *, width, rngs)`` that maps segments to `Outputs` and can
+# read as few frames as `SHORTEST`.
+NETWORKS: dict[str, Callable[..., nnx.Module]] = {"tdnn": TDNN, "bilstm": BiLSTM}
 SHORTEST = 13

@@ -26,13 +26,7 @@ MAPPED = 8  # speakers in a map, as many as there are colours
 
 
 def draw(rows: Sequence[dict[str, Any]], runs: Mapping[str, Path], out: Path) -> None:
-    """All figures of a comparison.
-
-    Args:
-      rows: as in `comparison.json`.
-      runs: a run's directory for each loss.
-      out: where they go.
-    """
+    """All figures of a comparison: its rows, and the directory of a run of each loss."""
     names = [name for name in PREFERRED if name in runs][:SHOWN] or list(runs)[:SHOWN]
     det(rows, out / "det.png")
     if names:

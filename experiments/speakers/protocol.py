@@ -87,24 +87,20 @@ class Voice(NamedTuple):
 
 
 def voices(collection: Collection, frames: int) -> list[Voice]:
-    """Two utterances of every speaker, by name.
-
-    Args:
-      collection: of recordings.
-      frames: in a segment; each utterance has at least one.
+    """Two utterances of every speaker, by name, each of at least a segment of `frames`.
 
     Raises:
       UnusableRecordings: if a speaker has not two utterances.
     """
     by_speaker: dict[str, list[np.ndarray]] = {}
-    for each in sorted(collection.recordings, key=lambda each: (each.speaker, each.name)):
-        by_speaker.setdefault(each.speaker, []).append(each.signal)
+    for recording in sorted(collection.recordings, key=lambda made: (made.speaker, made.name)):
+        by_speaker.setdefault(recording.speaker, []).append(recording.signal)
     rate = collection.rate
     return [_voice(speaker, signals, rate, frames) for speaker, signals in by_speaker.items()]
 
 
 def _voice(speaker: str, signals: list[np.ndarray], rate: int, frames: int) -> Voice:
-    spoken = [features.mel_power(each, rate) for each in signals]
+    spoken = [features.mel_power(signal, rate) for signal in signals]
     if len(spoken) > 1:
         count = min(max(round(FIRST * len(spoken)), 1), len(spoken) - 1)
         first, second = np.concatenate(spoken[:count]), np.concatenate(spoken[count:])
@@ -159,14 +155,13 @@ def _open_voices(source: Source, console: Console) -> list[Voice]:
     rate, frames = source.rate, source.frames
     if source.data is None:
         return voices(generated.generate(sum(source.sizes), source.seconds, rate), frames)
-    folder = recordings.read_folder(source.data, rate=rate, shortest=frames * features.HOP_SECONDS)
-    speakers = voices(folder, frames)
-    minutes = sum(len(recording.signal) for recording in folder.recordings) / rate / 60
-    said = (
-        f"{len(speakers)} speakers, {len(folder.recordings)} recordings, {minutes:.0f} minutes in"
-    )
-    console.print(f"{said} {source.data}", markup=False)
-    commands.tell_left_out(folder.skipped, console)
+    shortest = frames * features.HOP_SECONDS
+    collection = recordings.read_folder(source.data, rate=rate, shortest=shortest)
+    speakers, count = voices(collection, frames), len(collection.recordings)
+    minutes = sum(len(recording.signal) for recording in collection.recordings) / rate / 60
+    counted = f"{len(speakers)} speakers, {count} recordings, {minutes:.0f} minutes"
+    console.print(f"{counted} in {source.data}", markup=False)
+    commands.tell_left_out(collection.skipped, console)
     return speakers
 
 
@@ -181,7 +176,7 @@ class Speech(NamedTuple):
 
 def training_speech(speakers: Sequence[Voice], speeds: Sequence[float]) -> Speech:
     """The training speakers at every speed: seconds of work, and the same for every loss."""
-    frames = [features.log_mel(each.at_speed(speed)) for speed in speeds for each in speakers]
+    frames = [features.log_mel(voice.at_speed(speed)) for speed in speeds for voice in speakers]
     every = np.concatenate(frames)
     return Speech(frames, {"mean": every.mean(0), "deviation": every.std(0) + 1e-3})
 
@@ -206,9 +201,9 @@ class Batches:
 
     def __call__(self, start: int) -> Iterator[dict[str, Any]]:
         for step in range(start, self.steps):
-            yield self.one(step)
+            yield self.batch(step)
 
-    def one(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int) -> dict[str, Any]:
         """Segments [B, frames, bands] and ids [B] of their speakers."""
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.permutation(len(self.speech))[: self.speakers]

@@ -106,7 +106,7 @@ def _listed(folder: Path) -> Iterator[tuple[Path, str]]:
     """Files and their speakers, in the order of their names."""
     index = folder / "index.csv"
     if not index.exists():
-        for speaker in sorted(each for each in folder.iterdir() if each.is_dir()):
+        for speaker in sorted(below for below in folder.iterdir() if below.is_dir()):
             for path in sorted(speaker.rglob("*")):
                 if path.suffix.lower() in SUFFIXES:
                     yield path, speaker.name

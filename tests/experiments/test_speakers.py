@@ -154,6 +154,13 @@ def test_the_tour_writes_table_figures_and_one_row_a_method(toured: Path):
         assert (toured / name).stat().st_size > 100
 
 
+@pytest.mark.parametrize("command", ["--data nowhere --out out", "cluster nowhere . --out out/a"])
+def test_a_folder_that_is_not_there_leaves_nothing_behind(command: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_evaluate_finds_what_training_found(toured: Path):
     directory = toured / "tdnn-asked-0"
     trained = json.loads((directory / "result.json").read_text())
