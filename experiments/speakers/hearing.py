@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from experiments.speakers import features, protocol
 from experiments.speakers.measure import FEW, Heard, spread_evenly
 from experiments.speakers.protocol import Voice
 
-Embed = Callable[[np.ndarray], np.ndarray]  # log-mel segments [n, frames, bands] -> [n, D]
+Embed = Callable[[ArrayLike], jax.Array]  # log-mel segments [n, frames, bands] -> [n, D]
 AT_ONCE = 256  # segments in a program
 
 
