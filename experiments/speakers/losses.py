@@ -192,7 +192,7 @@ def _kl(**options: Any) -> Loss:
     return _of_logits(loss, active=_active_pairs, slow=True)
 
 
-# To add one: `value` is trained on; `examined` is what the loss doctor is shown, as of this `kind`.
+# To add one: `value` is trained on; `examined`, of this `kind`, is what the loss doctor is shown.
 LOSSES: dict[str, Loss] = {
     "asked": Loss(_asked, asked_of_logits, "pair"),
     "asked-mended": Loss(_mended, mended, "pair"),
