@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,11 +23,10 @@ from tyro.conf import Positional
 
 from experiments.shared import commands
 from experiments.shared.settings import require_known, require_within
-from experiments.speakers import experiment, labels, protocol, report, trained
+from experiments.speakers import experiment, labels, protocol, runs
 from experiments.speakers.clustering import Linkage
 from experiments.speakers.experiment import Settings
 from experiments.speakers.losses import LOSSES
-from experiments.speakers.protocol import Deal
 
 CONSOLE = Console()
 
@@ -53,13 +51,14 @@ def compare(
       shuffle: first shuffle the labels of every loss, and see which of them notice.
     """
     require_within({"seeds": seeds}, seeds="[1, inf)")
-    deals = _open(settings, losses, range(seeds), out)
+    require_known("loss", losses, LOSSES)
+    deals = protocol.open_deals(settings, range(seeds), CONSOLE)
     if shuffle:
         labels.demonstrate(out, CONSOLE)
     experiment.compare(settings, losses, deals, out, CONSOLE, resume=resume)
 
 
-# The question's loss, what was meant, and plain cross-entropy.
+# The loss of the question, the library's, and plain cross-entropy.
 tour = partial(
     compare,
     settings=Settings(steps=300),
@@ -68,13 +67,6 @@ tour = partial(
     out=Path("runs/speakers-tour"),
     shuffle=True,
 )
-
-
-def _open(settings: Settings, losses: Sequence[str], seeds: Sequence[int], out: Path) -> list[Deal]:
-    """Check what is asked for, then open the voices."""
-    require_known("loss", losses, LOSSES)
-    out.mkdir(parents=True, exist_ok=True)
-    return experiment.open_deals(settings, seeds, CONSOLE)
 
 
 def train(
@@ -91,16 +83,13 @@ def train(
       settings: of the run.
       loss: by name.
       seed: of the deal of speakers and of the first parameters.
-      out: directory of the run; default runs/speakers-LOSS.
+      out: directory of the run; default runs/speakers-LOSS-SEED.
       resume: continue the run that is there.
     """
     require_within({"seed": seed}, seed="[0, inf)")
-    directory = out or Path(f"runs/speakers-{loss}")
-    (deal,) = _open(settings, [loss], [seed], directory)
-    speech = partial(protocol.training_speech, deal.train, settings.speeds)
-    found = experiment.result(settings, loss, deal, speech, directory, CONSOLE, resume=resume)
-    rows = [report.summarize(loss, [found])]
-    report.publish(rows, settings, [seed], {loss: directory}, directory, CONSOLE)
+    require_known("loss", [loss], LOSSES)
+    directory = out or Path(f"runs/speakers-{loss}-{seed}")
+    runs.train(settings, loss, seed, directory, CONSOLE, resume=resume)
 
 
 def evaluate(run: Positional[Path]) -> None:
@@ -109,9 +98,7 @@ def evaluate(run: Positional[Path]) -> None:
     Args:
       run: directory of a run.
     """
-    read, found = trained.judge(run, CONSOLE)
-    rows = [report.summarize(read.loss, [found])]
-    report.publish(rows, read.settings, [read.seed], {read.loss: run}, run, CONSOLE)
+    runs.evaluate(run, CONSOLE)
 
 
 def cluster(
@@ -134,19 +121,18 @@ def cluster(
       speakers: their number, if it is known; no threshold is used then.
       out: CSV to write; default: standard output.
     """
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            raise IsADirectoryError(f"out must be a file, {out} is a folder")
-    rows = trained.cluster(run, folder, linkage, threshold, speakers, CONSOLE)
-    lines = [("file", "cluster"), *rows]
+    if out is not None and out.is_dir():
+        raise IsADirectoryError(f"out must be a file, {out} is a folder")
+    clusters = runs.cluster(run, folder, linkage, threshold, speakers, CONSOLE)
+    lines = [("file", "cluster"), *clusters]
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
         return
+    out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("w", newline="") as file:
         csv.writer(file).writerows(lines)
-    count = len({found for _, found in rows})
-    CONSOLE.print(f"{len(rows)} recordings of {count} speakers: {out}", markup=False)
+    count = len({number for _, number in clusters})
+    CONSOLE.print(f"{len(clusters)} recordings of {count} speakers: {out}", markup=False)
 
 
 def show_labels(*, out: Path = Path("runs/speakers-labels")) -> None:

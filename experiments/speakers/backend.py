@@ -78,10 +78,10 @@ def tune(train: Heard, dev: Heard) -> Tuned:
     threshold. The misclassification rate is of one linkage, has been minimised over thresholds
     already, and moves in steps of an utterance. Of equals, the least whitening is taken.
     """
-    made = {each: whitening(train.segments, train.segment_speakers, each) for each in SHRINKAGES}
+    made = {share: whitening(train.segments, train.segment_speakers, share) for share in SHRINKAGES}
     rates = {
-        each: measure.verify(white(dev.utterances), dev.speakers)["eer"]
-        for each, white in made.items()
+        share: measure.verify(white(dev.utterances), dev.speakers)["eer"]
+        for share, white in made.items()
     }
     best = min(SHRINKAGES, key=rates.__getitem__)
     return Tuned(made[best], best, rates)

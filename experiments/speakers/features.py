@@ -16,12 +16,13 @@ import numpy as np
 from scipy import fft
 
 BANDS = 128
+COEFFICIENTS = 20
 HOP_SECONDS = 0.01
 WINDOW_SECONDS = 0.064
 AT_ONCE = 1024  # frames in a program
 
 
-def mel_power(signal: np.ndarray, rate: int, bands: int = BANDS) -> np.ndarray:
+def mel_power(signal: np.ndarray, rate: int) -> np.ndarray:
     """Power in each band [frames, bands] of a signal [samples].
 
     Equal to ``librosa.feature.melspectrogram(y=signal, sr=rate, n_fft=…, hop_length=…).T``.
@@ -34,19 +35,19 @@ def mel_power(signal: np.ndarray, rate: int, bands: int = BANDS) -> np.ndarray:
     hop, size = round(HOP_SECONDS * rate), 2 * round(WINDOW_SECONDS * rate / 2)
     padded = np.pad(signal.astype(np.float32), size // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    filters, window = mel_filters(rate, size, bands), _hann(size)
-    return in_chunks(lambda some: _power(some, window, filters), frames, AT_ONCE)
+    filters, window = mel_filters(rate, size), _hann(size)
+    return in_chunks(lambda chunk: _power(chunk, window, filters), frames, AT_ONCE)
 
 
 def in_chunks(program: Callable[..., Any], rows: np.ndarray, size: int) -> np.ndarray:
     """``program(rows)``, row by row the same, so many at once: any number needs one compilation."""
-    found = []
+    results = []
     for first in range(0, len(rows), size):
-        some = rows[first : first + size]
+        chunk = rows[first : first + size]
         full = np.zeros((size, *rows.shape[1:]), np.float32)
-        full[: len(some)] = some
-        found.append(np.asarray(program(full))[: len(some)])
-    return np.concatenate(found)
+        full[: len(chunk)] = chunk
+        results.append(np.asarray(program(full))[: len(chunk)])
+    return np.concatenate(results)
 
 
 @jax.jit
@@ -61,20 +62,20 @@ def log_mel(power: np.ndarray) -> np.ndarray:
     return np.log10(1.0 + 10_000.0 * power)
 
 
-def mfcc(power: np.ndarray, count: int = 20) -> np.ndarray:
-    """Mel-frequency cepstral coefficients [frames, count], as librosa has them.
+def mfcc(power: np.ndarray) -> np.ndarray:
+    """Mel-frequency cepstral coefficients [frames, 20], as librosa has them.
 
     Decibels, at most 80 below the loudest, under an orthonormal cosine transform.
     """
     decibels = 10.0 * np.log10(np.maximum(power, 1e-10))
     decibels = np.maximum(decibels, decibels.max() - 80.0)
-    return np.asarray(fft.dct(decibels, axis=-1, norm="ortho"))[:, :count]
+    return np.asarray(fft.dct(decibels, axis=-1, norm="ortho"))[:, :COEFFICIENTS]
 
 
 @functools.lru_cache
-def mel_filters(rate: int, size: int, bands: int) -> np.ndarray:
+def mel_filters(rate: int, size: int) -> np.ndarray:
     """Triangles [bands, size // 2 + 1] from 0 Hz to half the rate, each of area 1 in Hz."""
-    edges = _hertz(np.linspace(0.0, _mel(0.5 * rate), bands + 2))
+    edges = _hertz(np.linspace(0.0, _mel(0.5 * rate), BANDS + 2))
     lower, middle, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     frequencies = np.fft.rfftfreq(size, 1.0 / rate)
     rising = (frequencies - lower) / (middle - lower)

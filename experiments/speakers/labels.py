@@ -46,13 +46,12 @@ def of_every_loss() -> list[Shuffled]:
     logits = jnp.asarray(rng.normal(size=(2, SPEAKERS * EACH, CLASSES)), jnp.float32)
     ids = jnp.asarray(np.repeat(np.arange(SPEAKERS), EACH))
     same = jnp.asarray(np.arange(len(ids)) % 4 == 0, jnp.float32)
-    found = []
-    for name, loss in LOSSES.items():
-        if loss.kind == "pair":
-            found.append(shuffled(name, loss.examined, (logits[0], logits[1]), same))
-        else:
-            found.append(shuffled(name, loss.examined, (logits[0],), ids))
-    return found
+    return [
+        shuffled(name, loss.examined, (logits[0], logits[1]), same)
+        if loss.kind == "pair"
+        else shuffled(name, loss.examined, (logits[0],), ids)
+        for name, loss in LOSSES.items()
+    ]
 
 
 def shapes(console: Console) -> None:
@@ -76,18 +75,17 @@ def shapes(console: Console) -> None:
         console.print(f"dm.kl_hinge_loss: {said}", markup=False, highlight=False)
 
 
-def demonstrate(out: Path, console: Console) -> list[Shuffled]:
+def demonstrate(out: Path, console: Console) -> None:
     """Print which losses are blind to their labels, and write `labels.json`."""
-    out.mkdir(parents=True, exist_ok=True)
     shapes(console)
-    found = of_every_loss()
+    losses = of_every_loss()
     columns = ("loss", "value", "lowest of shuffles", "highest of shuffles", "sees its labels")
     lines = [
-        [each.loss, *(f"{x:.6f}" for x in each[1:]), "no" if each.blind else "yes"]
-        for each in found
+        [loss.loss, *(f"{x:.6f}" for x in loss[1:]), "no" if loss.blind else "yes"]
+        for loss in losses
     ]
     tables.show(columns, lines, f"labels shuffled {SHUFFLES} times", console, section=100)
     records.write_json(
-        out / "labels.json", {"losses": [each._asdict() for each in found], **records.environment()}
+        out / "labels.json",
+        {"losses": [loss._asdict() for loss in losses], **records.environment()},
     )
-    return found

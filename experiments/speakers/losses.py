@@ -1,4 +1,4 @@
-"""The losses by name, each ``f(outputs, speakers [B]) -> scalar`` for one batch.
+"""The losses by name: the `value` of each is a scalar of the outputs and the speakers of one batch.
 
 A batch holds the same even number of segments of each of some speakers, one speaker after another.
 """
@@ -30,8 +30,10 @@ SCALE, ANGLE = 24.0, 0.2
 class Loss:
     """How to train on it, and what the loss doctor is shown."""
 
-    of: Callable[[Outputs, jax.Array], jax.Array]
+    value: Callable[[Outputs, jax.Array], jax.Array]
+    """``(outputs, speakers [B]) -> scalar``."""
     examined: Callable[..., jax.Array]
+    """The same loss as the loss doctor calls it: of logits and labels, or what its kind takes."""
     kind: Kind
     active: Callable[[Outputs, jax.Array], jax.Array] | None = None
     """Share of the hinges that still push, for losses that have any."""
@@ -67,9 +69,9 @@ def random_triplets(embeddings: jax.Array, identities: jax.Array) -> jax.Array:
     """
     count = len(embeddings)
     anchors = np.arange(count)
-    each = jnp.argmax(identities != identities[0])  # segments of a speaker
-    positives = anchors // each * each + (anchors + 1) % each
-    moved = jnp.arange(1, NEGATIVES + 1)[:, None] * each
+    segments = jnp.argmax(identities != identities[0])  # of a speaker
+    positives = anchors // segments * segments + (anchors + 1) % segments
+    moved = jnp.arange(1, NEGATIVES + 1)[:, None] * segments
     negatives = (anchors[None] + moved) % count
     a, p = (
         jnp.broadcast_to(embeddings[k], (NEGATIVES, *embeddings.shape))
@@ -103,7 +105,8 @@ def cross_entropy(logits: jax.Array, speakers: jax.Array) -> jax.Array:
     return dm.softmax_cross_entropy(logits, speakers).mean()
 
 
-# --- the question's own ---------------------------------------------------------------------------
+# --- of a question on Stack Overflow --------------------------------------------------------------
+# `asked` is its loss, reproduced literally, errors included; `asked-mended` is what was meant.
 
 
 def asked(p: jax.Array, q: jax.Array, same: jax.Array) -> jax.Array:
@@ -134,8 +137,8 @@ def as_pairs(logits: jax.Array, speakers: jax.Array) -> tuple[jax.Array, jax.Arr
     many are the same as not.
     """
     left = np.arange(0, len(speakers), 2)
-    each = jnp.argmax(speakers != speakers[0])  # segments of a speaker
-    moved = jnp.arange(len(left)) % 2 * each
+    segments = jnp.argmax(speakers != speakers[0])  # of a speaker
+    moved = jnp.arange(len(left)) % 2 * segments
     right = (left + 1 + moved) % len(speakers)
     same = (speakers[left] == speakers[right]).astype(logits.dtype)
     return logits[left], logits[right], same
@@ -189,6 +192,7 @@ def _kl(**options: Any) -> Loss:
     return _of_logits(loss, active=_active_pairs, slow=True)
 
 
+# To add one: `value` is trained on; `examined`, of this `kind`, is what the loss doctor is shown.
 LOSSES: dict[str, Loss] = {
     "asked": Loss(_asked, asked_of_logits, "pair"),
     "asked-mended": Loss(_mended, mended, "pair"),

@@ -31,7 +31,7 @@ def verify(embeddings: np.ndarray, speakers: np.ndarray) -> dict[str, Any]:
     """Equal error rate and detection cost over all pairs of utterances, and the curve's corners."""
     scores = -clustering.distances(embeddings).astype(np.float32)
     curve = dm.curve(scores, same_pairs(speakers))
-    fpr, fnr, _ = (np.asarray(each) for each in dm.detection_error_curve(curve))
+    fpr, fnr, _ = (np.asarray(array) for array in dm.detection_error_curve(curve))
     # Both ends of every step: without the lower ones each miss would seem to last for a step more.
     level, steep = np.diff(fnr) == 0, np.diff(fpr) == 0
     straight = (level[1:] & level[:-1]) | (steep[1:] & steep[:-1])
@@ -46,8 +46,8 @@ def verify(embeddings: np.ndarray, speakers: np.ndarray) -> dict[str, Any]:
 def tune_pairs(embeddings: np.ndarray, speakers: np.ndarray) -> float:
     """The score, minus a distance, above which two should be taken for one speaker."""
     scores = -clustering.distances(embeddings).astype(np.float32)
-    found = dm.fit_threshold(scores, same_pairs(speakers), score=dm.balanced_accuracy)
-    return float(found.threshold)
+    fitted = dm.fit_threshold(scores, same_pairs(speakers), score=dm.balanced_accuracy)
+    return float(fitted.threshold)
 
 
 def pair_accuracy(embeddings: np.ndarray, speakers: np.ndarray, threshold: float) -> float:
@@ -81,7 +81,7 @@ def effective_rank(embeddings: np.ndarray) -> float:
 
 
 class Heard(NamedTuple):
-    """Embeddings of some speakers."""
+    """Embeddings of what speakers have said."""
 
     utterances: np.ndarray
     """[n, D]: means over segments of embeddings at length 1."""
@@ -93,20 +93,22 @@ class Heard(NamedTuple):
     """Ids [m]."""
 
 
-def judge(dev: Heard, test: Heard) -> dict[str, Any]:
-    """All figures of the test speakers, with every threshold from the development speakers."""
+def figures(dev: Heard, test: Heard) -> dict[str, Any]:
+    """All figures of the test speakers, with every threshold from the development speakers.
+
+    What the table does not show of them is a record.
+    """
     result: dict[str, Any] = {}
     for linkage in clustering.LINKAGES:
         tree = clustering.grow(dev.utterances, linkage)
-        tuned = clustering.best_cut(tree, dev.speakers)
-        found = clustering.judge(test.utterances, test.speakers, linkage, tuned.threshold)
-        result[linkage] = found | {"dev_mr": tuned.error}
+        tuned = clustering.best_cut(tree, dev.speakers).threshold
+        result[linkage] = clustering.score_cuts(test.utterances, test.speakers, linkage, tuned)
     result |= verify(test.utterances, test.speakers)
     result["dev_eer"] = verify(dev.utterances, dev.speakers)["eer"]
     for name in ("utterances", "segments"):
         owners = "speakers" if name == "utterances" else "segment_speakers"
         (dev_x, dev_ids), (x, ids) = (
-            (getattr(each, name), getattr(each, owners)) for each in (dev, test)
+            (getattr(heard, name), getattr(heard, owners)) for heard in (dev, test)
         )
         result[f"accuracy_{name}"] = pair_accuracy(x, ids, tune_pairs(dev_x, dev_ids))
     return result | spread(test.utterances, test.speakers)

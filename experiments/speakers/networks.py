@@ -1,18 +1,18 @@
 """The networks, in Flax NNX: segments of a spectrogram to embeddings.
 
-Both read [B, T, bands] and end in the same head, a class for each training speaker; what is
-compared is the embedding before it.
+All read [B, T, bands] and end in the same head, a class for each training speaker; what is compared
+is the embedding before it. `width` is the size of the embedding, `speakers` are told apart in
+training.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-
-NetworkName = Literal["tdnn", "bilstm"]
 
 
 class Outputs(NamedTuple):
@@ -46,34 +46,30 @@ class Head(nnx.Module):
 class BiLSTM(nnx.Module):
     """The question's network: two bidirectional LSTM layers; the second's last states are kept.
 
-    Args:
-      bands: of the spectrogram.
-      speakers: to be told apart in training.
-      width: units in each direction; the embedding has twice as many.
-      rngs: source of the initial parameters.
+    Half of the embedding comes from each direction.
     """
 
-    def __init__(self, bands: int, speakers: int, *, width: int = 64, rngs: nnx.Rngs):
-        self.width = width
+    def __init__(self, bands: int, speakers: int, *, width: int, rngs: nnx.Rngs):
+        self.units = width // 2
         self.layers = nnx.List(
             nnx.Bidirectional(
                 *(
-                    nnx.RNN(nnx.OptimizedLSTMCell(size, width, rngs=rngs), rngs=False)
+                    nnx.RNN(nnx.OptimizedLSTMCell(size, self.units, rngs=rngs), rngs=False)
                     for _ in range(2)
                 ),
                 rngs=False,
             )
-            for size in (bands, 2 * width)
+            for size in (bands, width)
         )
-        self.head = Head(2 * width, speakers, rngs=rngs)
+        self.head = Head(width, speakers, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> Outputs:
-        zeros = jnp.zeros((len(x), self.width), x.dtype)
+        zeros = jnp.zeros((len(x), self.units), x.dtype)
         rest = (zeros, zeros)
         for layer in self.layers:
             x = jnp.asarray(layer(x, initial_carry=(rest, rest)))
         # The backward direction is in the order of time, so that its last state comes first.
-        return self.head(jnp.concatenate([x[:, -1, : self.width], x[:, 0, self.width :]], -1))
+        return self.head(jnp.concatenate([x[:, -1, : self.units], x[:, 0, self.units :]], -1))
 
 
 class TDNN(nnx.Module):
@@ -84,17 +80,11 @@ class TDNN(nnx.Module):
 
     The frames that a layer sees are put side by side and multiplied by one matrix, which is the
     convolution, and whose gradient XLA's CPU backend computes on every core.
-
-    Args:
-      bands: of the spectrogram.
-      speakers: to be told apart in training.
-      width: channels of a layer, and size of the embedding.
-      rngs: source of the initial parameters.
     """
 
     CONTEXTS = ((5, 1, 2), (3, 1, 1), (3, 2, 1))  # taps, distance, stride
 
-    def __init__(self, bands: int, speakers: int, *, width: int = 128, rngs: nnx.Rngs):
+    def __init__(self, bands: int, speakers: int, *, width: int, rngs: nnx.Rngs):
         sizes = [bands, width, width]
         self.layers = nnx.List(
             nnx.Linear(taps * size, width, rngs=rngs)
@@ -120,5 +110,7 @@ def _side_by_side(x: jax.Array, taps: int, distance: int, stride: int) -> jax.Ar
     )
 
 
-NETWORKS: dict[NetworkName, type[BiLSTM] | type[TDNN]] = {"tdnn": TDNN, "bilstm": BiLSTM}
-SHORTEST = 13  # frames that every network can read
+# To add one: a module ``(bands, speakers, *, width, rngs)`` that maps segments to `Outputs` and can
+# read as few frames as `SHORTEST`.
+NETWORKS: dict[str, Callable[..., nnx.Module]] = {"tdnn": TDNN, "bilstm": BiLSTM}
+SHORTEST = 13

@@ -17,8 +17,8 @@ from sklearn.manifold import TSNE
 
 from experiments.shared import plots
 from experiments.speakers import backend, clustering, measure
+from experiments.speakers.baseline import BASELINES
 
-BASELINES = ("mfcc", "untrained")
 PREFERRED = ("asked", "kl-hinge", "angular-margin", "cross-entropy", "triplet", "contrastive")
 GREY = "#777777"
 SHOWN = 3  # losses in a picture of many panels
@@ -26,17 +26,11 @@ MAPPED = 8  # speakers in a map, as many as there are colours
 
 
 def draw(rows: Sequence[dict[str, Any]], runs: Mapping[str, Path], out: Path) -> None:
-    """All figures of a comparison.
-
-    Args:
-      rows: as in `comparison.json`.
-      runs: a run's directory for each loss.
-      out: where they go.
-    """
-    some = [name for name in PREFERRED if name in runs][:SHOWN] or list(runs)[:SHOWN]
+    """All figures of a comparison: its rows, and the directory of a run of each loss."""
+    names = [name for name in PREFERRED if name in runs][:SHOWN] or list(runs)[:SHOWN]
     det(rows, out / "det.png")
-    if some:
-        chosen = {name: runs[name] for name in some}
+    if names:
+        chosen = {name: runs[name] for name in names}
         maps(chosen, out / "maps.png")
         curves(chosen, out / "curves.png")
         for name, run in chosen.items():
@@ -94,7 +88,7 @@ def maps(runs: Mapping[str, Path], path: Path) -> None:
             top.set_title(name)
             _map(test, bottom)
         panels[0, 0].set_ylabel("test utterances, two a speaker")
-        panels[1, 0].set_ylabel(f"400 ms segments of {MAPPED} speakers (t-SNE)")
+        panels[1, 0].set_ylabel(f"single segments of {MAPPED} speakers (t-SNE)")
         if image is not None:
             figure.colorbar(image, ax=panels[0, :], label="cosine", shrink=0.7, pad=0.01)
         plots.save(figure, path)
@@ -140,7 +134,7 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
     members: list[set[int]] = [{k} for k in range(len(x))]
     for a, b, _, _ in tree:
         members.append(members[int(a)] | members[int(b)])
-    pure = [len(set(speakers[list(each)])) == 1 for each in members]
+    pure = [len(set(speakers[list(leaves)])) == 1 for leaves in members]
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(9.5, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -164,7 +158,7 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
 
 def _meets(leaf: int, members: list[set[int]], pure: list[bool]) -> bool:
     """Whether the first cluster that a leaf joins is of its own speaker."""
-    count = next(k for k, each in enumerate(members) if len(each) > 1)
+    count = next(k for k, leaves in enumerate(members) if len(leaves) > 1)
     return next(pure[k] for k in range(count, len(members)) if leaf in members[k])
 
 

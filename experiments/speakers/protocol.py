@@ -20,10 +20,51 @@ from rich.console import Console
 from scipy.signal import resample_poly
 
 from experiments.shared import commands
+from experiments.shared.settings import require_within
 from experiments.speakers import features, recordings, voices as generated
 from experiments.speakers.recordings import Collection, UnusableRecordings
 
 FIRST = 0.8  # share of the first utterance
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Whose voices, and how they are dealt and cut."""
+
+    data: Path | None = None
+    """Folder of recordings: speaker/name.wav, or index.csv with file,speaker; without it voices are
+    generated."""
+    rate: int = 8000
+    """Samples a second to which sound is brought."""
+    seconds: float = 8.0
+    """Length of each generated voice."""
+    train_speakers: int = 100
+    """To train on."""
+    dev_speakers: int = 40
+    """To choose thresholds and whitening on."""
+    test_speakers: int = 40
+    """To test on, unknown to the network."""
+    speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
+    """Each training speaker is also heard at other speeds, as further voices to be told apart."""
+    frames: int = 40
+    """In a segment, 10 ms each."""
+
+    def __post_init__(self) -> None:
+        two = dict.fromkeys(("train_speakers", "dev_speakers", "test_speakers"), "[2, inf)")
+        require_within(self, rate="[1000, inf)", seconds="(0, inf)", **two)
+        different = len(set(self.speeds)) == len(self.speeds) > 0
+        if not different or not all(0.5 <= speed <= 2.0 for speed in self.speeds):
+            raise ValueError(f"speeds must be different and lie in [0.5, 2], got {self.speeds}")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Speakers to train on, to tune on, to test on."""
+        return self.train_speakers, self.dev_speakers, self.test_speakers
+
+    @property
+    def voices(self) -> int:
+        """To be told apart in training."""
+        return self.train_speakers * len(self.speeds)
 
 
 class Voice(NamedTuple):
@@ -46,24 +87,20 @@ class Voice(NamedTuple):
 
 
 def voices(collection: Collection, frames: int) -> list[Voice]:
-    """Two utterances of every speaker, by name.
-
-    Args:
-      collection: of recordings.
-      frames: in a segment; each utterance has at least one.
+    """Two utterances of every speaker, by name, each of at least a segment of `frames`.
 
     Raises:
       UnusableRecordings: if a speaker has not two utterances.
     """
     by_speaker: dict[str, list[np.ndarray]] = {}
-    for each in sorted(collection.recordings, key=lambda each: (each.speaker, each.name)):
-        by_speaker.setdefault(each.speaker, []).append(each.signal)
+    for recording in sorted(collection.recordings, key=lambda made: (made.speaker, made.name)):
+        by_speaker.setdefault(recording.speaker, []).append(recording.signal)
     rate = collection.rate
     return [_voice(speaker, signals, rate, frames) for speaker, signals in by_speaker.items()]
 
 
 def _voice(speaker: str, signals: list[np.ndarray], rate: int, frames: int) -> Voice:
-    spoken = [features.mel_power(each, rate) for each in signals]
+    spoken = [features.mel_power(signal, rate) for signal in signals]
     if len(spoken) > 1:
         count = min(max(round(FIRST * len(spoken)), 1), len(spoken) - 1)
         first, second = np.concatenate(spoken[:count]), np.concatenate(spoken[count:])
@@ -80,30 +117,6 @@ def _voice(speaker: str, signals: list[np.ndarray], rate: int, frames: int) -> V
             f"{frames * hop:.2f} s, so two recordings, or one of at least {needed:.2f} s"
         )
     return Voice(speaker, first, second, tuple(signals), rate)
-
-
-def open_voices(
-    data: Path | None, count: int, seconds: float, rate: int, frames: int, console: Console
-) -> list[Voice]:
-    """The voices of a folder, with a word on what was left out, or generated ones.
-
-    Args:
-      data: folder of recordings; None generates voices.
-      count: of generated voices.
-      seconds: of each of those.
-      rate: samples a second to which sound is brought.
-      frames: in a segment.
-      console: where it is told what was found.
-    """
-    if data is None:
-        return voices(generated.generate(count, seconds, rate=rate), frames)
-    found = recordings.read_folder(data, rate=rate, shortest=frames * features.HOP_SECONDS)
-    speech = voices(found, frames)
-    minutes = sum(len(each.signal) for each in found.recordings) / rate / 60
-    said = f"{len(speech)} speakers, {len(found.recordings)} recordings, {minutes:.0f} minutes in"
-    console.print(f"{said} {data}", markup=False)
-    commands.tell_left_out(found.skipped, console)
-    return speech
 
 
 class Deal(NamedTuple):
@@ -132,6 +145,26 @@ def deal(speakers: Sequence[Voice], sizes: tuple[int, int, int], seed: int) -> D
     return Deal(seed, *([speakers[k] for k in places] for places in parts))
 
 
+def open_deals(source: Source, seeds: Sequence[int], console: Console) -> list[Deal]:
+    """The voices of a folder, or generated ones, dealt anew for each seed."""
+    speakers = _open_voices(source, console)
+    return [deal(speakers, source.sizes, seed) for seed in seeds]
+
+
+def _open_voices(source: Source, console: Console) -> list[Voice]:
+    rate, frames = source.rate, source.frames
+    if source.data is None:
+        return voices(generated.generate(sum(source.sizes), source.seconds, rate), frames)
+    shortest = frames * features.HOP_SECONDS
+    collection = recordings.read_folder(source.data, rate=rate, shortest=shortest)
+    speakers, count = voices(collection, frames), len(collection.recordings)
+    minutes = sum(len(recording.signal) for recording in collection.recordings) / rate / 60
+    counted = f"{len(speakers)} speakers, {count} recordings, {minutes:.0f} minutes"
+    console.print(f"{counted} in {source.data}", markup=False)
+    commands.tell_left_out(collection.skipped, console)
+    return speakers
+
+
 class Speech(NamedTuple):
     """What a network is trained on."""
 
@@ -143,7 +176,7 @@ class Speech(NamedTuple):
 
 def training_speech(speakers: Sequence[Voice], speeds: Sequence[float]) -> Speech:
     """The training speakers at every speed: seconds of work, and the same for every loss."""
-    frames = [features.log_mel(each.at_speed(speed)) for speed in speeds for each in speakers]
+    frames = [features.log_mel(voice.at_speed(speed)) for speed in speeds for voice in speakers]
     every = np.concatenate(frames)
     return Speech(frames, {"mean": every.mean(0), "deviation": every.std(0) + 1e-3})
 
@@ -168,9 +201,9 @@ class Batches:
 
     def __call__(self, start: int) -> Iterator[dict[str, Any]]:
         for step in range(start, self.steps):
-            yield self.one(step)
+            yield self.batch(step)
 
-    def one(self, step: int) -> dict[str, Any]:
+    def batch(self, step: int) -> dict[str, Any]:
         """Segments [B, frames, bands] and ids [B] of their speakers."""
         rng = np.random.default_rng([self.seed, step])
         chosen = rng.permutation(len(self.speech))[: self.speakers]

@@ -72,7 +72,7 @@ def _require_folder(folder: Path) -> None:
 def _read(
     folder: Path, listed: Iterable[tuple[Path, str]], rate: int, shortest: float
 ) -> Collection:
-    found: list[Recording] = []
+    usable: list[Recording] = []
     skipped: list[tuple[str, str]] = []
     for path, speaker in listed:
         name = str(path.relative_to(folder))
@@ -89,10 +89,10 @@ def _read(
         elif not signal.any():
             skipped.append((name, "is silent"))
         else:
-            found.append(Recording(name, speaker, signal))
-    if not found:
+            usable.append(Recording(name, speaker, signal))
+    if not usable:
         raise UnusableRecordings(f"{folder} holds no recording that can be used{_first(skipped)}")
-    return Collection(tuple(found), rate, tuple(skipped))
+    return Collection(tuple(usable), rate, tuple(skipped))
 
 
 def _first(skipped: list[tuple[str, str]]) -> str:
@@ -106,7 +106,7 @@ def _listed(folder: Path) -> Iterator[tuple[Path, str]]:
     """Files and their speakers, in the order of their names."""
     index = folder / "index.csv"
     if not index.exists():
-        for speaker in sorted(each for each in folder.iterdir() if each.is_dir()):
+        for speaker in sorted(below for below in folder.iterdir() if below.is_dir()):
             for path in sorted(speaker.rglob("*")):
                 if path.suffix.lower() in SUFFIXES:
                     yield path, speaker.name

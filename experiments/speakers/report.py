@@ -12,10 +12,9 @@ from rich.console import Console
 
 from experiments.shared import study, tables
 from experiments.speakers import measure, pictures
-from experiments.speakers.pictures import BASELINES
+from experiments.speakers.baseline import BASELINES
 from experiments.speakers.published import PUBLISHED
 
-MFCC, UNTRAINED = BASELINES
 REFERENCE = "cross-entropy"
 Result = dict[str, Any]  # of one method on one deal, as in its `result.json`
 Row = dict[str, Any]  # of one method on all of them, as in `comparison.json`
@@ -23,22 +22,24 @@ Row = dict[str, Any]  # of one method on all of them, as in `comparison.json`
 AVERAGED = ("tuned", "raw", "whitened", "shrinkage", "dev_eer", "seconds")
 
 
-def summarize(method: str, found: Sequence[Result]) -> Row:
+def summarize(method: str, results: Sequence[Result]) -> Row:
     """Means and standard errors over the seeds that finished, and the figures of every seed."""
-    finished = [one for one in found if "failed" not in one]
-    averaged = [{key: one[key] for key in AVERAGED if key in one} for one in finished]
+    finished = [result for result in results if "failed" not in result]
+    averaged = [{key: result[key] for key in AVERAGED if key in result} for result in finished]
     return {
         "method": method,
         "mean": tables.means(averaged),
-        "each": [{key: _without_curve(value) for key, value in one.items()} for one in found],
-        "det": mean_det([one["tuned"]["det"] for one in finished]) if finished else None,
+        "each": [
+            {key: _without_curve(value) for key, value in result.items()} for result in results
+        ],
+        "det": mean_det([result["tuned"]["det"] for result in finished]) if finished else None,
     }
 
 
-def _without_curve(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    return {key: each for key, each in value.items() if key != "det"}
+def _without_curve(figures: Any) -> Any:
+    if not isinstance(figures, dict):
+        return figures
+    return {key: value for key, value in figures.items() if key != "det"}
 
 
 GRID = np.geomspace(1e-3, 1.0, 61)  # false alarm rates
@@ -57,7 +58,7 @@ def mean_det(curves: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]
 
 COLUMNS = (
     "method", "shrinkage", "MR best", "MR tuned", "MR known", "MR tuned, average", "ARI", "ACP",
-    "EER %", "minDCF", "accuracy", "of 400 ms", "rank", "minutes",
+    "EER %", "minDCF", "accuracy", "of segments", "rank", "minutes",
 )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def _minutes(row: Row) -> str:
 
 
 def publish(
-    rows: Sequence[Row],
+    results: Mapping[str, Sequence[Result]],
     settings: Any,
     seeds: Sequence[int],
     runs: Mapping[str, Path],
@@ -102,18 +103,19 @@ def publish(
     """Table, notes, JSON and figures of a comparison.
 
     Args:
-      rows: of methods, from `summarize`.
+      results: of each method, in the order of the seeds.
       settings: of every run.
-      seeds: of the deals of speakers, in the order of each row's figures.
+      seeds: of the deals of speakers.
       runs: a directory of a run of each loss, for the figures.
       out: where all goes.
       console: where the table is printed.
     """
-    sizes = settings.train_speakers, settings.dev_speakers, settings.test_speakers
-    source = settings.data.name if settings.data else f"{sum(sizes)} generated voices"
+    rows = [summarize(method, of_seeds) for method, of_seeds in results.items()]
+    train, dev, test = settings.sizes
+    source = settings.data.name if settings.data else f"{train + dev + test} generated voices"
     title = (
-        f"{settings.network} on {source}: {sizes[0]} speakers to train, {sizes[1]} to tune, "
-        f"{sizes[2]} to test, {settings.steps} steps, {len(seeds)} seed{'s' * (len(seeds) > 1)}"
+        f"{settings.network} on {source}: {train} speakers to train, {dev} to tune, {test} to "
+        f"test, {settings.steps} steps, {tables.count(len(seeds), 'seed')}"
     )
     content = {
         "source": source,
@@ -121,16 +123,17 @@ def publish(
         "seeds": seeds,
         "eer_method": measure.EER_METHOD,
         "target_prior": measure.TARGET_PRIOR,
-        "published": [each._asdict() for each in PUBLISHED],
+        "published": [figure._asdict() for figure in PUBLISHED],
         "rows": rows,
     }
-    seconds = [one["seconds"] for row in rows for one in row["each"] if "seconds" in one]
+    seconds = [run["seconds"] for row in rows for run in row["each"] if "seconds" in run]
     content |= {"seconds": sum(seconds)} if seconds else {}
     table = study.Table(title, COLUMNS, list(cells(rows)), len(rows))
-    notes = [NOTES, *against_reference(rows, sizes), *unusual(rows), *_published()]
+    overlap = test / (train + dev)
+    notes = [NOTES, *against_reference(rows, overlap), *unusual(rows), *_published()]
     study.publish(out, "comparison", [table], notes, content, console)
     finished = [row for row in rows if row["mean"]]
-    drawn = {name: run for name, run in runs.items() if (run / "test.npz").exists()}
+    drawn = {loss: run for loss, run in runs.items() if (run / "test.npz").exists()}
     if finished:
         pictures.draw(finished, drawn, out)
 
@@ -150,37 +153,37 @@ NOTES = (
 )
 
 
-def against_reference(rows: Sequence[Row], sizes: tuple[int, int, int]) -> Iterator[str]:
-    """Differences of every method to cross-entropy, on the seeds that both finished."""
-    reference = next((row for row in rows if row["method"] == REFERENCE), None)
-    others = [row for row in rows if row is not reference and row["mean"]]
-    if reference is None or not reference["mean"] or not others:
+COMPARED = {
+    "MR tuned": lambda result: result["tuned"]["complete"]["mr_tuned"],
+    "EER": lambda result: result["tuned"]["eer"],
+}
+
+
+def against_reference(rows: Sequence[Row], overlap: float) -> Iterator[str]:
+    """What differs from cross-entropy on the seeds that both finished.
+
+    `overlap` is the number of test speakers for each other one, because seeds share speakers.
+    """
+    reference = next((row["each"] for row in rows if row["method"] == REFERENCE), [])
+    if len(reference) < 2:
         return
-    overlap = sizes[2] / (sizes[0] + sizes[1])
-    for title, scale, digits, figure in (
-        ("MR tuned", 1, 3, lambda one: one["complete"]["mr_tuned"]),
-        ("EER %", 100, 1, lambda one: one["eer"]),
-    ):
-        told = []
-        for row in others:
-            both = [
-                (scale * figure(a["tuned"]), scale * figure(b["tuned"]))
-                for a, b in zip(row["each"], reference["each"], strict=True)
-                if "failed" not in a and "failed" not in b
-            ]
-            if both:
-                change = tables.difference(*zip(*both, strict=True), overlap=overlap)
-                star = "*" if tables.clear(change) else ""
-                told.append(
-                    f"{row['method']} {'+' * (change[0] >= 0)}{tables.cell(change, digits)}{star}"
+    for row in rows:
+        results = row["each"]
+        both = [
+            k
+            for k, pair in enumerate(zip(results, reference, strict=True))
+            if not any("failed" in result for result in pair)
+        ]
+        if row["method"] != REFERENCE and both:
+            differ = {
+                name: tables.difference(
+                    [figure(results[k]) for k in both],
+                    [figure(reference[k]) for k in both],
+                    overlap=overlap,
                 )
-        yield f"{title}, less that of {REFERENCE} on the same seeds: {', '.join(told)}"
-    seeds = len(reference["each"])
-    yield (
-        "one seed: these differences have no error"
-        if seeds == 1
-        else "* exceeds two standard errors, which allow for the speakers that seeds share"
-    )
+                for name, figure in COMPARED.items()
+            }
+            yield f"{row['method']} less {REFERENCE}, same seeds: {tables.tell_clear(differ)}"
 
 
 def unusual(rows: Sequence[Row]) -> Iterator[str]:
@@ -188,12 +191,12 @@ def unusual(rows: Sequence[Row]) -> Iterator[str]:
     warned = [
         f"{row['method']} ({count})"
         for row in rows
-        if (count := sum(one.get("warnings", 0) for one in row["each"]))
+        if (count := sum(result.get("warnings", 0) for result in row["each"]))
     ]
     if warned:
         yield f"stood where one point would put the loss, and how often: {', '.join(warned)}"
     for row in rows:
-        failed = [one["failed"] for one in row["each"] if "failed" in one]
+        failed = [result["failed"] for result in row["each"] if "failed" in result]
         if failed:
             count = f"{len(failed)} of {len(row['each'])}"
             yield f"{row['method']}: runs that failed, and are in no figure: {count}; {failed[0]}"
@@ -201,4 +204,4 @@ def unusual(rows: Sequence[Row]) -> Iterator[str]:
 
 def _published() -> Iterator[str]:
     yield "published on 40 speakers of TIMIT, which is other data (and is not free):"
-    yield from (f"  {each}" for each in PUBLISHED)
+    yield from (f"  {figure}" for figure in PUBLISHED)

@@ -32,9 +32,9 @@ VOWELS = np.array(
 BANDWIDTHS = np.array([70.0, 90.0, 130.0, 180.0])
 
 
-def generate(speakers: int, seconds: float, *, rate: int = 8000, seed: int = 0) -> Collection:
-    """A recording of each of some speakers."""
-    streams = np.random.default_rng(seed).spawn(speakers)
+def generate(speakers: int, seconds: float, rate: int) -> Collection:
+    """A recording of each speaker."""
+    streams = np.random.default_rng(0).spawn(speakers)
     return Collection(
         tuple(
             Recording(f"voice-{k:03d}", f"voice-{k:03d}", speak(stream, seconds, rate))

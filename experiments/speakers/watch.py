@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,13 @@ from experiments.speakers.networks import Outputs
 
 NEAR = 0.02  # of the loss at rest
 PATIENCE = 4  # logged steps
+
+
+class Last(NamedTuple):
+    """A batch and what became of it: in the state, and so in checkpoints, for `Watch` alone."""
+
+    outputs: Outputs
+    speakers: jax.Array
 
 
 class Watch:
@@ -35,7 +42,6 @@ class Watch:
 
     def __init__(self, loss: Loss, directory: Path, console: Console):
         self.path, self.console = directory / "watch.jsonl", console
-        self.last: dict[str, float] = {}
         self.rested = 0
         self.warned = 0
 
@@ -43,7 +49,7 @@ class Watch:
         def at_rest(outputs: Outputs, speakers: jax.Array) -> tuple[jax.Array, jax.Array | None]:
             point = Outputs(*(jnp.broadcast_to(x.mean(0, keepdims=True), x.shape) for x in outputs))
             share = None if loss.active is None else loss.active(outputs, speakers)
-            return loss.of(point, speakers), share
+            return loss.value(point, speakers), share
 
         self._at_rest = at_rest
 
@@ -51,23 +57,21 @@ class Watch:
         """Look at the batch of a logged step."""
         if not np.isfinite(step.loss):  # a finished run, resumed
             return
-        last = jax.device_get(step.state["last"])
-        outputs, speakers = Outputs(**last["outputs"]), last["speakers"]
-        resting, active = jax.tree.map(float, self._at_rest(outputs, speakers))
-        found: dict[str, Any] = {"step": step.number, "loss": step.loss, "resting": resting}
-        found |= measure.spread(np.asarray(outputs.embedding), np.asarray(speakers))
+        last: Last = jax.device_get(step.state["last"])
+        resting, active = jax.tree.map(float, self._at_rest(*last))
+        entry: dict[str, Any] = {"step": step.number, "loss": step.loss, "resting": resting}
+        entry |= measure.spread(np.asarray(last.outputs.embedding), np.asarray(last.speakers))
         if active is not None:
-            found["active"] = active
+            entry["active"] = active
         with self.path.open("a") as file:
-            file.write(json.dumps(found) + "\n")
-        self.last = found
+            file.write(json.dumps(entry) + "\n")
         self.rested = self.rested + 1 if abs(step.loss - resting) <= NEAR * resting else 0
         if self.rested == PATIENCE:
             self.warned += 1
             self.console.print(
                 f"step {step.number}: the loss stays at {resting:.3f}, its value when all "
-                f"embeddings are one point; distance same {found['same']:.3f}, different "
-                f"{found['different']:.3f}, effective rank {found['effective_rank']:.1f}",
+                f"embeddings are one point; distance same {entry['same']:.3f}, different "
+                f"{entry['different']:.3f}, effective rank {entry['effective_rank']:.1f}",
                 style="yellow",
                 markup=False,
             )

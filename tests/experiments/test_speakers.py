@@ -21,7 +21,7 @@ from experiments.speakers import experiment, labels, losses, protocol, report, v
 from experiments.speakers.__main__ import main
 from experiments.speakers.losses import LOSSES
 from experiments.speakers.networks import TDNN, BiLSTM, Outputs, unit
-from experiments.speakers.watch import PATIENCE, Watch
+from experiments.speakers.watch import PATIENCE, Last, Watch
 
 RATE = 8000
 SMALL = (
@@ -60,7 +60,7 @@ def test_the_tdnn_is_a_stack_of_dilated_convolutions():
 
 
 def test_the_bilstm_reads_both_ways_and_keeps_its_last_states():
-    net = BiLSTM(3, 4, width=5, rngs=nnx.Rngs(0))
+    net = BiLSTM(3, 4, width=10, rngs=nnx.Rngs(0))
     x = rng.normal(size=(2, 6, 3)).astype(np.float32)
 
     def direction(rnn, x: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def test_a_loss_at_its_margin_or_at_log_two_is_warned_of_once(
     embedding, logits = jnp.asarray(rng.normal(size=(2, 20, 8)), jnp.float32)
     outputs = Outputs(embedding, logits, unit(embedding))
     watch = Watch(LOSSES[name], tmp_path, Console(width=200))
-    last = {"outputs": outputs._asdict(), "speakers": ids}
+    last = Last(outputs, ids)
     for number in range(1, 2 * PATIENCE):
         watch(Step(number, rest * 1.001, {"last": last}))
     said = capsys.readouterr().out
@@ -154,6 +154,13 @@ def test_the_tour_writes_table_figures_and_one_row_a_method(toured: Path):
         assert (toured / name).stat().st_size > 100
 
 
+@pytest.mark.parametrize("command", ["--data nowhere --out out", "cluster nowhere . --out out/a"])
+def test_a_folder_that_is_not_there_leaves_nothing_behind(command: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_evaluate_finds_what_training_found(toured: Path):
     directory = toured / "tdnn-asked-0"
     trained = json.loads((directory / "result.json").read_text())
@@ -163,7 +170,7 @@ def test_evaluate_finds_what_training_found(toured: Path):
 
 
 def test_a_folder_that_nobody_labelled_is_clustered(toured: Path, tmp_path: Path, capsys, printed):
-    for each in voices.generate(3, 2.0, seed=9).recordings:
+    for each in voices.generate(3, 2.0, RATE).recordings:
         for part in range(2):
             half = each.signal[part * RATE : (part + 1) * RATE]
             soundfile.write(tmp_path / f"{each.name}-{part}.wav", half / 10, RATE)
@@ -187,7 +194,7 @@ def test_interrupted_runs_go_on_to_the_same_parameters(toured: Path, tmp_path: P
         width=8, batch_speakers=4, batch_segments=2, speeds=(1.0,),
     )  # fmt: skip
     console = Console(quiet=True)
-    (deal,) = experiment.open_deals(settings, [0], console)
+    (deal,) = protocol.open_deals(settings, [0], console)
     speech = protocol.training_speech(deal.train, settings.speeds)
     fit = functools.partial(experiment.fit, settings, "asked", 0, speech, console=console)
     saved = Path("checkpoints") / "6"
@@ -213,7 +220,7 @@ def test_a_run_whose_loss_is_not_finite_is_told_and_in_no_figure(toured: Path):
     )
 
 
-def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_error():
+def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_none():
     def row(method: str, *eers: float | None) -> dict:
         each = [
             {"failed": "nan"}
@@ -221,18 +228,14 @@ def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_no_err
             else {"tuned": {"eer": eer, "complete": {"mr_tuned": eer}}}
             for eer in eers
         ]
-        return {"method": method, "each": each, "mean": {"finished": True}}
+        return {"method": method, "each": each}
 
     rows = [row("asked", 0.3, 0.4, 0.9), row("cross-entropy", 0.1, 0.21, None)]
-    rates, eers, said = report.against_reference(rows, (100, 40, 40))
-    assert "asked +0.195 ±" in rates
-    assert "asked +19.5 ±" in eers
-    assert eers.endswith("*")
-    assert "two standard errors" in said
-    first = [{**each, "each": each["each"][:1]} for each in rows]
-    rates, _, said = report.against_reference(first, (100, 40, 40))
-    assert rates.endswith("asked +0.200")
-    assert said == "one seed: these differences have no error"
-    assert not list(report.against_reference(rows[:1], (100, 40, 40)))
-    rows[1]["mean"] = {}  # no seed finished
-    assert not list(report.against_reference(rows, (100, 40, 40)))
+    (said,) = report.against_reference(rows, 40 / 140)
+    figures = "MR tuned +0.195 ±0.006, EER +0.195 ±0.006"
+    assert said == f"asked less cross-entropy, same seeds: {figures}"
+    first = [{**row, "each": row["each"][:1]} for row in rows]
+    assert not list(report.against_reference(first, 40 / 140))
+    assert not list(report.against_reference(rows[:1], 40 / 140))
+    rows[1]["each"] = [{"failed": "nan"}] * 3
+    assert not list(report.against_reference(rows, 40 / 140))

@@ -1,7 +1,8 @@
-"""A trained run, read again: its figures, and who speaks in a folder that nobody has labelled."""
+"""One run: trained, read again and judged, and who speaks in a folder that nobody has labelled."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,13 +11,24 @@ from rich.console import Console
 
 from experiments.shared import commands, study, training
 from experiments.shared.settings import require_within
-from experiments.speakers import clustering, experiment, features, recordings
+from experiments.speakers import clustering, experiment, features, protocol, recordings, report
 from experiments.speakers.backend import Whitening
 from experiments.speakers.clustering import Linkage
 from experiments.speakers.experiment import Settings
 from experiments.speakers.hearing import Embed, embeddings
 from experiments.speakers.losses import LOSSES
-from experiments.speakers.report import Result
+
+
+def train(
+    settings: Settings, loss: str, seed: int, directory: Path, console: Console, *, resume: bool
+) -> None:
+    """Train and judge one loss in `directory`, or go on with it; its table stands there, too."""
+    (deal,) = protocol.open_deals(settings, [seed], console)
+    get_speech = partial(protocol.training_speech, deal.train, settings.speeds)
+    find = partial(experiment.train_and_judge, settings, loss, deal, get_speech, console)
+    described = experiment.describe(settings, loss, seed)
+    result = study.result(directory, described, find, resume=resume)
+    report.publish({loss: [result]}, settings, [seed], {loss: directory}, directory, console)
 
 
 class Trained(NamedTuple):
@@ -33,28 +45,24 @@ def load(directory: Path) -> Trained:
       FileNotFoundError: if there is no run or no checkpoint.
       ValueError: if nothing was trained there.
     """
-    described = study.described(directory)
-    loss, seed = described.pop("loss"), described.pop("seed")
+    settings, rest = study.settings_of(directory, Settings)
+    loss, seed = rest["loss"], rest["seed"]
     if loss not in LOSSES:
         raise ValueError(f"{directory} holds figures of {loss}, for which nothing is trained")
-    described["data"] = described["data"] and Path(described["data"])
-    described["speeds"] = tuple(described["speeds"])
-    settings = Settings(**described)
     zeros = np.zeros(features.BANDS, np.float32)
-    scale = {"mean": zeros, "deviation": zeros}
-    model, state = experiment.initialize(settings, loss, seed, scale)
-    return Trained(
-        settings, loss, seed, experiment.embedder(model, training.restore(state, directory))
-    )
+    graph, state = experiment.initialize(settings, seed, {"mean": zeros, "deviation": zeros})
+    state = training.restore(state, directory)
+    return Trained(settings, loss, seed, experiment.make_embed(graph, state))
 
 
-def judge(directory: Path, console: Console) -> tuple[Trained, Result]:
-    """Figures of a trained run on the speakers that it has never heard."""
-    trained = load(directory)
+def evaluate(directory: Path, console: Console) -> None:
+    """Print and draw figures of a run, judged again on the speakers that it has never heard."""
+    settings, loss, seed, embed = load(directory)
     if (directory / study.RESULT).exists():
         study.found(directory)  # which raises if the loss was not finite
-    (deal,) = experiment.open_deals(trained.settings, [trained.seed], console)
-    return trained, experiment.judge(trained.settings, trained.embed, deal, directory)
+    (deal,) = protocol.open_deals(settings, [seed], console)
+    result = experiment.judge(settings, embed, deal, directory)
+    report.publish({loss: [result]}, settings, [seed], {loss: directory}, directory, console)
 
 
 def cluster(
@@ -83,13 +91,13 @@ def cluster(
     settings, _, _, embed = load(directory)
     tuned = study.found(directory)["tuned"][linkage]["threshold"]
     shortest = settings.frames * features.HOP_SECONDS
-    found = recordings.read_flat(folder, rate=settings.rate, shortest=shortest)
-    commands.tell_left_out(found.skipped, console)
-    count, least = len(found.recordings), max(2, speakers or 0)
+    read = recordings.read_flat(folder, rate=settings.rate, shortest=shortest)
+    commands.tell_left_out(read.skipped, console)
+    count, least = len(read.recordings), max(2, speakers or 0)
     if count < least:
         raise ValueError(f"{folder} has {count} recordings to cluster, expected at least {least}")
-    power = [features.mel_power(each.signal, found.rate) for each in found.recordings]
-    means = np.stack([each.mean(0) for each in embeddings(embed, power, settings.frames)])
+    power = [features.mel_power(recording.signal, read.rate) for recording in read.recordings]
+    means = np.stack([segments.mean(0) for segments in embeddings(embed, power, settings.frames)])
     tree = clustering.grow(Whitening.load(directory / "whitening.npz")(means), linkage)
     if speakers is not None:
         clusters = clustering.cut_into(tree, speakers)
@@ -97,4 +105,5 @@ def cluster(
         clusters = clustering.cut(tree, tuned if threshold is None else threshold)
     _, first, inverse = np.unique(clusters, return_index=True, return_inverse=True)
     numbers = np.argsort(np.argsort(first))[inverse] + 1
-    return [(each.name, int(k)) for each, k in zip(found.recordings, numbers, strict=True)]
+    names = [recording.name for recording in read.recordings]
+    return list(zip(names, map(int, numbers), strict=True))
