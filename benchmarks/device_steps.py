@@ -180,6 +180,5 @@ def predict(name: str, made: Training, *, quick: bool) -> jax.Array:
             tables = state["frozen"]["static"]
             model, _ = of_text.initialize(SIZES[name](quick), tables, range(1))
             return model.forward(state["params"], state["frozen"], batch["ids"])[0]
-        loss, scale = steps.SPEAKERS_LOSS, state["scale"]
-        model, _ = of_speakers.initialize(SIZES[name](quick), loss, 0, scale)
-        return model.embed(state["params"], scale, batch["segments"])
+        graph, _ = of_speakers.initialize(SIZES[name](quick), 0, state["scale"])
+        return of_speakers.make_embed(graph, state)(batch["segments"])

@@ -90,13 +90,14 @@ def speakers(dtype: str = "bfloat16", *, quick: bool = False) -> Training:
     rng, shape = np.random.default_rng(0), (settings.batch_size, settings.frames, features.BANDS)
     scale = {"mean": np.zeros(features.BANDS), "deviation": np.ones(features.BANDS)}
     scale = {name: x.astype(np.float32) for name, x in scale.items()}
-    model, state = of_speakers.initialize(settings, SPEAKERS_LOSS, 0, scale)
+    graph, state = of_speakers.initialize(settings, 0, scale)
+    update = of_speakers.make_update(graph, settings, SPEAKERS_LOSS)
     voices = rng.choice(settings.voices, settings.batch_speakers, replace=False)
     batch = {
         "segments": jnp.asarray(rng.standard_normal(shape, np.float32)),
         "speakers": jnp.asarray(voices.repeat(settings.batch_segments), jnp.int32),
     }
-    return Training(with_products(model.update, dtype), state, batch)
+    return Training(with_products(update, dtype), state, batch)
 
 
 STEPS: dict[str, Callable[..., Training]] = {"ships": ships, "text": text, "speakers": speakers}
