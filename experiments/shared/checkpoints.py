@@ -24,14 +24,25 @@ State = TypeVar("State")
 FOLDER, LOG = "checkpoints", "metrics.jsonl"
 
 
-def restore(state: State, directory: Path) -> State:
+def restore(state: State, directory: Path, *, steps: int | None = None) -> State:
     """The newest checkpoint in `directory`, in the structure of `state`.
+
+    Args:
+      state: a state of the same structure.
+      directory: of a run.
+      steps: that its training should have had; default: a run that was stopped will do.
 
     Raises:
       FileNotFoundError: if there is none.
+      ValueError: if it was stopped before.
     """
     if not has_checkpoint(directory):
         raise FileNotFoundError(f"{directory} holds no checkpoint; was a run trained there?")
+    newest = max(ocp.utils.checkpoint_steps(directory / FOLDER))
+    if steps is not None and newest < steps:
+        raise ValueError(
+            f"{directory} was stopped after step {newest} of {steps}: finish it with --resume"
+        )
     with _manager(directory) as saved:
         return _newest(saved, state)
 

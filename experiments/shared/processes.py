@@ -7,11 +7,12 @@ loss, are those of one process.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -91,6 +92,8 @@ class Others:
 
     def join(self, console: Console) -> None:
         """Meet them, before any other use of JAX; only the first goes on talking."""
+        if self.process == 0:
+            console.print(f"waiting for {self.of} processes at {self.coordinator}", markup=False)
         join(self.processes, self.coordinator, self.process, self.of)
         console.quiet = not first()
 
@@ -152,19 +155,25 @@ def from_first(tree: Any) -> Any:
 
 
 def most(*numbers: float) -> list[float]:
-    """Of each number the largest that any process has. All must ask, at the same step.
+    """Of each number the largest that any process has. All must ask, at the same step."""
+    everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
+    return everyone.max(0).tolist()
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What is done within needs all processes.
 
     Raises:
       ConnectionError: if one of them is no more.
     """
     try:
-        everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
-    except (ValueError, jax.errors.JaxRuntimeError) as error:
+        yield
+    except jax.errors.JaxRuntimeError as error:
         if not several():
             raise
-        reason = " ".join(str(error).split())
+        reason = str(error).split("\n", 1)[0]
         raise ConnectionError(f"another process of this run has ended: {reason}") from error
-    return everyone.max(0).tolist()
 
 
 def leave(status: int) -> int:

@@ -73,7 +73,7 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     """Write `config.json` into a new directory, or check that an old one is for this very run.
 
     If what is done within fails before there is a checkpoint, the claim is taken back: the
-    corrected command finds the directory free.
+    corrected command finds the directory free. So it does after a loss that was never finite.
 
     Raises:
       FileExistsError: if a run is there and `resume` is not set.
@@ -81,6 +81,8 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     """
     described = json.loads(json.dumps(described, default=str))
     path = directory / CONFIG
+    if processes.first() and path.exists() and not resume and _came_to_nothing(directory):
+        _take_back(directory)
     new = not path.exists()
 
     def begin() -> None:
@@ -93,12 +95,23 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     try:
         yield
     except BaseException:
-        if new and processes.first() and not any((directory / "checkpoints").glob("[0-9]*")):
-            for name in (CONFIG, SECONDS):
-                (directory / name).unlink(missing_ok=True)
+        if new and processes.first() and not training.has_checkpoint(directory):
+            _take_back(directory)
             with contextlib.suppress(OSError):  # others' files are in it
                 directory.rmdir()
         raise
+
+
+def _take_back(directory: Path) -> None:
+    for name in (CONFIG, RESULT, SECONDS):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _came_to_nothing(directory: Path) -> bool:
+    """Whether a loss was not finite before there was a checkpoint."""
+    path = directory / RESULT
+    failed = path.exists() and "failed" in json.loads(path.read_text())
+    return failed and not training.has_checkpoint(directory)
 
 
 def _require_same(

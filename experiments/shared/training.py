@@ -106,6 +106,7 @@ def train(
     """
     place = processes.places(batch_size, devices)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(processes.together())
         files = stack.enter_context(checkpoints.files(directory))
         start = int(processes.from_first(np.int32(files.newest)))
         state = place.repeat(files.restore(state))
@@ -141,7 +142,11 @@ def train(
             if bad.size:
                 raise NonFiniteLossError(
                     f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; "
-                    f"the last checkpoint is of step {files.newest}"
+                    + (
+                        f"the last checkpoint is of step {files.newest}"
+                        if files.newest
+                        else "nothing was saved"
+                    )
                 )
             now = time.perf_counter()
             rate, share = len(losses) * batch_size / (now - logged), idle / (now - logged)

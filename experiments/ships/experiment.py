@@ -285,8 +285,9 @@ def load(directory: Path) -> Run:
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
+      ValueError: if its training was stopped.
     """
     settings, rest = study.settings_of(directory, Settings)
     model, state = initialize(dataclasses.replace(settings, init=None), rest["seed"])
-    params = training.restore(state, directory)["params"]
+    params = training.restore(state, directory, steps=settings.steps)["params"]
     return Run(settings, rest["loss"], rest["seed"], make_predict(model, params))

@@ -6,7 +6,7 @@ Thresholds are chosen on validation images and applied to test images, never the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import jax
@@ -106,7 +106,14 @@ def judge(
     result = {
         "at_half": _pixels(tested, 0.0) | _objects(tested, half),
         "at_tuned": _pixels(tested, tuned) | _objects(tested, at_tuned),
-        "objects": asdict(rule) | _objects(tested, by_rule) | {"validation_airbus_f2": expected},
+        "objects": {
+            "threshold": float(jax.nn.sigmoid(rule.threshold)),
+            "min_area": rule.min_area,
+            "peak": float(jax.nn.sigmoid(rule.peak)),
+            "validation_airbus_f2": expected,
+            **_objects(tested, by_rule),
+        },
+        "rule": asdict(rule),  # in logits: a probability near 1 has not enough digits
         "yardsticks": {
             "empty_submission": _objects(tested, empty),
             "perfect_mask": _objects(tested, perfect),
@@ -123,7 +130,7 @@ def judge(
 
 def rule_of(result: dict[str, Any]) -> Rule:
     """The rule in what `judge` returned, or in the JSON that was made of it."""
-    return Rule(**{field.name: result["objects"][field.name] for field in fields(Rule)})
+    return Rule(**result["rule"])
 
 
 def _objects(tested: Survey, scores: np.ndarray) -> dict[str, float]:

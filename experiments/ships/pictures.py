@@ -76,25 +76,25 @@ def best_and_worst(
 ) -> list[Example]:
     """The images with ships that a model scored highest, then those that it scored lowest.
 
-    Of equal scores the image with the most ship pixels comes first: the easiest to see.
+    Of equal scores that with the fewest ship pixels counts as better.
 
     Args:
       images: the whole set.
       members: which of them were scored.
       scores: name of an image to object F2, pixel F1 or any score of it, as "image_scores" of
         `measure.judge`.
-      count: how many of each, if there are twice as many.
+      count: how many of each; no image is shown twice.
     """
     full = [i for i in members if images.has_ships(i)]
-    count = min(count, len(full) // 2)
 
-    def first(sign: int) -> list[Example]:
-        def rank(each: Example) -> tuple[float, int]:
-            return sign * scores[each.name], -int(np.count_nonzero(each.instances))
+    def rank(example: Example) -> tuple[float, int]:
+        return scores[example.name], -int(np.count_nonzero(example.instances))
 
-        return heapq.nsmallest(count, images.readable(full), key=rank)
-
-    return [*first(-1), *first(1)]
+    worst = heapq.nsmallest(min(count, len(full) // 2), images.readable(full), key=rank)
+    known = {example.name for example in worst}
+    others = (example for example in images.readable(full) if example.name not in known)
+    best = heapq.nlargest(min(count, len(full) - len(worst)), others, key=rank)
+    return [*best, *worst]
 
 
 def predictions(
@@ -137,7 +137,7 @@ def predictions(
             panels[row][0].add_patch(frame)
             panels[row][1].set_xlabel(f"{edge} x {edge} pixels", fontsize=7)
             if scores is not None:
-                panels[row][0].set_xlabel(f"score {scores[example.name]:.2f}", fontsize=7)
+                panels[row][0].set_xlabel(f"object F2 {scores[example.name]:.2f}", fontsize=7)
         titles = ["image", "close-up", "truth", *masks]
         for panel, title in zip(panels[0], titles, strict=True):
             panel.set_title(title, fontsize=8)

@@ -60,10 +60,13 @@ def show(directory: Path, images: Images, console: Console) -> None:
     result, run = study.found(directory), experiment.load(directory)
     console.print_json(data={key: result[key] for key in result if key != "image_scores"})
     members = split(images, run.seed).test
+    console.print(f"{result['verdict']}; figures and JSON in {directory}")
     report.draw({run.loss: directory}, {run.loss: run.predict}, images, members, directory)
     rule, scores = measure.rule_of(result), result["image_scores"]
     examples = pictures.best_and_worst(images, members, scores)
+    if not examples:
+        console.print("no test image with a ship, so best-and-worst.png is not drawn")
+        return
     masks = {run.loss: [objects(run.predict(example.image), rule) > 0 for example in examples]}
     path, note = directory / "best-and-worst.png", "tuned objects: the best images, then the worst"
     pictures.predictions(examples, masks, path, scores=scores, note=note)
-    console.print(f"{result['verdict']}; figures and JSON in {directory}")

@@ -27,6 +27,10 @@ class Rule:
     """Objects without a logit above it are dropped: foam and specks are large, or sure, not both.
     Also known as hysteresis."""
 
+    def __str__(self) -> str:
+        above, sure = (1 / (1 + np.exp(-logit)) for logit in (self.threshold, self.peak))
+        return f"p > {above:.3f}, somewhere p > {sure:.3f}, at least {self.min_area} pixels"
+
 
 def objects(logits: np.ndarray, rule: Rule) -> np.ndarray:
     """The instance map (H, W) that the rule makes of the logits (H, W)."""
