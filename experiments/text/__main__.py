@@ -28,7 +28,7 @@ from experiments.text.losses import LOSSES
 from experiments.text.textcnn import Variant
 
 CONSOLE = Console()
-# `asked-…` are the losses of the question, reproduced literally, errors included.
+# `asked-…` are the losses of a question on Stack Overflow, reproduced literally, errors included.
 TOUR = ("cross-entropy", "class-weighted", "asked-mask", "asked-swapped", "expected-cost")
 Run = tyro.conf.Positional[Annotated[Path, commands.RUN]]
 

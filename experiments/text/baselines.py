@@ -40,8 +40,8 @@ def make(name: str) -> Pipeline:
 
 def train_and_judge(name: str, problem: Problem[Any], _: Path) -> dict[str, Any]:
     """The figures of a model for each seed."""
-    found = logits(name, problem.corpus, problem.parts)
-    return {"runs": problem.judge(found, probabilities=PROBABILITIES[name])}
+    margins = logits(name, problem.corpus, problem.parts)
+    return {"runs": problem.judge(margins, probabilities=PROBABILITIES[name])}
 
 
 def logits(name: str, corpus: Corpus, parts: Sequence[Parts]) -> np.ndarray:

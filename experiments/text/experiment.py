@@ -87,9 +87,7 @@ def prepare(problem: Problem[Settings]) -> Material:
 # --- network --------------------------------------------------------------------------------------
 
 
-def make_network(
-    settings: Settings, vectors: np.ndarray, seed: int, begin_at: float = 0.0
-) -> TextCNN:
+def make_network(settings: Settings, vectors: np.ndarray, seed: int, begin_at: float) -> TextCNN:
     """A fresh network for words of these vectors [V, D], with logits near `begin_at`."""
     return TextCNN(
         *vectors.shape,
@@ -121,8 +119,10 @@ def initialize(
       begin_at: logits near which the networks begin, one for all or [R].
       steps: length of the training.
     """
-    each = zip(vectors, seeds, np.broadcast_to(begin_at, len(seeds)).tolist(), strict=True)
-    graph, params, frozen = side_by_side.stack([make_network(settings, *own) for own in each])
+    beginnings = np.broadcast_to(begin_at, len(seeds)).tolist()
+    particulars = zip(vectors, seeds, beginnings, strict=True)
+    networks = [make_network(settings, *particular) for particular in particulars]
+    graph, params, frozen = side_by_side.stack(networks)
     losses, rate = tuple(LOSSES.items()), settings.learning_rate
     model = side_by_side.make_model(
         make_step, graph, losses, settings.optimizer, rate, steps, settings.max_norm
@@ -142,7 +142,7 @@ def initialize(
 def make_step(
     graph: Any, losses: Sequence[Loss], optimizer: optax.GradientTransformation, max_norm: float
 ) -> Step:
-    """The training step of one network; by which loss, is traced: a comparison compiles once."""
+    """The training step of one network. Which loss is traced: a comparison compiles once."""
     functions = [loss.value for loss in losses]
 
     def step(

@@ -7,6 +7,7 @@ two errors cost. All are traced, so that one compiled program serves every loss.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -187,10 +188,15 @@ def cost_matrix(miss: jax.Array | float, alarm: jax.Array | float) -> jax.Array:
 
 def of_task(name: str, task: Task) -> Callable[..., jax.Array]:
     """The named loss as ``f(logits, labels)``, under its own name, at the mean of some tasks."""
-    mean = Task(*(jnp.float32(np.mean(numbers)) for numbers in task))
+    return _at(name, Task(*(round(float(np.mean(numbers)), 3) for numbers in task)))
+
+
+@functools.cache
+def _at(name: str, task: Task) -> Callable[..., jax.Array]:
+    task = Task(*map(jnp.float32, task))
 
     def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        return LOSSES[name].value(logits, labels, mean)
+        return LOSSES[name].value(logits, labels, task)
 
     loss.__name__ = loss.__qualname__ = name
     return loss

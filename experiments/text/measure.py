@@ -96,8 +96,8 @@ def _gather(
 ) -> dict[str, np.ndarray]:
     """Each run's texts in a row, of one length so that all are judged in one compiled call."""
     longest = max(map(len, members))
-    where = np.arange(longest) < np.array([len(each) for each in members])[:, None]
-    chosen = np.stack([np.resize(each, longest) for each in members])
+    where = np.arange(longest) < np.array(list(map(len, members)))[:, None]
+    chosen = np.stack([np.resize(texts, longest) for texts in members])
     return {
         "logits": np.take_along_axis(logits, chosen, axis=1),
         "labels": labels[chosen],

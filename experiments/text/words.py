@@ -79,13 +79,13 @@ class Rows:
 
 def encode(texts: Sequence[str], ids: dict[str, int], length: int) -> Rows:
     """Ids of the first `length` words of each text."""
-    found = np.zeros((len(texts), length), np.int32)
+    padded = np.zeros((len(texts), length), np.int32)
     lengths = np.empty(len(texts), np.int64)
     for row, text in enumerate(texts):
-        each = [ids.get(token, UNKNOWN) for token in tokens(text)[:length]] or [UNKNOWN]
-        found[row, : len(each)] = each
-        lengths[row] = len(each)
-    return Rows(found, lengths)
+        known = [ids.get(token, UNKNOWN) for token in tokens(text)[:length]] or [UNKNOWN]
+        padded[row, : len(known)] = known
+        lengths[row] = len(known)
+    return Rows(padded, lengths)
 
 
 def collect(
@@ -106,8 +106,8 @@ def collect(
     Raises:
       ValueError: if no word is that frequent.
     """
-    learnt = [texts[int(k)] for k in np.unique(np.concatenate(train))]
-    seen = sorted({token for text in learnt for token in tokens(text)})
+    own = [texts[int(k)] for k in np.unique(np.concatenate(train))]
+    seen = sorted({token for text in own for token in tokens(text)})
     ids = {word: k for k, word in enumerate(seen, FIRST)}
     rows = encode(texts, ids, length)
     counted = np.stack(
