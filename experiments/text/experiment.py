@@ -1,9 +1,10 @@
 """A TextCNN that is to find the rare class, trained with each loss on the same texts.
 
-From top to bottom: settings, data, network, loss, step, loop, judge, table. Your own data: a CSV or
-TSV file, `--data`; which columns, settings of `data.Texts` say. Your own network: another
-`make_network`, and `constrain`. Your own loss: a function in `losses.LOSSES`. Thresholds are chosen
-in `measure.judge` on development data.
+From top to bottom: settings, data, network, loss, step, loop, judge, table. Your own data:
+`--data`, a CSV or TSV file, whose columns settings of `data.Texts` name. Your own network:
+`make_network`, and `constrain`. Your own loss: a function of logits, labels and task, and a line of
+`losses.LOSSES`. Thresholds are chosen in `measure.judge`, on development texts. The losses
+`asked-…` are those of a question on Stack Overflow, reproduced literally, errors included.
 
 Networks of several seeds are trained side by side, in one program. A seed draws the parts of the
 texts (to train, to tune a threshold, to test), the first parameters and the order of the batches,
