@@ -22,12 +22,13 @@ import tyro
 from rich.console import Console
 
 from experiments.shared import commands
-from experiments.text import crossvalidation, experiment, trained
+from experiments.text import crossvalidation, experiment, runs
 from experiments.text.experiment import Settings
 from experiments.text.losses import LOSSES
 from experiments.text.textcnn import Variant
 
 CONSOLE = Console()
+# `asked-…` are the losses of a question on Stack Overflow, reproduced literally, errors included.
 TOUR = ("cross-entropy", "class-weighted", "asked-mask", "asked-swapped", "expected-cost")
 Run = tyro.conf.Positional[Annotated[Path, commands.RUN]]
 
@@ -71,11 +72,11 @@ def train(
       seed: of the parts, the first parameters and the order of the texts.
       together: networks that are trained side by side, with this seed and the next ones; several
         predict by the mean of their logits.
-      out: directory of the run; default runs/text-LOSS.
+      out: directory of the run; default runs/text-LOSS-SEED.
       resume: continue the run that is there.
     """
-    directory = out or Path(f"runs/text-{loss}")
-    experiment.train(settings, loss, seed, together, directory, CONSOLE, resume=resume)
+    directory = out or Path(f"runs/text-{loss}-{seed}")
+    runs.train(settings, loss, seed, together, directory, CONSOLE, resume=resume)
 
 
 def evaluate(run: Run) -> None:
@@ -84,7 +85,7 @@ def evaluate(run: Run) -> None:
     Args:
       run: directory of a run.
     """
-    trained.evaluate(run, CONSOLE)
+    runs.evaluate(run, CONSOLE)
 
 
 def predict(
@@ -99,7 +100,7 @@ def predict(
       threshold: probability above which a text is taken for rare; default: the one tuned in
         training.
     """
-    trained.predict(run, texts, out, threshold, CONSOLE)
+    runs.predict(run, texts, out, threshold, CONSOLE)
 
 
 def crossvalidate(
@@ -115,7 +116,8 @@ def crossvalidate(
     """Accuracy of the network's variants in a cross-validation, beside published figures for MR.
 
     Args:
-      settings: of every run; --variant is not used.
+      settings: of every run; --variant, --dev-share, --test-share, --miss-cost and --alarm-cost
+        are not used: the folds are the parts, and nothing is tuned.
       variants: to train.
       folds: parts, each of which is tested on once.
       seed: of the folds.

@@ -24,8 +24,8 @@ PROBABILITIES = {LOGISTIC: True, SVM: False}
 
 def terms(text: str) -> list[str]:
     """Words, and pairs of neighbours."""
-    found = tokens(text)
-    return found + [f"{a} {b}" for a, b in itertools.pairwise(found)]
+    words = tokens(text)
+    return words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
 
 
 def make(name: str) -> Pipeline:
@@ -38,10 +38,10 @@ def make(name: str) -> Pipeline:
     return Pipeline([("features", features), ("classifier", classifiers[name])])
 
 
-def find(name: str, problem: Problem[Any], _: Path) -> dict[str, Any]:
+def train_and_judge(name: str, problem: Problem[Any], _: Path) -> dict[str, Any]:
     """The figures of a model for each seed."""
-    runs = problem.judge(logits(name, problem.corpus, problem.parts), PROBABILITIES[name])
-    return {"runs": runs}
+    margins = logits(name, problem.corpus, problem.parts)
+    return {"runs": problem.judge(margins, probabilities=PROBABILITIES[name])}
 
 
 def logits(name: str, corpus: Corpus, parts: Sequence[Parts]) -> np.ndarray:

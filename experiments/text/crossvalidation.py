@@ -13,10 +13,10 @@ from rich.console import Console
 
 from experiments.shared import study, tables
 from experiments.shared.settings import require_within
-from experiments.text import baselines, experiment
+from experiments.text import baselines
 from experiments.text.corpus import folds
-from experiments.text.data import Problem, open_texts, prepare
-from experiments.text.experiment import Settings
+from experiments.text.data import Problem, open_texts
+from experiments.text.experiment import Settings, fit, prepare
 from experiments.text.textcnn import Variant
 
 # Accuracy in 10-fold cross-validation on MR. Kim's vectors are word2vec's, of 100 billion words.
@@ -40,44 +40,41 @@ def cross_validate(
     console: Console,
     *,
     resume: bool,
-) -> list[dict[str, Any]]:
+) -> None:
     """Train each variant on every fold with cross-entropy; accuracy at ½, nothing tuned."""
     require_within({"together": together}, together="[1, inf)")
     settings, corpus = open_texts(settings, console)
     parts = folds(corpus, number, seed)
-    methods: dict[str, tuple[Settings, str | None]] = {
+    groups = [range(number)[first : first + together] for first in range(0, number, together)]
+    methods: dict[str, tuple[Settings, str]] = {
         **{name: (settings, name) for name in baselines.PROBABILITIES},
         **{
-            f"TextCNN, {variant}": (dataclasses.replace(settings, variant=variant), None)
+            f"TextCNN, {variant}": (dataclasses.replace(settings, variant=variant), variant)
             for variant in variants
         },
     }
     rows = []
-    for method, (own, baseline) in methods.items():
-        found = []
-        for first in range(0, number, together):
-            group = list(range(number))[first : first + together]
-            problem = Problem(own, corpus, group, [parts[k] for k in group])
-            find = functools.partial(_accuracies, problem, baseline, console)
-            name = baseline or own.variant
-            directory = out / f"{name.replace(', ', '-').lower()}-{first}"
+    for method, (own, name) in methods.items():
+        results = []
+        for group in groups:
+            problem = Problem(own, corpus, list(group), [parts[k] for k in group])
+            find = functools.partial(_train_and_judge, problem, name, console)
             described = {**problem.describe("cross-entropy"), "folds": number, "seed": seed}
-            found.append(study.result(directory, described, find, resume=resume))
-        rows.append(_row(method, found))
+            directory = problem.directory(out, name)
+            results.append(study.result(directory, described, find, resume=resume))
+        rows.append(_row(method, results))
     _publish(rows, settings, number, seed, out, console)
-    return rows
 
 
-def _accuracies(
-    problem: Problem[Settings], baseline: str | None, console: Console, directory: Path
+def _train_and_judge(
+    problem: Problem[Settings], name: str, console: Console, directory: Path
 ) -> dict[str, list[float]]:
-    """Of the baseline, or else of the network, on the test texts of every fold."""
-    if baseline is not None:
-        logits = baselines.logits(baseline, problem.corpus, problem.parts)
+    """The accuracy of a baseline, or of a network, on the test texts of every fold."""
+    if name in baselines.PROBABILITIES:
+        logits = baselines.logits(name, problem.corpus, problem.parts)
     else:
         material = prepare(problem)
-        trained = experiment.fit(problem, material, "cross-entropy", directory, console)
-        logits = trained(material.rows)
+        logits = fit(problem, material, "cross-entropy", directory, console)(material.rows)
     return {
         "accuracies": [
             float(np.mean((z[part.test] > 0) == problem.corpus.labels[part.test]))
@@ -86,12 +83,12 @@ def _accuracies(
     }
 
 
-def _row(method: str, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    row = {"method": method, "seconds": sum(each["seconds"] for each in found)}
-    for each in found:
-        if "failed" in each:
-            return {**row, "failed": each["failed"]}
-    accuracies = [accuracy for each in found for accuracy in each["accuracies"]]
+def _row(method: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    row = {"method": method, "seconds": sum(result["seconds"] for result in results)}
+    for result in results:
+        if "failed" in result:
+            return {**row, "failed": result["failed"]}
+    accuracies = [accuracy for result in results for accuracy in result["accuracies"]]
     return {**row, "accuracy": tables.mean(accuracies), "each_fold": accuracies}
 
 

@@ -10,11 +10,11 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import numpy as np
 from rich.console import Console
 
+from experiments.shared import commands
 from experiments.shared.settings import require_within
 from experiments.text import corpus, measure, messages, vectors
 from experiments.text.corpus import Corpus, Parts
 from experiments.text.losses import Task, make_task
-from experiments.text.textcnn import Variant
 from experiments.text.words import Rows, Words, collect
 
 READERS = {"sms": corpus.read_sms, "mr": corpus.read_reviews, "olid": corpus.read_olid}
@@ -47,8 +47,6 @@ class Texts:
     """Cost of a rare text that is not found; default: the odds of the common class in training."""
     alarm_cost: float = 1.0
     """Cost of a common text that is taken for rare."""
-    variant: Variant = "multichannel"
-    """Kim's: random vectors; given ones, frozen or trained; or two channels of them, one frozen."""
     vectors: Path | None = None
     """Word vectors, word2vec's binary or GloVe's text; without, learnt from the training texts."""
     size: int = 100
@@ -81,9 +79,9 @@ def open_texts(settings: Settings, console: Console) -> tuple[Settings, Corpus]:
     if settings.data is None:
         return settings, messages.generate(settings.messages)
     if settings.layout in READERS:
-        found = READERS[settings.layout](settings.data)
+        texts = READERS[settings.layout](settings.data)
     else:
-        found = corpus.read_table(
+        texts = corpus.read_table(
             settings.data,
             text=settings.text_column,
             label=settings.label_column,
@@ -91,15 +89,12 @@ def open_texts(settings: Settings, console: Console) -> tuple[Settings, Corpus]:
             strict=settings.strict,
         )
     console.print(
-        f"{len(found)} texts in {settings.data}, {found.labels.mean():.1%} of them "
-        f"{found.classes[1]!r}",
+        f"{len(texts)} texts in {settings.data}, {texts.labels.mean():.1%} of them "
+        f"{texts.classes[1]!r}",
         markup=False,
     )
-    for where, reason in found.skipped[:5]:
-        console.print(f"  left out: {where}: {reason}", style="yellow", markup=False)
-    if found.skipped:
-        console.print(f"  left out {len(found.skipped)} rows in all", style="yellow")
-    return settings, found
+    commands.tell_left_out(texts.skipped, console)
+    return settings, texts
 
 
 class Problem(NamedTuple, Generic[Settings]):
@@ -120,6 +115,10 @@ class Problem(NamedTuple, Generic[Settings]):
         """Everything that makes a run the run it is."""
         return {"loss": method, "seeds": self.seeds, **dataclasses.asdict(self.settings)}
 
+    def directory(self, out: Path, method: str) -> Path:
+        """Where the result of a method lies in a folder of many."""
+        return out / f"{method.replace(', ', '-').lower()}-{self.seeds[0]}"
+
     def judge(self, logits: np.ndarray, probabilities: bool = True) -> list[dict[str, Any]]:
         """All figures of each network, from logits [R, n] of all texts."""
         labels, (_, miss, alarm) = self.corpus.labels, self.task
@@ -127,11 +126,11 @@ class Problem(NamedTuple, Generic[Settings]):
         return measure.judge(logits, labels, self.parts, miss, alarm, probabilities=probabilities)
 
 
-def pose(settings: Settings, found: Corpus, seeds: Sequence[int]) -> Problem[Settings]:
+def pose(settings: Settings, texts: Corpus, seeds: Sequence[int]) -> Problem[Settings]:
     """Divide the texts anew for each seed."""
     shares = {"dev_share": settings.dev_share, "test_share": settings.test_share}
-    parts = [corpus.split(found, seed, **shares) for seed in seeds]
-    return Problem(settings, found, list(seeds), parts)
+    parts = [corpus.split(texts, seed, **shares) for seed in seeds]
+    return Problem(settings, texts, list(seeds), parts)
 
 
 class Material(NamedTuple):
@@ -142,17 +141,17 @@ class Material(NamedTuple):
     vectors: np.ndarray
 
 
-def prepare(problem: Problem[Any]) -> Material:
+def prepare(problem: Problem[Any], *, with_vectors: bool) -> Material:
     """Words and vectors, from each network's own training texts: a split leaks nothing.
 
-    Where a network begins with random vectors, they are its own, and zeros here.
+    Without vectors zeros take their place.
     """
     settings, train = problem.settings, [part.train for part in problem.parts]
     words, rows = collect(
         problem.corpus.texts, train, length=settings.length, min_count=settings.min_count
     )
     shape = len(words.words), settings.size
-    if settings.variant == "rand":
+    if not with_vectors:
         tables = [np.zeros(shape, np.float32) for _ in train]
     elif settings.vectors is None:
         own = [ids[part] for ids, part in zip(rows.ids, train, strict=True)]

@@ -1,4 +1,4 @@
-"""The losses by name, each ``f(logits [B], labels [B], task) -> scalar`` for one batch.
+"""The losses by name, each a scalar of one batch's logits [B] and labels [B], and of a task.
 
 A `Task` is what is known of the problem: how frequent the rare class is in training, and what the
 two errors cost. All are traced, so that one compiled program serves every loss.
@@ -6,6 +6,8 @@ two errors cost. All are traced, so that one compiled program serves every loss.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,7 +40,40 @@ def make_task(prevalence: np.ndarray, miss: float | None, alarm: float) -> Task:
     return Task(prevalence, misses if miss is None else np.full(len(prevalence), miss), alarms)
 
 
-Loss = Callable[[jax.Array, jax.Array, Task], jax.Array]
+# --- where networks begin -------------------------------------------------------------------------
+
+
+def at_share(task: Task) -> np.ndarray:
+    """The log-odds [R] of the rare class in the training texts."""
+    return np.log(task.prevalence / (1.0 - task.prevalence))
+
+
+def at_weighted_share(task: Task) -> np.ndarray:
+    """The log-odds where every text weighs what it costs to mistake it."""
+    return np.log(task.miss / task.alarm * task.prevalence / (1.0 - task.prevalence))
+
+
+def at_half(task: Task) -> np.ndarray:
+    """For losses that see both classes alike."""
+    return np.zeros(len(task.prevalence))
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What is minimised, on which texts, and from where."""
+
+    value: Callable[[jax.Array, jax.Array, Task], jax.Array]
+    """``(logits [B], labels [B], task) -> scalar``."""
+    begin_at: Callable[[Task], np.ndarray] = at_share
+    """Logits [R] with which networks begin: the log-odds of the rare class for which it trains.
+
+    From elsewhere the first steps move every text alike, whatever tells the classes apart.
+    """
+    oversampled: bool = False
+    """Train on texts of the rare class that are repeated until both are equally frequent."""
+
+
+# --- values ---------------------------------------------------------------------------------------
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, task: Task) -> jax.Array:
@@ -100,8 +135,9 @@ def cross_entropy_and_soft_f1(logits: jax.Array, labels: jax.Array, task: Task) 
 
 
 # --- the question's own ---------------------------------------------------------------------------
-# `w_categorical_crossentropy` of Keras issue 2115, as it was asked on Stack Overflow: cross-entropy
-# times w[true, argmax], for a softmax of two columns.
+# `asked-…` are the losses of a question on Stack Overflow, reproduced literally, errors included:
+# `w_categorical_crossentropy` of Keras issue 2115, cross-entropy times w[true, argmax], for a
+# softmax of two columns.
 
 
 def _question_weights(task: Task) -> jax.Array:
@@ -152,45 +188,36 @@ def cost_matrix(miss: jax.Array | float, alarm: jax.Array | float) -> jax.Array:
 
 def of_task(name: str, task: Task) -> Callable[..., jax.Array]:
     """The named loss as ``f(logits, labels)``, under its own name, at the mean of some tasks."""
-    mean = Task(*(jnp.float32(np.mean(each)) for each in task))
+    return _at(name, Task(*(round(float(np.mean(numbers)), 3) for numbers in task)))
+
+
+@functools.cache
+def _at(name: str, task: Task) -> Callable[..., jax.Array]:
+    task = Task(*map(jnp.float32, task))
 
     def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-        return LOSSES[name](logits, labels, mean)
+        return LOSSES[name].value(logits, labels, task)
 
     loss.__name__ = loss.__qualname__ = name
     return loss
 
 
+# To add one: a function of logits, labels and task, and its name here.
 LOSSES: dict[str, Loss] = {
-    "cross-entropy": cross_entropy,
-    "class-weighted": class_weighted,
-    "asked-mask": asked_mask,
-    "asked-swapped": asked_swapped,
-    "soft-mask": soft_mask,
-    "expected-cost": expected_cost,
-    "cross-entropy+expected-cost": cross_entropy_and_expected_cost,
-    "logit-adjusted": logit_adjusted,
-    "focal": focal,
-    "asymmetric": asymmetric,
-    "soft-f1": soft_f1,
-    "soft-f2": soft_f2,
-    "cross-entropy+soft-f1": cross_entropy_and_soft_f1,
-    "oversampled": cross_entropy,
-    "cross-entropy-from-half": cross_entropy,
-    "soft-f1-from-half": soft_f1,
+    "cross-entropy": Loss(cross_entropy),
+    "class-weighted": Loss(class_weighted, at_weighted_share),
+    "asked-mask": Loss(asked_mask),
+    "asked-swapped": Loss(asked_swapped),
+    "soft-mask": Loss(soft_mask),
+    "expected-cost": Loss(expected_cost),
+    "cross-entropy+expected-cost": Loss(cross_entropy_and_expected_cost),
+    "logit-adjusted": Loss(logit_adjusted, at_half),
+    "focal": Loss(focal),
+    "asymmetric": Loss(asymmetric),
+    "soft-f1": Loss(soft_f1),
+    "soft-f2": Loss(soft_f2),
+    "cross-entropy+soft-f1": Loss(cross_entropy_and_soft_f1),
+    "oversampled": Loss(cross_entropy, at_half, oversampled=True),
+    "cross-entropy-from-half": Loss(cross_entropy, at_half),
+    "soft-f1-from-half": Loss(soft_f1, at_half),
 }
-# Trained on batches in which the rare class's texts are repeated until both are equally frequent.
-OVERSAMPLED = frozenset({"oversampled"})
-# These see both classes alike, or begin as if they did, for comparison.
-FROM_HALF = OVERSAMPLED | {"logit-adjusted", "cross-entropy-from-half", "soft-f1-from-half"}
-
-
-def begin_at(name: str, task: Task) -> np.ndarray:
-    """The log-odds [R] at which networks begin: of the share of the rare class that a loss sees.
-
-    From ½ the first steps push every text down, whatever tells the classes apart.
-    """
-    if name in FROM_HALF:
-        return np.zeros(len(task.prevalence))
-    weight = task.miss / task.alarm if name == "class-weighted" else 1.0
-    return np.log(weight * task.prevalence / (1.0 - task.prevalence))

@@ -17,6 +17,7 @@ import diffmetrics as dm
 from experiments.text.corpus import Parts
 from experiments.text.losses import cost_matrix
 
+POINTS = 200  # of a precision-recall curve that are kept
 DECISIONS = {"at_half": "½", "at_tuned": "tuned", "at_bayes": "Bayes"}
 
 
@@ -68,7 +69,6 @@ def judge(
             "threshold": jax.nn.sigmoid(threshold),
             **_scores(tested, miss, alarm),
             "dev_f1": dm.fbeta(tuned),
-            "dev_macro_f1": macro_f1(tuned),
         }
     columns = jax.tree.map(np.asarray, columns)
     runs = []
@@ -96,8 +96,8 @@ def _gather(
 ) -> dict[str, np.ndarray]:
     """Each run's texts in a row, of one length so that all are judged in one compiled call."""
     longest = max(map(len, members))
-    where = np.arange(longest) < np.array([len(each) for each in members])[:, None]
-    chosen = np.stack([np.resize(each, longest) for each in members])
+    where = np.arange(longest) < np.array(list(map(len, members)))[:, None]
+    chosen = np.stack([np.resize(texts, longest) for texts in members])
     return {
         "logits": np.take_along_axis(logits, chosen, axis=1),
         "labels": labels[chosen],
@@ -116,7 +116,6 @@ def _scores(cells: dm.Counts, miss: np.ndarray, alarm: np.ndarray) -> dict[str, 
         "f1": dm.fbeta(cells),
         "macro_f1": macro_f1(cells),
         "mcc": dm.mcc(cells),
-        "accuracy": dm.accuracy(cells),
         "cost": (miss * missed + alarm * alarms) / total,
         **{name: getattr(cells, name) for name in ("tp", "fp", "fn", "tn")},
     }
@@ -128,10 +127,10 @@ def macro_f1(cells: dm.Counts) -> jax.Array:
     return (dm.fbeta(cells) + dm.fbeta(other)) / 2
 
 
-def _thin(curve: dm.Curve, run: int, points: int = 200) -> dict[str, list[float]]:
+def _thin(curve: dm.Curve, run: int) -> dict[str, list[float]]:
     """The precision-recall curve of one run, at some of its thresholds."""
     precision, recall = (
         np.asarray(f(curve.counts)[run], np.float64) for f in (dm.precision, dm.recall)
     )
-    kept = np.unique(np.linspace(1, len(recall) - 1, points).astype(int))
+    kept = np.unique(np.linspace(1, len(recall) - 1, POINTS).astype(int))
     return {"precision": precision[kept].tolist(), "recall": recall[kept].tolist()}

@@ -30,9 +30,9 @@ def draw(
     names = [
         name for name in dict.fromkeys((*SHOWN, chosen[0] if chosen else None)) if name in by_name
     ]
-    some = [by_name[name] for name in names or list(by_name)[:5]][:6]
-    precision_recall(some, out / "precision-recall.png", title=title)
-    reliability(some, out / "reliability.png", title=title)
+    in_detail = [by_name[name] for name in names or list(by_name)[:5]][:6]
+    precision_recall(in_detail, out / "precision-recall.png", title=title)
+    reliability(in_detail, out / "reliability.png", title=title)
     wanted = [
         ("cross-entropy", "at_half"),
         ("cross-entropy", "at_tuned"),

@@ -110,7 +110,7 @@ def _draw(members: np.ndarray, turn: int, batch_size: int, key: tuple[int, int])
     """The `turn`-th batch of a stream of permutations of `members`."""
     passes, places = np.divmod(turn * batch_size + np.arange(batch_size), len(members))
     orders = {
-        each: np.random.default_rng((*key, int(each))).permutation(len(members))
-        for each in np.unique(passes)
+        number: np.random.default_rng((*key, int(number))).permutation(len(members))
+        for number in np.unique(passes)
     }
-    return members[[orders[each][place] for each, place in zip(passes, places, strict=True)]]
+    return members[[orders[number][place] for number, place in zip(passes, places, strict=True)]]

@@ -52,9 +52,9 @@ PUBLISHED = {
 }
 
 
-def methods_of(loss: str, result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What a trained loss has found, and what its probabilities are once their prior is true."""
-    yield loss, result
+def methods_of(method: str, result: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The figures of a method, and those of its probabilities once their prior is true."""
+    yield method, result
     if "corrected" in result:
         yield CORRECTED, {"runs": result["corrected"]}
 
@@ -71,7 +71,7 @@ def of_method(name: str, results: Sequence[dict[str, Any]]) -> Row:
         "method": name,
         "seconds": took,
         **tables.means(runs),
-        "reliability": {key: np.sum([each[key] for each in bins], axis=0) for key in bins[0]},
+        "reliability": {key: np.sum([run[key] for run in bins], axis=0) for key in bins[0]},
         "curve": runs[0]["curve"],
         "runs": runs,
     }
@@ -80,15 +80,15 @@ def of_method(name: str, results: Sequence[dict[str, Any]]) -> Row:
 def publish_one(
     loss: str, result: dict[str, Any], problem: Problem[Any], directory: Path, console: Console
 ) -> None:
-    """Print and write what one trained loss has found, in the directory of its run."""
-    found = {name: [each] for name, each in methods_of(loss, result)}
+    """Print and write the figures of one trained loss, in the directory of its run."""
+    results = {method: [figures] for method, figures in methods_of(loss, result)}
     settings, corpus, seeds, _ = problem
     logs = {loss: directory / "metrics.jsonl"}
-    publish(found, settings, corpus, len(seeds), logs, directory, console)
+    publish(results, settings, corpus, len(seeds), logs, directory, console)
 
 
 def publish(
-    found: Mapping[str, Sequence[dict[str, Any]]],
+    results: Mapping[str, Sequence[dict[str, Any]]],
     settings: Any,
     corpus: Corpus,
     seeds: int,
@@ -98,8 +98,10 @@ def publish(
 ) -> None:
     """Print and write the table, what is clear from it, and the figures.
 
+    `comparison.json` is a record: it holds more than is read again.
+
     Args:
-      found: of each method the results of every group of seeds.
+      results: of each method, one for every group of seeds.
       settings: an `experiment.Settings`.
       corpus: on which they were judged.
       seeds: how many there were.
@@ -108,10 +110,10 @@ def publish(
       console: where the table is printed.
     """
     title = (
-        f"TextCNN ({settings.variant}) on {settings.name}: {settings.epochs} epochs, {seeds} "
-        f"seed{'s' * (seeds > 1)}"
+        f"TextCNN ({settings.variant}) on {settings.name}: "
+        f"{tables.count(settings.epochs, 'epoch')}, {tables.count(seeds, 'seed')}"
     )
-    rows = [of_method(name, results) for name, results in found.items()]
+    rows = [of_method(method, groups) for method, groups in results.items()]
     judged = [row for row in rows if "failed" not in row]
     chosen = choose(judged)
     content = {
@@ -139,27 +141,18 @@ def choose(rows: Sequence[Row]) -> tuple[Row, str] | None:
     """The network and decision with the best F1 on the development texts; of equals the first."""
     others = (IDEAL, *baselines.PROBABILITIES)
     tried = [(row, when) for row in rows if row["method"] not in others for when in DECISIONS]
-    return max(tried, key=lambda each: each[0][each[1]]["dev_f1"][0], default=None)
+    return max(tried, key=lambda pair: pair[0][pair[1]]["dev_f1"][0], default=None)
 
 
 def differences(rows: Sequence[Row]) -> dict[str, dict[str, tables.Mean]]:
     """Each method less cross-entropy, seed by seed on the same texts."""
-    by_name = {row["method"]: row["runs"] for row in rows}
-    if REFERENCE not in by_name:
+    runs_of = {row["method"]: row["runs"] for row in rows}
+    if REFERENCE not in runs_of:
         return {}
-
-    def values(runs: Sequence[dict[str, Any]], path: tuple[str, ...]) -> np.ndarray:
-        for key in path:
-            runs = [run[key] for run in runs]
-        return np.array(runs, float)
-
     return {
-        name: {
-            label: tables.difference(values(runs, path), values(by_name[REFERENCE], path))
-            for label, path in COMPARED.items()
-        }
-        for name, runs in by_name.items()
-        if name not in (REFERENCE, IDEAL)
+        method: tables.differences(runs, runs_of[REFERENCE], COMPARED)
+        for method, runs in runs_of.items()
+        if method not in (REFERENCE, IDEAL)
     }
 
 
@@ -174,17 +167,11 @@ def conclusions(rows: Sequence[Row], seeds: int) -> Iterator[str]:
     for row in rows:
         if "failed" in row:
             yield f"{row['method']} failed: {row['failed']}"
-    found = differences(judged) if seeds > 1 else {}
-    if found:
-        yield "beyond two standard errors of the paired difference to cross-entropy:"
-        for name, figures in found.items():
-            beyond = [
-                f"{label} {figure[0]:+.3f} ±{figure[1]:.3f}"
-                for label, figure in figures.items()
-                if tables.clear(figure)
-            ]
-            yield f"  {name}: {', '.join(beyond) or 'nothing'}"
     if seeds > 1:
+        if differ := differences(judged):
+            yield "beyond two standard errors of the paired difference to cross-entropy:"
+            for method, figures in differ.items():
+                yield f"  {method}: {tables.tell_clear(figures)}"
         yield (
             "± is the standard error over seeds, which draw the parts, the first weights and the "
             "order of the texts."

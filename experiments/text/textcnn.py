@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -39,6 +40,7 @@ class TextCNN(nnx.Module):
       widths: of the filters.
       maps: filters of each width.
       dropout: share of the features that a training step leaves out.
+      begin_at: the logit near which all texts begin.
       dtype: of the activations; parameters, features after the maximum and logits are float32.
       rngs: source of the initial parameters.
     """
@@ -53,6 +55,7 @@ class TextCNN(nnx.Module):
         widths: Sequence[int] = (3, 4, 5),
         maps: int = 100,
         dropout: float = 0.5,
+        begin_at: float = 0.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -70,7 +73,8 @@ class TextCNN(nnx.Module):
         self.filters = nnx.List(
             nnx.Conv(size, maps, (width,), padding="SAME", rngs=rngs) for width in widths
         )
-        self.head = nnx.Linear(maps * len(widths), 1, rngs=rngs)
+        bias = nnx.initializers.constant(begin_at)
+        self.head = nnx.Linear(maps * len(widths), 1, bias_init=bias, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
         self.dtype = dtype
 
@@ -89,6 +93,13 @@ class TextCNN(nnx.Module):
         h = nnx.relu(jnp.max(responses, axis=1)).astype(jnp.float32)
         h = self.dropout(h, deterministic=dropout_key is None, rngs=dropout_key)
         return self.head(h)[..., 0]
+
+
+def constrain(params: Any, max_norm: float) -> Any:
+    """The parameters of a `TextCNN`, the last layer's weights with a norm of at most `max_norm`."""
+    head = params["head"]
+    kernel = optax.projections.projection_l2_ball(head["kernel"], max_norm)
+    return {**params, "head": {**head, "kernel": kernel}}
 
 
 def _convolve(x: jax.Array, filters: Sequence[nnx.Conv]) -> jax.Array:

@@ -15,6 +15,7 @@ from experiments.text.words import FIRST, PAD
 
 # A uniform on ±0.25 has this deviation; so have Kim's vectors of words that word2vec does not know.
 SPREAD = 0.25 / np.sqrt(3.0)
+WINDOW = 5  # how far apart two words may stand that count as neighbours
 
 
 def read_vectors(path: Path, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -130,10 +131,10 @@ def complete(vectors: np.ndarray, found: np.ndarray, rng: np.random.Generator) -
     return result
 
 
-def learn_vectors(ids: np.ndarray, words: int, size: int, *, window: int = 5) -> np.ndarray:
+def learn_vectors(ids: np.ndarray, words: int, size: int) -> np.ndarray:
     """Vectors of words from the words beside which they stand: PPMI, then an SVD.
 
-    Counts within the window become positive pointwise mutual information, contexts smoothed by a
+    Counts within `WINDOW` become positive pointwise mutual information, contexts smoothed by a
     power of 0.75; the largest singular vectors are scaled by the root of their value. Skip-gram
     factorises nearly the same matrix (Levy, Goldberg and Dagan, TACL 3, 2015).
 
@@ -141,13 +142,12 @@ def learn_vectors(ids: np.ndarray, words: int, size: int, *, window: int = 5) ->
       ids: [n, L] words of the training texts, 0 after the end. Labels play no part.
       words: how many words there are, V.
       size: numbers in a vector, D; those beyond the rank are 0.
-      window: how far apart two words may stand.
 
     Returns:
       float32 [V, D] with the deviation `SPREAD`; zero for words that do not occur.
     """
     pairs = []
-    for apart in range(1, min(window, ids.shape[1] - 1) + 1):
+    for apart in range(1, min(WINDOW, ids.shape[1] - 1) + 1):
         left, right = ids[:, :-apart].ravel(), ids[:, apart:].ravel()
         both = (left >= FIRST) & (right >= FIRST)
         pairs.append((left[both], right[both]))

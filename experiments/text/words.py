@@ -79,13 +79,13 @@ class Rows:
 
 def encode(texts: Sequence[str], ids: dict[str, int], length: int) -> Rows:
     """Ids of the first `length` words of each text."""
-    found = np.zeros((len(texts), length), np.int32)
+    padded = np.zeros((len(texts), length), np.int32)
     lengths = np.empty(len(texts), np.int64)
     for row, text in enumerate(texts):
-        each = [ids.get(token, UNKNOWN) for token in tokens(text)[:length]] or [UNKNOWN]
-        found[row, : len(each)] = each
-        lengths[row] = len(each)
-    return Rows(found, lengths)
+        known = [ids.get(token, UNKNOWN) for token in tokens(text)[:length]] or [UNKNOWN]
+        padded[row, : len(known)] = known
+        lengths[row] = len(known)
+    return Rows(padded, lengths)
 
 
 def collect(
@@ -94,7 +94,6 @@ def collect(
     *,
     length: int,
     min_count: int,
-    most: int = 4,
 ) -> tuple[Words, Rows]:
     """The words of some training sets, and all texts in their ids.
 
@@ -103,13 +102,12 @@ def collect(
       train: for each run the indices of its training texts.
       length: longer texts are cut.
       min_count: a run knows a word that its training texts have so often.
-      most: number of lengths to which texts are padded.
 
     Raises:
       ValueError: if no word is that frequent.
     """
-    learnt = [texts[int(k)] for k in np.unique(np.concatenate(train))]
-    seen = sorted({token for text in learnt for token in tokens(text)})
+    own = [texts[int(k)] for k in np.unique(np.concatenate(train))]
+    seen = sorted({token for text in own for token in tokens(text)})
     ids = {word: k for k, word in enumerate(seen, FIRST)}
     rows = encode(texts, ids, length)
     counted = np.stack(
@@ -121,15 +119,14 @@ def collect(
     if kept.sum() == FIRST:
         raise ValueError(f"no word occurs min_count = {min_count} times in the training texts")
     renumber = np.where(kept, np.cumsum(kept) - 1, UNKNOWN).astype(np.int32)
-    edges = _edges(rows.lengths[np.unique(np.concatenate(train))], most)
+    edges = _edges(rows.lengths[np.unique(np.concatenate(train))])
     listed = np.array(["<pad>", "<unknown>", *seen])[kept]
     rows = Rows(renumber[rows.ids][:, : edges[-1]], np.minimum(rows.lengths, edges[-1]))
     known = known[:, kept]
     return Words(listed, known, edges), rows.seen_by(known)
 
 
-def _edges(lengths: np.ndarray, most: int) -> np.ndarray:
-    """Lengths that share the texts out, multiples of 4, the last one holding the longest."""
-    shares = np.append(np.linspace(0.0, 0.9, most)[1:], 1.0) if most > 1 else [1.0]
-    wanted = np.quantile(lengths, shares, method="higher")
+def _edges(lengths: np.ndarray) -> np.ndarray:
+    """Up to four lengths that share the texts out, multiples of 4, the last holding the longest."""
+    wanted = np.quantile(lengths, [0.3, 0.6, 0.9, 1.0], method="higher")
     return np.unique(4 * np.ceil(wanted / 4).astype(int))

@@ -184,9 +184,7 @@ def test_words_are_split_as_kims_and_numbers_keep_their_length():
 
 def test_a_run_knows_the_words_of_its_own_training_texts_alone():
     texts = ["a a b", "b c", "c d d", "", "e " * 40]
-    found, rows = words.collect(
-        texts, [np.array([0, 1]), np.array([1, 2])], length=30, min_count=2, most=1
-    )
+    found, rows = words.collect(texts, [np.array([0, 1]), np.array([1, 2])], length=30, min_count=2)
     assert list(found.words) == ["<pad>", "<unknown>", "a", "b", "c", "d"]
     np.testing.assert_array_equal(rows.ids[0, 0], [2, 2, 3, PAD])
     np.testing.assert_array_equal(rows.ids[1, 0], [UNKNOWN, UNKNOWN, UNKNOWN, PAD])
@@ -244,7 +242,7 @@ def test_missing_vectors_are_drawn_with_the_deviation_of_those_there():
 
 def test_learnt_vectors_factorise_ppmi_and_put_like_words_together():
     found = messages.generate(400)
-    known, rows = words.collect(found.texts, [np.arange(400)], length=40, min_count=1, most=1)
+    known, rows = words.collect(found.texts, [np.arange(400)], length=40, min_count=1)
     learnt = vectors.learn_vectors(rows.ids[0], len(known.words), 16)
     np.testing.assert_array_equal(learnt, vectors.learn_vectors(rows.ids[0], len(known.words), 16))
     assert not learnt[[PAD, UNKNOWN]].any()
@@ -261,7 +259,7 @@ def test_learnt_vectors_factorise_ppmi_and_put_like_words_together():
 def planned(**options: bool) -> pipeline.Plan:
     found = messages.generate(200)
     train = [np.arange(0, 150), np.arange(50, 200)]
-    known, rows = words.collect(found.texts, train, length=64, min_count=1, most=3)
+    known, rows = words.collect(found.texts, train, length=64, min_count=1)
     return pipeline.plan(
         rows, found.labels, train, known.edges, seeds=[0, 1], epochs=2, batch_size=10, **options
     )
@@ -275,7 +273,7 @@ def test_a_batch_depends_on_seeds_and_step_alone():
         np.testing.assert_array_equal(a["ids"], b["ids"])
         np.testing.assert_array_equal(a["labels"], b["labels"])
     assert {batch["ids"].shape[-1] for batch in whole} == set(plan.edges)
-    assert len(plan.edges) == 3
+    assert len(plan.edges) == 4
 
 
 def test_every_run_passes_through_its_own_texts():
