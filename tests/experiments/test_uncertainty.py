@@ -77,13 +77,17 @@ def test_a_feature_that_varies_by_rounding_only_is_constant(tmp_path: Path):
     np.testing.assert_array_equal(table.features, [[1], [2], [4]])
 
 
-def test_binary_files_and_empty_folders_are_named(tmp_path: Path):
+def test_binary_files_and_folders_without_tables_or_with_two_of_a_name_are_named(tmp_path: Path):
     (tmp_path / "t.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TableError, match="not text in UTF-8"):
         open_tables(tmp_path)
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_tables(tmp_path / "missing")
-    (tmp_path / "t.txt").unlink()
+    (tmp_path / "t.csv").touch()
+    with pytest.raises(ValueError, match="2 files are called t; give them one by one"):
+        open_tables(tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
     with pytest.raises(FileNotFoundError, match="holds no table"):
         open_tables(tmp_path)
 
