@@ -1,7 +1,8 @@
 """The losses by name: each a scalar of logits [n, L] and labels [n, L], L = 1 for two classes.
 
 A loss of counts or ranks is computed for each label and averaged, unless its name says otherwise.
-Every one is optimised with the same Adam, whose steps do not depend on a loss's scale.
+Every one is optimised with the same Adam, whose steps do not depend on a loss's scale. `asked-f2`
+is the loss of a question on Stack Overflow, reproduced literally, errors included.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ class Loss:
     prior: Literal["true", "one half", None] = None
     """The share of positives for which the sigmoid of the output is a probability, if it is one.
 
-    Only then does `correct_prior` mean anything; at the true prior it changes nothing.
+    Only then does `correct_prior` mean anything; at the true prior it changes nothing. The outputs
+    begin at probability ½ if it is one half, and else at the share of positives in the data.
     """
     from_half: bool = False
-    """Begin with outputs near probability ½ where the loss trains for another prior."""
+    """Begin at probability ½ although the loss trains for another prior."""
     oversampled: bool = False
     """Train on as many positives as negatives, each positive repeated."""
     labels: Literal["any", "one", "many"] = "any"

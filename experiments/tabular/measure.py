@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import diffmetrics as dm
-from experiments.tabular.data import Splits, Table
+from experiments.tabular.data import Table
 from experiments.tabular.losses import RATE, Loss
+from experiments.tabular.splits import Splits
 
 
 class Fitted(NamedTuple):
@@ -27,7 +28,7 @@ class Fitted(NamedTuple):
     learning_rate: jax.Array
 
 
-def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[str, np.ndarray]:
+def judge(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[str, np.ndarray]:
     """Each figure for each split [splits]; NaN where the loss was never finite.
 
     With several labels, figures are means over labels, but for micro-F1, whose counts are those of
@@ -35,7 +36,7 @@ def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[st
     whose outputs have a prior to correct.
     """
     y = table.labels
-    found = _figures(
+    figures = _figures(
         loss.prior == "one half",
         fitted.validation,
         y[splits.validation],
@@ -45,7 +46,7 @@ def measure(loss: Loss, table: Table, splits: Splits, fitted: Fitted) -> dict[st
         y[splits.train].mean(1),
     )
     trained = np.isfinite(fitted.average_precision)
-    return {name: np.where(trained, np.asarray(each), np.nan) for name, each in found.items()}
+    return {name: np.where(trained, values, np.nan) for name, values in figures.items()}
 
 
 @partial(jax.jit, static_argnums=0)
@@ -59,6 +60,7 @@ def _figures(
     weights: jax.Array,
     prevalence: jax.Array,
 ) -> dict[str, jax.Array]:
+    """Figures of one split; thresholds are those of the best F on its validation part."""
     curve = dm.curve(test, labels, axis=0, weights=weights)
     figures = {
         "average_precision": dm.average_precision(curve).mean(),

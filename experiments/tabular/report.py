@@ -15,10 +15,11 @@ from rich.console import Console
 from scipy import stats
 
 from experiments.shared import plots, study, tables
-from experiments.tabular.data import Splits, Table
+from experiments.tabular.data import Table
 from experiments.tabular.losses import BASELINE, LOSSES, RATE
+from experiments.tabular.splits import Splits
 
-Row = dict[str, Any]  # one loss on one set, as in its JSON file
+Result = dict[str, Any]  # of one loss on one set, as in its JSON file
 
 RANKING = {
     "average_precision": "AP",
@@ -37,10 +38,10 @@ MANY_LABELS = RANKING | {
     for when, where in (("half", "at ½"), ("tuned", "tuned"), ("corrected", "corr."))
 }
 NOTES = (
-    "± is the standard error over splits. P at R 0.8 is the precision where the curve of the test "
-    "part has recall 0.8, and R at P 0.8 the reverse. Tuned: at the threshold of the best F on "
-    "validation data (for a macro mean one a label, for micro-F1 one for all). Corr.: at p > ½ "
-    "after `correct_prior`, for losses that train as if half the rows were positive; as ½: a "
+    f"± is the standard error over splits. P at R {RATE} is the precision where the curve of the "
+    f"test part has recall {RATE}, and R at P {RATE} the reverse. Tuned: at the threshold of the "
+    "best F on validation data (for a macro mean one a label, for micro-F1 one for all). Corr.: at "
+    "p > ½ after `correct_prior`, for losses that train as if half the rows were positive; as ½: a "
     "proper score at the true prior, where it changes nothing; -: the outputs are not "
     "probabilities at any prior, and nothing can correct them."
 )
@@ -55,35 +56,37 @@ class SetReport:
     labels: int
     overlap: float
     """Test rows for each row of training and validation."""
-    rows: list[Row]
+    results: list[Result]
 
     @property
     def columns(self) -> dict[str, str]:
         return MANY_LABELS if self.labels > 1 else ONE_LABEL
 
-    def baseline(self) -> Row | None:
-        return next((row for row in self.rows if row["loss"] == BASELINE), None)
+    def baseline(self) -> Result | None:
+        return next((each for each in self.results if each["loss"] == BASELINE), None)
 
 
-def of_set(table: Table, splits: Splits, rows: list[Row]) -> SetReport:
+def of_set(table: Table, splits: Splits, results: list[Result]) -> SetReport:
     """What was measured on a table, with what it was measured on."""
     described = f"{table}; {len(splits.train)} splits of {splits.train.shape[1]} rows to train on"
     overlap = splits.test.shape[1] / (splits.train.shape[1] + splits.validation.shape[1])
-    return SetReport(table.name, described, table.labels.shape[1], overlap, rows)
+    return SetReport(table.name, described, table.labels.shape[1], overlap, results)
 
 
 def publish(reports: Sequence[SetReport], settings: Any, out: Path, console: Console) -> None:
     """Tables, what they say as the last lines, JSON and a figure."""
     written = [
-        study.Table(each.described, ("loss", *each.columns.values()), lines, len(lines))
-        for each in reports
-        for lines in [list(cells(each))]
+        study.Table(report.described, ("loss", *report.columns.values()), lines, len(lines))
+        for report in reports
+        for lines in [list(cells(report))]
     ]
     content = {
         "settings": dataclasses.asdict(settings),
-        "seconds": sum(row["seconds"] for each in reports for row in each.rows),
-        "sets": [dataclasses.asdict(each) for each in reports],
-        "differences": {each.name: [d._asdict() for d in differences(each)] for each in reports},
+        "seconds": sum(result["seconds"] for report in reports for result in report.results),
+        "sets": [dataclasses.asdict(report) for report in reports],
+        "differences": {
+            report.name: [d._asdict() for d in differences(report)] for report in reports
+        },
     }
     notes = [NOTES, *_conclusions(reports)]
     study.publish(out, "comparison", written, notes, content, console)
@@ -91,14 +94,14 @@ def publish(reports: Sequence[SetReport], settings: Any, out: Path, console: Con
 
 
 def _conclusions(reports: Sequence[SetReport]) -> Iterator[str]:
-    for each in reports:
+    for report in reports:
         yield ""
-        if each.baseline() is None:
-            yield f"{each.name}: {BASELINE} is not among the losses, so nothing is compared with it"
+        if report.baseline() is None:
+            yield f"{report.name}: without {BASELINE} among the losses nothing is compared"
             continue
-        yield f"{each.name}, against {BASELINE} on the same splits:"
-        yield from (f"  {line}" for line in verdicts(each))
-        corrected = prior_correction(each)
+        yield f"{report.name}, against {BASELINE} on the same splits:"
+        yield from (f"  {line}" for line in verdicts(report))
+        corrected = prior_correction(report)
         if corrected:
             yield f"  {corrected}"
     told = conclusion(reports)
@@ -112,20 +115,20 @@ def _conclusions(reports: Sequence[SetReport]) -> Iterator[str]:
 
 def cells(report: SetReport) -> Iterator[list[str]]:
     """The table as text, a line a loss."""
-    for row in report.rows:
-        figures = [_cell(row, name) for name in report.columns]
-        yield [row["loss"], *figures]
+    for result in report.results:
+        figures = [_cell(result, name) for name in report.columns]
+        yield [result["loss"], *figures]
 
 
-def figures(row: Row, name: str) -> np.ndarray:
+def figures(result: Result, name: str) -> np.ndarray:
     """A figure on every split; what is not finite is null in JSON, and NaN here."""
-    return np.asarray(row["figures"][name], float)
+    return np.asarray(result["figures"][name], float)
 
 
-def _cell(row: Row, name: str) -> str:
-    if name in row["figures"]:
-        return tables.cell(tables.mean(figures(row, name).tolist()), digits=3)
-    return "as ½" if LOSSES[row["loss"]].prior == "true" else "-"
+def _cell(result: Result, name: str) -> str:
+    if name in result["figures"]:
+        return tables.cell(tables.mean(figures(result, name).tolist()), digits=3)
+    return "as ½" if LOSSES[result["loss"]].prior == "true" else "-"
 
 
 # --- differences ----------------------------------------------------------------------------------
@@ -136,13 +139,13 @@ class Difference(NamedTuple):
 
     loss: str
     column: str
-    each: tables.Mean
+    independent: tables.Mean
     """As if splits were independent."""
     sharing: tables.Mean
     """Its error allows for the rows that splits share."""
 
     def __str__(self) -> str:
-        (mean, error), star = self.each, "*" if tables.clear(self.sharing) else ""
+        (mean, error), star = self.independent, "*" if tables.clear(self.sharing) else ""
         return f"{self.loss} {mean:+.3f} ±{error:.3f}{star}"
 
 
@@ -154,34 +157,34 @@ def differences(report: SetReport) -> list[Difference]:
     of = dict(baseline["figures"])
     of |= {name.replace("half", "corrected"): of[name] for name in of if name.endswith("half")}
 
-    def compared(row: Row, column: str) -> Difference:
-        pair = figures(row, column), np.asarray(of[column], float)
+    def compared(result: Result, column: str) -> Difference:
+        pair = figures(result, column), np.asarray(of[column], float)
         sharing = tables.difference(*pair, overlap=report.overlap)
-        return Difference(row["loss"], column, tables.difference(*pair), sharing)
+        return Difference(result["loss"], column, tables.difference(*pair), sharing)
 
     return [
-        compared(row, column)
+        compared(result, column)
         for column in report.columns
-        for row in report.rows
-        if row is not baseline and column in row["figures"]
+        for result in report.results
+        if result is not baseline and column in result["figures"]
     ]
 
 
 def verdicts(report: SetReport) -> Iterator[str]:
     """Which differences exceed two standard errors, and which do not: a line a column."""
-    found = differences(report)
+    compared = differences(report)
     for column, title in report.columns.items():
-        here = [one for one in found if one.column == column]
+        here = [each for each in compared if each.column == column]
         if not here:
             continue
-        beyond = [one for one in here if tables.clear(one.each)]
+        beyond = [each for each in here if tables.clear(each.independent)]
         parts = {
-            "better": [str(one) for one in beyond if one.each[0] > 0],
-            "worse": [str(one) for one in beyond if one.each[0] < 0],
-            "not finite": [one.loss for one in here if math.isnan(one.each[0])],
+            "better": [str(each) for each in beyond if each.independent[0] > 0],
+            "worse": [str(each) for each in beyond if each.independent[0] < 0],
+            "not finite": [each.loss for each in here if math.isnan(each.independent[0])],
         }
-        known = {one.loss for one in beyond} | set(parts["not finite"])
-        parts["within two standard errors"] = [one.loss for one in here if one.loss not in known]
+        known = {each.loss for each in beyond} | set(parts["not finite"])
+        parts["within two standard errors"] = [each.loss for each in here if each.loss not in known]
         told = "; ".join(f"{what}: {', '.join(which)}" for what, which in parts.items() if which)
         yield f"{title}: {told}"
 
@@ -190,16 +193,16 @@ def conclusion(reports: Sequence[SetReport]) -> str:
     """How many differences there are, and how many chance alone would make."""
     told = []
     for report in reports:
-        found = [one for one in differences(report) if math.isfinite(one.each[1])]
-        if not found:
+        compared = [each for each in differences(report) if math.isfinite(each.independent[1])]
+        if not compared:
             continue
-        splits = len(report.rows[0]["figures"]["roc_auc"])
+        splits = len(report.results[0]["figures"]["roc_auc"])
         chance = 2.0 * stats.t.sf(2.0, splits - 1)
-        beyond = sum(tables.clear(one.each) for one in found)
-        surely = sum(tables.clear(one.sharing) for one in found)
+        beyond = sum(tables.clear(each.independent) for each in compared)
+        surely = sum(tables.clear(each.sharing) for each in compared)
         told.append(
-            f"{report.name}: {beyond} of {len(found)} differences to {BASELINE} exceed two "
-            f"standard errors; if no loss differed, about {chance * len(found):.0f} would by "
+            f"{report.name}: {beyond} of {len(compared)} differences to {BASELINE} exceed two "
+            f"standard errors; if no loss differed, about {chance * len(compared):.0f} would by "
             f"chance, one in {1 / chance:.0f}. {surely} (*) exceed two of the larger errors that "
             "allow for the rows that splits share."
         )
@@ -210,10 +213,10 @@ def prior_correction(report: SetReport) -> str | None:
     """What correcting the prior did to the probabilities, which is what it is for."""
     base = report.baseline()
     told = [
-        f"{row['loss']} {figures(row, 'log_loss').mean():.3f} → "
-        f"{figures(row, 'log_loss_corrected').mean():.3f}"
-        for row in report.rows
-        if "log_loss_corrected" in row["figures"]
+        f"{result['loss']} {figures(result, 'log_loss').mean():.3f} → "
+        f"{figures(result, 'log_loss_corrected').mean():.3f}"
+        for result in report.results
+        if "log_loss_corrected" in result["figures"]
     ]
     if not told:
         return None
@@ -226,7 +229,7 @@ def prior_correction(report: SetReport) -> str | None:
 
 def draw(reports: Sequence[SetReport], path: Path) -> None:
     """Differences to cross-entropy with two standard errors; hollow where they are within them."""
-    shown = [report for report in reports if report.baseline() and len(report.rows) > 1]
+    shown = [report for report in reports if report.baseline() and len(report.results) > 1]
     if not shown:
         return
     titles = {
@@ -234,7 +237,7 @@ def draw(reports: Sequence[SetReport], path: Path) -> None:
         "f1_half": "F1 at probability ½",
         "f1_tuned": "F1 at the tuned threshold",
     }
-    names = [n for n in LOSSES if any(n == row["loss"] for r in shown for row in r.rows)]
+    names = [n for n in LOSSES if any(n == result["loss"] for r in shown for result in r.results)]
     names = [name for name in names if name != BASELINE]
     markers = "osD^vP"
     with mpl.rc_context(plots.STYLE):
@@ -248,9 +251,9 @@ def draw(reports: Sequence[SetReport], path: Path) -> None:
                 shift = 0.7 * ((k + 0.5) / len(shown) - 0.5)
                 color = plots.CYCLE[k % len(plots.CYCLE)]
                 for place, name in enumerate(names):
-                    if name not in of or not math.isfinite(of[name].each[0]):
+                    if name not in of or not math.isfinite(of[name].independent[0]):
                         continue
-                    mean, error = of[name].each
+                    mean, error = of[name].independent
                     panel.errorbar(
                         mean,
                         place + shift,

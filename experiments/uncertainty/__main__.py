@@ -9,7 +9,8 @@
     python -m experiments.uncertainty recalibrate    coverage before and after one number is fitted
 
 --data takes a file or a folder of tables of numbers, the target in the last column; without it,
-scikit-learn's diabetes. Finished studies are kept, and --resume reads them.
+scikit-learn's diabetes. Results that are already in --out are read with
+--resume.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def tour(*, out: Path = RUNS / "uncertainty", resume: bool = False) -> None:
 
     Args:
       out: folder for results, tables and figures.
-      resume: keep what is finished there.
+      resume: read the results that are already there.
     """
     collapse(seeds=4, periods=40, layers=("plain",), out=out / "collapse", resume=resume)
     synthetic(seeds=2, periods=60, out=out / "synthetic", resume=resume)
@@ -68,7 +69,7 @@ def collapse(
       periods: of 60 updates each.
       layers: plain weights, and variational layers as in the question: the cause is the same.
       out: folder for results, table and figure.
-      resume: keep what is finished there.
+      resume: read the results that are already there.
     """
     find_stuck(seeds, periods, layers, out, CONSOLE, resume=resume)
 
@@ -86,7 +87,7 @@ def synthetic(
       seeds: data sets, and networks of each method.
       periods: of 60 updates each, at most.
       out: folder for results, table and figure.
-      resume: keep what is finished there.
+      resume: read the results that are already there.
     """
     learn_noise(seeds, periods, out, CONSOLE, resume=resume)
 
@@ -102,8 +103,8 @@ def _protocol(read: Any, usual: tuple[str, ...], does: str) -> Callable[..., Non
         out: Path = RUNS / "uncertainty-uci",
         resume: bool = False,
     ) -> None:
-        found = experiment.compare(settings, data, methods, out, CONSOLE, resume=resume)
-        read(found, settings.seeds, out, CONSOLE)
+        results = experiment.compare(settings, data, methods, out, CONSOLE, resume=resume)
+        read(results, settings.seeds, out, CONSOLE)
 
     command.__doc__ = f"""{does}
 
@@ -113,7 +114,7 @@ def _protocol(read: Any, usual: tuple[str, ...], does: str) -> Callable[..., Non
         diabetes.
       methods: by name.
       out: folder for studies, tables and figures; uci, filter and recalibrate may share one.
-      resume: keep finished studies.
+      resume: read the results that are already there.
     """
     return command
 
@@ -151,7 +152,7 @@ def multiloss(
       seeds: data sets and networks.
       steps: full-batch updates.
       out: folder for results, table and figure.
-      resume: keep what is finished there.
+      resume: read the results that are already there.
     """
     several.multiloss(alphas, seeds, steps, out, CONSOLE, resume=resume)
 

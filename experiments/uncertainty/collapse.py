@@ -17,12 +17,14 @@ import diffmetrics as dm
 from experiments.shared import study, tables
 from experiments.shared.settings import require_known, require_within
 from experiments.uncertainty import pictures, report
-from experiments.uncertainty.experiment import predict, train
+from experiments.uncertainty.experiment import fit
 from experiments.uncertainty.methods import Recipe
 from experiments.uncertainty.networks import MIN_SCALE, Design
+from experiments.uncertainty.predictions import predict
 
 LOG_2 = math.log(2.0)
-# The asker's network had variational layers; Normal output, plain softplus.
+# The network of a question on Stack Overflow, whose layers were variational: Normal output, plain
+# softplus.
 ASKED = Design(hidden=(50, 50), init_scale=LOG_2 + MIN_SCALE)
 ROWS, TEST_ROWS = 400, 500
 LAYERS = ("plain", "mean-field", "dropout")
@@ -42,15 +44,16 @@ def collapse(
     rows = []
     for layer, before in itertools.product(layers, ("relu", "linear")):
         design = dataclasses.replace(ASKED, before_scale=before, layer=layer)
-        find = partial(_find, design, seeds, periods)
+        find = partial(train_and_judge, design, seeds, periods)
         described = {"seeds": seeds, "periods": periods, "design": dataclasses.asdict(design)}
-        found = study.result(out / f"{layer}-{before}", described, find, resume=resume)
-        rows.append({"layer": layer, "before": before, **found})
-    title = f"sin(x) with a deviation of 0.02 to 0.20, {periods * 60} updates, {report.told(seeds)}"
+        result = study.result(out / f"{layer}-{before}", described, find, resume=resume)
+        rows.append({"layer": layer, "before": before, **result})
+    updates = periods * Recipe.period
+    title = f"sin(x) with a deviation of 0.02 to 0.20, {updates} updates, {report.told(seeds)}"
     table = study.Table(title, COLUMNS, [_line(row) for row in rows], section=2)
     grid = np.linspace(-math.pi, math.pi, TEST_ROWS)
     content = {
-        "seeds": seeds, "updates": periods * 60, "x": grid, "true_deviation": noise(grid),
+        "seeds": seeds, "updates": updates, "x": grid, "true_deviation": noise(grid),
         "rows": rows, "seconds": sum(row["seconds"] for row in rows),
     }  # fmt: skip
     study.publish(out, "collapse", [table], [CAUSE], content, console)
@@ -58,7 +61,7 @@ def collapse(
     return rows
 
 
-def _find(design: Design, seeds: int, periods: int, _: Path) -> dict[str, Any]:
+def train_and_judge(design: Design, seeds: int, periods: int, _directory: Path) -> dict[str, Any]:
     """Figures for each seed: predicted noise is the aleatoric part."""
     rng = np.random.default_rng(0)
     x = rng.uniform(-math.pi, math.pi, (seeds, ROWS, 1)).astype(np.float32)
@@ -70,7 +73,7 @@ def _find(design: Design, seeds: int, periods: int, _: Path) -> dict[str, Any]:
     draws = 1 if design.layer == "plain" else 25
     recipe = Recipe(design, draws=draws, periods=periods, batch_size=64, learning_rate=3e-3)
     until = np.full(seeds, periods)
-    trained = train(recipe, x, y, held_out=0, seed=0, until=until, title=design.before_scale)
+    trained = fit(recipe, x, y, held_out=0, seed=0, until=until, title=design.before_scale)
     means, scales = predict(recipe, trained, grid, seed=0)
     mean, deviation = means.mean(1), scales.mean(1)
     error = np.abs(target - mean)

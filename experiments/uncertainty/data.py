@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.datasets import load_diabetes
+
+from experiments.shared import number_tables
+from experiments.shared.number_tables import TableError
 
 # A column whose spread is below this share of its largest magnitude is constant: in the naval set a
 # constant column has a deviation of 2e-13, and dividing by that makes a feature of rounding noise.
 CONSTANT = 1e-9
 SUFFIXES = (".txt", ".csv", ".tsv", ".data", ".dat")
-
-
-class UnusableTable(ValueError):  # noqa: N818 - what it is called in the message
-    """A file that cannot be trained on; the message names file, row and column."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +37,9 @@ class Table:
 
 def diabetes() -> Table:
     """442 patients, 10 measurements, disease progression a year later; ships with scikit-learn."""
-    found: Any = load_diabetes(scaled=False)
-    return _checked("diabetes", found.data, found.target, tuple(found.feature_names))
+    patients: Any = load_diabetes(scaled=False)
+    names = tuple(patients.feature_names)
+    return _checked("diabetes", patients.data, patients.target, names)
 
 
 def open_tables(path: Path | None) -> list[Table]:
@@ -46,16 +47,12 @@ def open_tables(path: Path | None) -> list[Table]:
 
     Raises:
       FileNotFoundError: if there is none.
-      UnusableTable: naming the first file, row and column that cannot be used.
+      TableError: naming the first file, row and column that cannot be used.
+      ValueError: if two tables have the same name.
     """
     if path is None:
         return [diabetes()]
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file or folder {path}")
-    inside = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES) if path.is_dir() else [path]
-    if not inside:
-        raise FileNotFoundError(f"{path} holds no table (looked for {', '.join(SUFFIXES)})")
-    return [read_table(each) for each in inside]
+    return [read_table(each) for each in number_tables.find([path], SUFFIXES)]
 
 
 def read_table(path: Path) -> Table:
@@ -64,52 +61,18 @@ def read_table(path: Path) -> Table:
     A first row without any number is a header.
 
     Raises:
-      UnusableTable: for text, NaN, infinity, missing cells, rows of unequal length, no rows, a
+      TableError: for text, NaN, infinity, missing cells, rows of unequal length, no rows, a
         constant target, or no feature that varies; the message names the place.
     """
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise UnusableTable(f"{path} is not a text file: {error}") from error
-    rows = [(number, cells) for number, line in enumerate(lines, 1) if (cells := _cells(line))]
-    if not rows:
-        raise UnusableTable(f"{path} is empty")
-    width = len(rows[0][1])
-    header = [f"column {k}" for k in range(1, width + 1)]
-    if all(_number(cell) is None for cell in rows[0][1]):
-        header = [f"column {k} ({cell.strip()})" for k, cell in enumerate(rows.pop(0)[1], 1)]
-    if not rows or width < 2:
-        raise UnusableTable(
+    names, rows = number_tables.delimited(number_tables.text(path))
+    if not rows or len(names) < 2:
+        raise TableError(
             f"{path} must have rows of at least one feature and a target, "
-            f"got {len(rows)} rows of {width} columns"
+            f"got {len(rows)} rows of {len(names)} columns"
         )
-    values = np.empty((len(rows), width))
-    for k, (number, cells) in enumerate(rows):
-        if len(cells) != width:
-            raise UnusableTable(f"{path}, line {number}: {len(cells)} columns, expected {width}")
-        for column, cell in enumerate(cells):
-            value = _number(cell)
-            if value is None or not np.isfinite(value):
-                raise UnusableTable(
-                    f"{path}, line {number}: {header[column]} must be a finite number, "
-                    f"got {cell.strip()!r}"
-                )
-            values[k, column] = value
-    return _checked(path.stem, values[:, :-1], values[:, -1], tuple(header[:-1]), str(path))
-
-
-def _cells(line: str) -> list[str]:
-    for separator in ";,":
-        if separator in line:
-            return next(csv.reader([line.strip()], delimiter=separator))
-    return line.split()  # some of the published files mix blanks and tabs
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
+    number_tables.require_width(path, rows, len(names))
+    columns = [number_tables.numbers(path, name, rows, k) for k, name in enumerate(names)]
+    return _checked(path.stem, np.stack(columns[:-1], 1), columns[-1], tuple(names[:-1]), str(path))
 
 
 def _checked(
@@ -117,10 +80,10 @@ def _checked(
 ) -> Table:
     source = source or name
     if is_constant(target[:, None])[0]:
-        raise UnusableTable(f"{source}: the target, its last column, is {target[0]} in every row")
+        raise TableError(f"{source}: the target, its last column, is {target[0]} in every row")
     constant = is_constant(features)
     if constant.all():
-        raise UnusableTable(f"{source}: every feature is constant")
+        raise TableError(f"{source}: every feature is constant")
     return Table(
         name,
         features[:, ~constant],
@@ -159,25 +122,30 @@ class Folds(NamedTuple):
     center: np.ndarray  # float64 [S], mean of the training targets
     scale: np.ndarray  # float64 [S], their deviation
 
+    @property
+    def held_out(self) -> int:
+        """How many of the training rows, the last, choose the length of the training: a fifth."""
+        return max(1, self.train_y.shape[1] // 5)
+
 
 def folds(table: Table, count: int) -> Folds:
     """The first `count` published splits of a table.
 
     Raises:
-      UnusableTable: if there are fewer rows than splits, or too few to hold any out.
+      TableError: if there are fewer rows than splits, or too few to hold any out.
     """
     if len(table) < max(count, 20):
-        raise UnusableTable(
+        raise TableError(
             f"{table.name} has {len(table)} rows; {count} seeds need at least {max(count, 20)}"
         )
-    each = [_fold(table, *rows) for rows in splits(len(table), count)]
-    return Folds(*map(np.stack, zip(*each, strict=True)))
+    stacked = [_fold(table, *rows) for rows in splits(len(table), count)]
+    return Folds(*map(np.stack, zip(*stacked, strict=True)))
 
 
 def _fold(table: Table, train: np.ndarray, test: np.ndarray) -> Folds:
     x, y = table.features[train], table.target[train]
     if is_constant(y[:, None])[0]:
-        raise UnusableTable(f"{table.name}: the target is constant in a training split")
+        raise TableError(f"{table.name}: the target is constant in a training split")
     # Constant among the training rows of this split: no information, so all zeros.
     same = is_constant(x)
     spread = np.where(same, np.inf, x.std(axis=0))
@@ -189,3 +157,10 @@ def _fold(table: Table, train: np.ndarray, test: np.ndarray) -> Folds:
         y.mean(),
         y.std(),
     )
+
+
+def spread(count: int) -> NamedSharding:
+    """Splits over as many devices as divide them; nothing is ever sent between two."""
+    devices = jax.devices()
+    used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
+    return NamedSharding(Mesh(np.array(devices[:used]), ("split",)), PartitionSpec("split"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +10,9 @@ import numpy as np
 
 import diffmetrics as dm
 from experiments.uncertainty.data import Folds
+from experiments.uncertainty.predictions import Normals
 
 COVERAGE = 0.95
-
-
-class Normals(NamedTuple):
-    """Predictions of K members or draws, of one split or of S."""
-
-    mean: Any  # [S, K, n] or [K, n]
-    scale: Any
 
 
 def _rank(scale: jax.Array, error: jax.Array) -> jax.Array:
@@ -47,7 +41,7 @@ def judge_split(
     factor = dm.fit_scale(inner_mean, inner_deviation, inner[2])
     scores = jnp.abs(inner[2] - inner_mean) / inner_deviation
     quantile = dm.conformal_quantile(scores, coverage=COVERAGE)
-    found = {
+    figures = {
         "rmse": jnp.sqrt(jnp.square(error).mean()),
         "mixture": dm.mixture_log_likelihood(means, scales, y).mean(),
         "moment_matched": dm.moment_matched_log_likelihood(means, scales, y).mean(),
@@ -70,14 +64,14 @@ def judge_split(
         "_conformal": (mean - quantile * deviation, mean + quantile * deviation),
     }
     for name, (lower, upper) in intervals.items():
-        found["coverage" + name], found["width" + name] = dm.interval_coverage(lower, upper, y)
-    return found, predicted
+        figures["coverage" + name], figures["width" + name] = dm.interval_coverage(lower, upper, y)
+    return figures, predicted
 
 
 @jax.jit
 def _judge(keys: jax.Array, test: Any, inner: Any) -> Any:
     # One split after the other: all pairs of members meet in the score of a mixture.
-    return jax.lax.map(lambda each: judge_split(*each), (keys, test, inner))
+    return jax.lax.map(lambda split: judge_split(*split), (keys, test, inner))
 
 
 def judge(
@@ -96,10 +90,14 @@ def judge(
     keys = jax.random.split(jax.random.key(seed + 2), len(center))
     arrays = [
         tuple(
-            np.asarray(each, np.float32)
-            for each in (p.mean * unit[..., None] + center[..., None], p.scale * unit[..., None], y)
+            np.asarray(array, np.float32)
+            for array in (
+                normals.mean * unit[..., None] + center[..., None],
+                normals.scale * unit[..., None],
+                y,
+            )
         )
-        for p, y in ((test, rows.test_y), (inner, inner_y))
+        for normals, y in ((test, rows.test_y), (inner, inner_y))
     ]
     figures, predicted = jax.device_get(_judge(keys, *arrays))
     return figures, {"target": rows.test_y, **predicted}

@@ -80,7 +80,7 @@ def _train(
     optimizer = optax.adam(5e-3)
     key = jax.random.key(0)  # nothing in these networks is random
 
-    def one(params: Any, x: jax.Array, y: jax.Array, alpha: jax.Array) -> Any:
+    def train_one(params: Any, x: jax.Array, y: jax.Array, alpha: jax.Array) -> Any:
         losses = _losses(y)
 
         def objective(params: Any, memory: Any) -> Any:
@@ -104,7 +104,7 @@ def _train(
         output, _ = nnx.merge(graph, nnx.State(params))(grid[:, None], key)
         return output, logged
 
-    over_alphas = jax.vmap(one, in_axes=(None, None, None, 0))
+    over_alphas = jax.vmap(train_one, in_axes=(None, None, None, 0))
     return jax.vmap(over_alphas, in_axes=(0, 0, 0, None))(params, x, y, alpha)
 
 
@@ -116,16 +116,19 @@ def multiloss(
     require_within(described, seeds="[1, inf)", steps="[1, inf)")
     if not alphas or min(alphas) < 0.0:
         raise ValueError(f"alphas must be one or several numbers from 0 on, got {alphas}")
-    found = study.result(out, described, partial(_find, alphas, seeds, steps), resume=resume)
-    lines = [_line(row) for row in found["rows"]]
+    find = partial(train_and_judge, alphas, seeds, steps)
+    result = study.result(out, described, find, resume=resume)
+    lines = [_line(row) for row in result["rows"]]
     title = f"sin(2x), one target in seven 4 too high; {steps} steps, {report.told(seeds)}"
     table = study.Table(title, COLUMNS, lines, section=len(alphas))
-    study.publish(out, "multiloss", [table], [NOTE], found, console)
+    study.publish(out, "multiloss", [table], [NOTE], result, console)
     pictures.multiloss(out / "multiloss.json", out / "multiloss.png")
-    return found
+    return result
 
 
-def _find(alphas: Sequence[float], seeds: int, steps: int, _: Path) -> dict[str, Any]:
+def train_and_judge(
+    alphas: Sequence[float], seeds: int, steps: int, _directory: Path
+) -> dict[str, Any]:
     x, y = world(np.random.default_rng(0), seeds)
     design = Design(deviation="constant")
     graph = graph_of(design, 1)

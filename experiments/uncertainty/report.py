@@ -15,12 +15,12 @@ from experiments.shared import study, tables
 from experiments.uncertainty import pictures, published
 
 Row = dict[str, Any]  # one method on one table, as in its `result.json`
-Found = Mapping[str, Sequence[Row]]  # by table
+Results = Mapping[str, Sequence[Row]]  # by table
 
 
 def told(seeds: int) -> str:
     """How many seeds there are, for a title."""
-    return f"{seeds} seeds" if seeds > 1 else "1 seed, so no standard errors"
+    return tables.count(seeds, "seed") + ", so no standard errors" * (seeds == 1)
 
 
 def _finished(rows: Sequence[Row]) -> list[Row]:
@@ -39,7 +39,7 @@ def _line(row: Row, columns: Sequence[str]) -> list[str]:
 
 def _publish(
     name: str,
-    found: Found,
+    results: Results,
     written: Sequence[study.Table],
     notes: Sequence[str],
     content: dict[str, Any],
@@ -47,14 +47,14 @@ def _publish(
     console: Console,
 ) -> bool:
     """Print and write; whether there is anything to be drawn."""
-    rows = [row for each in found.values() for row in each]
+    rows = [row for rows in results.values() for row in rows]
     failures = [f"failed: {row['failed']}" for row in rows if "failed" in row]
     content = {**content, "failed": failures, "seconds": sum(row["seconds"] for row in rows)}
     study.publish(out, name, written, [*notes, *failures], content, console)
     return len(failures) < len(rows)
 
 
-def _rows(found: Found, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def _rows(results: Results, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Mean and standard error of every figure, for a record."""
     return [
         {
@@ -63,7 +63,7 @@ def _rows(found: Found, columns: Sequence[str] | None = None) -> list[dict[str, 
             "seconds": row["seconds"],
             "figures": {key: _mean(row, key) for key in columns or row["figures"]},
         }
-        for table, rows in found.items()
+        for table, rows in results.items()
         for row in _finished(rows)
     ]
 
@@ -92,10 +92,10 @@ UCI_NOTE = (
 )
 
 
-def uci(found: Found, seeds: int, out: Path, console: Console) -> None:
+def uci(results: Results, seeds: int, out: Path, console: Console) -> None:
     """Every method beside what others have published for the same splits."""
     written, verdicts = [], []
-    for table, rows in found.items():
+    for table, rows in results.items():
         lines = [_line(row, list(UCI.values())) for row in rows]
         for name, figures in published.rows(table).items():
             lines.append([f"published: {name}", *figures, *[""] * (len(UCI) - 2)])
@@ -103,8 +103,8 @@ def uci(found: Found, seeds: int, out: Path, console: Console) -> None:
         best = published.best_of_forty_passes(table)
         if best is not None:
             verdicts.append(_verdict(table, _finished(rows), *best))
-    content = {"rows": _rows(found), "verdicts": verdicts}
-    if _publish("uci", found, written, [*verdicts, UCI_NOTE], content, out, console):
+    content = {"rows": _rows(results), "verdicts": verdicts}
+    if _publish("uci", results, written, [*verdicts, UCI_NOTE], content, out, console):
         pictures.uci(out / "uci.json", out / "uci.png")
 
 
@@ -127,22 +127,22 @@ FILTER_NOTE = (
 )
 
 
-def filtering(found: Found, seeds: int, out: Path, console: Console) -> None:
+def filtering(results: Results, seeds: int, out: Path, console: Console) -> None:
     """|error| against deviation, and what share may be kept for a given error."""
     written, drawn = [], {}
-    for table, rows in found.items():
+    for table, rows in results.items():
         lines, drawn[table] = [], {}
         for row in rows:
             lines.append([*_line(row, list(FILTER.values())), *[""] * len(KEPT)])
             if "failed" in row:
                 continue
-            one = drawn[table][row["method"]] = _filtered(out / f"{table}-{row['method']}")
-            shares = one["shares_kept"]
+            filtered = drawn[table][row["method"]] = _filtered(out / f"{table}-{row['method']}")
+            shares = filtered["shares_kept"]
             lines[-1][-len(KEPT) :] = [f"{s:.0%}" for s in shares["method"] + shares["attainable"]]
         title = f"{table}: which share may be kept for a given part of the mean |error|"
         columns = ("method", *FILTER, *KEPT)
         written.append(study.Table(f"{title}, {told(seeds)}", columns, lines, len(lines)))
-    if _publish("filter", found, written, [FILTER_NOTE], {"tables": drawn}, out, console):
+    if _publish("filter", results, written, [FILTER_NOTE], {"tables": drawn}, out, console):
         pictures.filtering(out / "filter.json", out)
 
 
@@ -152,9 +152,9 @@ def _filtered(directory: Path) -> dict[str, Any]:
     error = target - mean
     keys = jax.random.split(jax.random.key(0), len(error))
     curves: dict[str, np.ndarray] = jax.device_get(
-        jax.lax.map(lambda each: _curves(*each), (keys, deviation, error))
+        jax.lax.map(lambda split: _curves(*split), (keys, deviation, error))
     )
-    averages = {name: each.mean(0) for name, each in curves.items()}
+    averages = {name: curve.mean(0) for name, curve in curves.items()}
     kept = 1.0 - np.arange(error.shape[1]) / error.shape[1]
     shares = {
         name: [_share_kept(kept, curve, target) for target in TARGETS]
@@ -207,14 +207,14 @@ RECALIBRATION_NOTE = (
 )
 
 
-def recalibration(found: Found, seeds: int, out: Path, console: Console) -> None:
+def recalibration(results: Results, seeds: int, out: Path, console: Console) -> None:
     """Coverage before and after one number is fitted on held-out training rows."""
     keys, columns = list(RECALIBRATION.values()), ("method", *RECALIBRATION)
     of = f"coverage of 95 % intervals before and after, {told(seeds)}"
     written = [
         study.Table(f"{table}: {of}", columns, [_line(row, keys) for row in rows], len(rows))
-        for table, rows in found.items()
+        for table, rows in results.items()
     ]
-    content = {"rows": _rows(found, keys)}
-    if _publish("recalibrate", found, written, [RECALIBRATION_NOTE], content, out, console):
+    content = {"rows": _rows(results, keys)}
+    if _publish("recalibrate", results, written, [RECALIBRATION_NOTE], content, out, console):
         pictures.recalibration(out / "recalibrate.json", out / "recalibrate.png")

@@ -18,17 +18,18 @@ import diffmetrics as dm
 from experiments.shared import study, tables
 from experiments.shared.settings import require_within
 from experiments.uncertainty import pictures, report
-from experiments.uncertainty.experiment import predict, train
-from experiments.uncertainty.methods import Recipe
+from experiments.uncertainty.experiment import fit
+from experiments.uncertainty.methods import Method, Recipe
 from experiments.uncertainty.networks import Design
+from experiments.uncertainty.predictions import predict
 
 HIDDEN = (50, 50)
 METHODS = {
-    "ensemble": Recipe(Design(hidden=HIDDEN), members=5),
-    "dropout": Recipe(Design(hidden=HIDDEN, layer="dropout"), draws=50),
+    "ensemble": Method(Design(hidden=HIDDEN), members=5),
+    "dropout": Method(Design(hidden=HIDDEN, layer="dropout"), draws=50),
     # With two hidden layers it fits worse, by the held-out likelihood: most of its weights stay at
     # the prior.
-    "vi": Recipe(Design(hidden=(50,), layer="mean-field"), draws=50, learning_rate=2e-2),
+    "vi": Method(Design(hidden=(50,), layer="mean-field"), draws=50, learning_rate=2e-2),
 }
 ROWS = 600
 GRID = np.linspace(-6.0, 6.0, 481)
@@ -52,26 +53,26 @@ def synthetic(
 ) -> dict[str, Any]:
     """Train each method with `seeds` seeds; bands, rank correlations, what grows off the data."""
     require_within({"seeds": seeds, "periods": periods}, seeds="[1, inf)", periods="[1, inf)")
-    found = {}
+    results = {}
     for name, method in METHODS.items():
-        recipe = dataclasses.replace(method, periods=periods, batch_size=64)
+        recipe = Recipe(**vars(method), periods=periods, batch_size=64)
         described = {"seeds": seeds, "recipe": dataclasses.asdict(recipe)}
-        find = partial(_find, recipe, seeds, name)
-        found[name] = study.result(out / name, described, find, resume=resume)
+        find = partial(train_and_judge, recipe, seeds, name)
+        results[name] = study.result(out / name, described, find, resume=resume)
     x, y = world(seeds)
     lines = [
-        [name, *(tables.cell(tables.mean(one[key])) for key in COLUMNS.values())]
-        for name, one in found.items()
+        [name, *(tables.cell(tables.mean(result[key])) for key in COLUMNS.values())]
+        for name, result in results.items()
     ]
     title = f"a known deviation of 0.05 to 0.35, {report.told(seeds)}"
     table = study.Table(title, ("method", *COLUMNS), lines, section=1)
     content = {
-        "seeds": seeds, "x": GRID, "truth": truth(GRID), "data": (x[0], y[0]), "found": found,
-        "seconds": sum(one["seconds"] for one in found.values()),
+        "seeds": seeds, "x": GRID, "truth": truth(GRID), "data": (x[0], y[0]), "found": results,
+        "seconds": sum(result["seconds"] for result in results.values()),
     }  # fmt: skip
     study.publish(out, "synthetic", [table], [], content, console)
     pictures.synthetic(out / "synthetic.json", out / "synthetic.png")
-    return found
+    return results
 
 
 COLUMNS = {
@@ -84,17 +85,17 @@ COLUMNS = {
 }
 
 
-def _find(recipe: Recipe, seeds: int, name: str, _: Path) -> dict[str, Any]:
+def train_and_judge(recipe: Recipe, seeds: int, name: str, _directory: Path) -> dict[str, Any]:
     """Figures for each seed, and the curves of the first."""
     x, y = world(seeds)
     scaled, inputs = (
         (each / 2.5)[..., None].astype(np.float32)
         for each in (x, np.broadcast_to(GRID, (seeds, len(GRID))))
     )
-    learn = partial(
-        train, recipe, scaled, y.astype(np.float32), held_out=ROWS // 5, seed=0, title=name
+    train = partial(
+        fit, recipe, scaled, y.astype(np.float32), held_out=ROWS // 5, seed=0, title=name
     )
-    means, scales = predict(recipe, learn(until=learn().kept), inputs, seed=0)
+    means, scales = predict(recipe, train(until=train().kept), inputs, seed=0)
     parts = jax.vmap(dm.decompose_variance)(means, scales)
     aleatoric, epistemic = (np.sqrt(np.asarray(part)) for part in parts)
     mean, deviation = truth(GRID)

@@ -12,9 +12,10 @@ import pytest
 from sklearn import metrics
 
 import diffmetrics as dm
-from experiments.tabular import __main__ as command, data, experiment, report
+from experiments.tabular import __main__ as command, data, experiment, measure, report
 from experiments.tabular.losses import BASELINE, LOSSES, asked_f2, for_labels
-from experiments.tabular.measure import Fitted, measure
+from experiments.tabular.measure import Fitted
+from experiments.tabular.splits import Splits, make_splits
 from tests import DATA
 
 
@@ -106,11 +107,15 @@ def test_a_row_that_repeats_another_is_left_out(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "1,2,0\n1,abc,1\n", r"a\.csv, line 2, column 2: 'abc' is not a number"),
+        (
+            "a.csv",
+            "1,2,0\n1,abc,1\n",
+            r"a\.csv, line 2, column 2: must be a finite number, got 'abc'",
+        ),
         ("a.csv", "1,2,0\n1,,1\n", "line 2, column 2: a value is missing"),
         ("a.csv", "1,2,0\n1,?,1\n", "line 2, column 2: a value is missing"),
-        ("a.csv", "1,2,0\n1,nan,1\n", "line 2, column 2: nan is not finite"),
-        ("a.csv", "1,2,0\n1,1\n", "line 2: 2 columns, where there should be 3"),
+        ("a.csv", "1,2,0\n1,nan,1\n", "line 2, column 2: must be a finite number, got 'nan'"),
+        ("a.csv", "1,2,0\n1,1\n", "line 2: 2 columns, expected 3"),
         ("a.csv", "1,2,0\n1,3,1\n1,4,2\n", "a label has two values, this has 3: 0, 1, 2"),
         ("a.csv", "1,2,0\n1,3,1\n1,4,1\n", "has 1 different rows of its rarer class; 6 is the"),
         ("a.csv", "", "has no rows"),
@@ -144,21 +149,21 @@ def test_the_sets_at_hand_are_read():
 @pytest.mark.parametrize("labels", [1, 3])
 def test_parts_share_no_row_and_have_the_same_proportions(labels: int):
     made = table(labels=labels)
-    splits = data.make_splits(made, 4)
+    splits = make_splits(made, 4)
     for parts in zip(splits.train, splits.validation, splits.test, strict=True):
         assert sorted(np.concatenate(parts)) == list(range(80))
         assert [len(part) for part in parts] == [40, 20, 20]
         for part in parts:
             assert np.all(np.abs(made.labels[part].mean(0) - 0.2) <= (0.0 if labels == 1 else 0.2))
     assert not np.array_equal(splits.train[0], splits.train[1])
-    again = data.make_splits(made, 2)
+    again = make_splits(made, 2)
     np.testing.assert_array_equal(again.train, splits.train[:2])
     np.testing.assert_array_equal(splits.weights, 1.0)
 
 
 def test_a_thinned_table_is_judged_on_all_other_positives_at_the_thinned_share():
     cancer = data.breast_cancer()
-    splits = data.make_splits(cancer, 3)
+    splits = make_splits(cancer, 3)
     y = cancer.labels
     assert [int(y[rows].sum(1)[0, 0]) for rows in (splits.train, splits.validation)] == [4, 2]
     assert np.all(y[splits.test].sum(1) == 212 - 6)
@@ -170,7 +175,7 @@ def test_a_label_that_a_part_lacks_is_named():
     made = table(labels=2)
     made.labels[:, 1] = np.arange(80) == 0
     with pytest.raises(ValueError, match="only one class of label 1"):
-        data.make_splits(made, 2)
+        make_splits(made, 2)
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -213,9 +218,9 @@ SHORT = experiment.Settings(steps=40, check_every=20, learning_rates=(0.02, 0.1)
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[data.Table, data.Splits, Fitted]:
+def trained() -> tuple[data.Table, Splits, Fitted]:
     made = table()
-    splits = data.make_splits(made, 3)
+    splits = make_splits(made, 3)
     return made, splits, experiment.fit(LOSSES["oversampled"], made, splits, SHORT)
 
 
@@ -242,7 +247,7 @@ def test_test_rows_have_no_say(trained):
 
 def test_figures_are_those_of_scikit_learn(trained):
     made, splits, fitted = trained
-    figures = measure(LOSSES["oversampled"], made, splits, fitted)
+    figures = measure.judge(LOSSES["oversampled"], made, splits, fitted)
     for k in range(3):
         y, z = made.labels[splits.test[k], 0], np.asarray(fitted.test)[k, :, 0]
         right = z + math.log(0.2 / 0.8)  # half of the rows in training, a fifth of them here
@@ -270,11 +275,11 @@ def test_figures_are_those_of_scikit_learn(trained):
 
 def test_macro_and_micro_f1_of_several_labels():
     made = table(labels=3)
-    splits = data.make_splits(made, 1)
+    splits = make_splits(made, 1)
     z = np.random.default_rng(1).normal(size=(1, 20, 3)).astype(np.float32)
     one = jnp.ones(1)
     fitted = Fitted(jnp.asarray(z), jnp.asarray(z), one, one, one)
-    figures = measure(LOSSES[BASELINE], made, splits, fitted)
+    figures = measure.judge(LOSSES[BASELINE], made, splits, fitted)
     y = made.labels[splits.test[0]]
     for name, average in (("f1_half", "macro"), ("micro_f1_half", "micro")):
         expected = metrics.f1_score(y, z[0] > 0, average=average, zero_division=ZERO)
@@ -285,7 +290,7 @@ def test_macro_and_micro_f1_of_several_labels():
 def test_a_loss_that_is_not_finite_has_no_figures_and_says_so(trained):
     made, splits, fitted = trained
     lost = fitted._replace(average_precision=jnp.full(3, -jnp.inf))
-    figures = measure(LOSSES["oversampled"], made, splits, lost)
+    figures = measure.judge(LOSSES["oversampled"], made, splits, lost)
     assert np.all(np.isnan(figures["roc_auc"]))
 
 

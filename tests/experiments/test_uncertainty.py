@@ -15,17 +15,18 @@ from scipy import stats
 from experiments.uncertainty import collapse, multiloss, published, report, synthetic
 from experiments.uncertainty.__main__ import main
 from experiments.uncertainty.data import (
-    UnusableTable,
+    TableError,
     diabetes,
     folds,
     open_tables,
     read_table,
     splits,
 )
-from experiments.uncertainty.experiment import predict, train
+from experiments.uncertainty.experiment import fit
 from experiments.uncertainty.measure import judge_split
-from experiments.uncertainty.methods import Recipe
+from experiments.uncertainty.methods import Method, Recipe
 from experiments.uncertainty.networks import Design, MeanFieldDense, Network, graph_of, initialize
+from experiments.uncertainty.predictions import predict
 from tests import DATA
 
 UCI = DATA / "uci"
@@ -53,19 +54,19 @@ def test_tables_are_read_whatever_separates_their_numbers(tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b,y\n1,2,3\n4,blue,6\n", r"line 3: column 2 \(b\) must be a finite number, got 'blue'"),
-        ("1 2 3\n4 nan 6\n", "line 2: column 2 must be a finite number, got 'nan'"),
-        ("1 2 3\n4 inf 6\n", "line 2: column 2 must be a finite number, got 'inf'"),
-        ("1,2,3\n4,,6\n", "line 2: column 2 must be a finite number, got ''"),
+        ("a,b,y\n1,2,3\n4,blue,6\n", "line 3, b: must be a finite number, got 'blue'"),
+        ("1 2 3\n4 nan 6\n", "line 2, column 2: must be a finite number, got 'nan'"),
+        ("1 2 3\n4 inf 6\n", "line 2, column 2: must be a finite number, got 'inf'"),
+        ("1,2,3\n4,,6\n", "line 2, column 2: a value is missing"),
         ("1 2 3\n4 5\n", "line 2: 2 columns, expected 3"),
         ("1 2 3\n4 5 3\n", "the target, its last column, is 3.0 in every row"),
         ("1 2 3\n1 2 4\n", "every feature is constant"),
         ("1\n2\n", "at least one feature and a target"),
-        ("\n \n", "is empty"),
+        ("\n \n", "got 0 rows of 0 columns"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path: Path, text: str, message: str):
-    with pytest.raises(UnusableTable, match=message):
+    with pytest.raises(TableError, match=message):
         read_table(write(tmp_path / "t.txt", text))
 
 
@@ -76,13 +77,17 @@ def test_a_feature_that_varies_by_rounding_only_is_constant(tmp_path: Path):
     np.testing.assert_array_equal(table.features, [[1], [2], [4]])
 
 
-def test_binary_files_and_empty_folders_are_named(tmp_path: Path):
+def test_binary_files_and_folders_without_tables_or_with_two_of_a_name_are_named(tmp_path: Path):
     (tmp_path / "t.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UnusableTable, match="not a text file"):
+    with pytest.raises(TableError, match="not text in UTF-8"):
         open_tables(tmp_path)
     with pytest.raises(FileNotFoundError, match="no file or folder"):
         open_tables(tmp_path / "missing")
-    (tmp_path / "t.txt").unlink()
+    (tmp_path / "t.csv").touch()
+    with pytest.raises(ValueError, match="2 files are called t; give them one by one"):
+        open_tables(tmp_path)
+    for path in tmp_path.iterdir():
+        path.unlink()
     with pytest.raises(FileNotFoundError, match="holds no table"):
         open_tables(tmp_path)
 
@@ -93,7 +98,7 @@ def test_splits_are_those_of_one_generator_and_need_rows():
     for train_rows, test_rows in found:
         assert len(test_rows) == 31
         assert sorted([*train_rows, *test_rows]) == list(range(308))
-    with pytest.raises(UnusableTable, match="diabetes has 442 rows; 500 seeds need at least 500"):
+    with pytest.raises(TableError, match="diabetes has 442 rows; 500 seeds need at least 500"):
         folds(diabetes(), 500)
 
 
@@ -175,7 +180,8 @@ def test_heads_start_at_the_first_deviation_and_a_relu_never_goes_below():
 # --- training -------------------------------------------------------------------------------------
 
 # Shapes and recipe are those of the synthetic world, so that they are compiled once.
-RECIPE = Recipe(Design(hidden=(8,)), members=2, periods=3, period=5, batch_size=64)
+METHOD = Method(Design(hidden=(8,)), members=2)
+RECIPE = Recipe(**vars(METHOD), periods=3, batch_size=64)
 HELD_OUT = synthetic.ROWS // 5
 
 
@@ -187,25 +193,32 @@ def world() -> tuple[np.ndarray, np.ndarray]:
 
 def test_members_differ_and_a_given_length_is_kept():
     x, y = world()
-    first = train(RECIPE, x, y, held_out=HELD_OUT, seed=0)
+    first = fit(RECIPE, x, y, held_out=HELD_OUT, seed=0, title="test")
     assert first.scores.shape == (2, 3)
     assert np.all(first.kept == 1 + first.scores.argmax(1))
-    again = train(RECIPE, x, y, held_out=HELD_OUT, seed=0, until=np.array([1, 3]))
+    again = fit(RECIPE, x, y, held_out=HELD_OUT, seed=0, until=np.array([1, 3]), title="test")
     np.testing.assert_array_equal(again.kept, [1, 3])
     found = predict(RECIPE, again, x[:, :481], seed=0)
     assert found.mean.shape == found.scale.shape == (2, 2, 481)
     assert np.abs(found.mean[:, 0] - found.mean[:, 1]).max() > 0.01
 
 
+def test_there_are_no_more_looks_than_asked_for():
+    chunks = [Recipe(periods=n, batch_size=1).chunk for n in (1, 25, 26, 50, 80, 150)]
+    assert chunks == [1, 1, 2, 5, 8, 10]
+
+
 def test_held_out_rows_are_not_trained_on():
     x, y = world()
     changed = y.copy()
     changed[:, -HELD_OUT:] += 0.1
-    one, other = (train(RECIPE, x, target, held_out=HELD_OUT, seed=0) for target in (y, changed))
+    one, other = (
+        fit(RECIPE, x, target, held_out=HELD_OUT, seed=0, title="test") for target in (y, changed)
+    )
     np.testing.assert_array_equal(one.kept, other.kept)
     jax.tree.map(np.testing.assert_array_equal, one.params, other.params)
     assert np.all(one.scores != other.scores)
-    full = train(RECIPE, x, changed, held_out=HELD_OUT, seed=0, until=one.kept)
+    full = fit(RECIPE, x, changed, held_out=HELD_OUT, seed=0, until=one.kept, title="test")
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), one.params, full.params)
     assert any(jax.tree.leaves(moved))
 
@@ -244,7 +257,9 @@ def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
     assert main(["uci", *common]) == 0
     assert "published: PBP" in capsys.readouterr().out
     result = json.loads((out / "yacht-ensemble" / "result.json").read_text())
-    assert result["rows"] == 60
+    config = json.loads((out / "yacht-ensemble" / "config.json").read_text())
+    assert config["recipe"]["periods"] == config["periods"] == 3
+    assert config["recipe"]["batch_size"] == 32
     assert len(result["figures"]["rmse"]) == 2
     begun = (out / "yacht-ensemble" / "result.json").stat().st_mtime_ns
     assert main(["filter", *common]) == 1
@@ -263,7 +278,7 @@ def test_studies_are_tabulated_filtered_and_recalibrated_from_what_was_written(
     assert result["figures"]["rmse"][0] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
     # A method that failed is a line of the table.
     lost = {"method": "vi", "failed": "no finite likelihood", "seconds": 1.0}
-    report.uci({"yacht": [result, lost]}, 2, tmp_path / "lost", Console())
+    report.uci({"yacht": [{"method": "ensemble", **result}, lost]}, 2, tmp_path / "lost", Console())
     assert "| vi | failed |" in (tmp_path / "lost" / "uci.md").read_text()
     assert "failed: no finite likelihood" in printed()
 
@@ -285,7 +300,7 @@ def test_collapse_happens_to_every_seed_with_a_relu_and_to_none_without(
 
 
 def test_synthetic_bands_are_written(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(synthetic, "METHODS", {"ensemble": RECIPE})
+    monkeypatch.setattr(synthetic, "METHODS", {"ensemble": METHOD})
     out = tmp_path / "s"
     assert main(["synthetic", "--seeds", "2", "--periods", "3", "--out", str(out)]) == 0
     result = json.loads((out / "synthetic.json").read_text())
