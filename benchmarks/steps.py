@@ -21,6 +21,7 @@ import numpy as np
 from experiments.ships import experiment as of_ships
 from experiments.speakers import experiment as of_speakers, features
 from experiments.text import experiment as of_text
+from experiments.text.losses import make_task
 
 SHIPS_LOSS, SPEAKERS_LOSS = "dice", "angular-margin"
 # Of products of matrices. Without a word an accelerator would round float32 to ten bits or seven.
@@ -81,7 +82,8 @@ def text(dtype: str = "bfloat16", *, quick: bool = False) -> Training:
     ids = np.where(np.arange(settings.length) < lengths[..., None], ids, 0).astype(np.int32)
     labels = (rng.random(shape[:2]) < 0.25).astype(np.float32)
     batch = {"ids": jnp.asarray(ids), "labels": jnp.asarray(labels)}
-    return Training(with_products(model.update, dtype), state, batch)
+    update = model.update_with("cross-entropy", make_task(np.full(1, 0.25), None, 1.0))
+    return Training(with_products(update, dtype), state, batch)
 
 
 def speakers(dtype: str = "bfloat16", *, quick: bool = False) -> Training:

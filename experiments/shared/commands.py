@@ -32,11 +32,11 @@ RUN = tyro.conf.arg(name="run")
 
 
 def tell_left_out(skipped: Sequence[tuple[str, str]], console: Console) -> None:
-    """Name the first files that were left out, with the reason, and count them all."""
+    """Name the first of what was left out, with the reason, and count them all."""
     for name, reason in skipped[:5]:
         console.print(f"  left out: {name}: {reason}", style="yellow", markup=False)
     if len(skipped) > 5:
-        console.print(f"  left out {len(skipped)} files in all", style="yellow")
+        console.print(f"  left out {len(skipped)} in all", style="yellow")
 
 
 def run(
