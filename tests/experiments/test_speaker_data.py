@@ -98,7 +98,7 @@ def test_what_cannot_be_used_is_named_and_left_out(tmp_path: Path, capsys):
     assert "finite" in reasons["nan.wav"]
     assert "cannot be read" in reasons["gone.wav"]
     commands.tell_left_out(found.skipped, Console())
-    assert "left out 6 files in all" in capsys.readouterr().out
+    assert "left out 6 in all" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
