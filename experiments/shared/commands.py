@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tyro
@@ -39,6 +41,18 @@ def tell_left_out(skipped: Sequence[tuple[str, str]], console: Console) -> None:
         console.print(f"  left out {len(skipped)} in all", style="yellow")
 
 
+@contextlib.contextmanager
+def _warnings_in_lines(console: Console) -> Iterator[None]:
+    """Warnings as a user wants to read them: without the line of our source."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        console.print(f"  {message}", style="yellow", markup=False, soft_wrap=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 def run(
     commands: Mapping[str, Callable[..., Any]],
     arguments: Sequence[str],
@@ -64,14 +78,16 @@ def run(
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     begun = time.perf_counter()
+
     try:
-        if named:
-            require_known("command", arguments[:1], commands)
-            name = f"{program} {arguments[0]}"
-            tyro.cli(commands[arguments[0]], args=arguments[1:], prog=name)
-        else:
-            first = next(iter(commands.values()))
-            tyro.cli(first, args=arguments, prog=program, description=description)
+        with _warnings_in_lines(console):
+            if named:
+                require_known("command", arguments[:1], commands)
+                name = f"{program} {arguments[0]}"
+                tyro.cli(commands[arguments[0]], args=arguments[1:], prog=name)
+            else:
+                first = next(iter(commands.values()))
+                tyro.cli(first, args=arguments, prog=program, description=description)
     except KeyboardInterrupt as stopped:
         saved = f"{stopped}; continue with --resume" if stopped.args else "interrupted"
         console.print(saved, style="yellow")

@@ -12,6 +12,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.shared import processes
 
@@ -61,7 +62,9 @@ def training_curves(logs: Mapping[str, Path], path: Path) -> None:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
         for panel, (name, log) in zip(panels, logs.items(), strict=False):
             logged = read_log(log)
-            panel.plot(logged["step"], logged["loss"], color=BLUE)
+            alone = "o" if len(logged["step"]) == 1 else ""
+            panel.plot(logged["step"], logged["loss"], color=BLUE, marker=alone)
+            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             panel.set_title(name)
         for panel in panels[len(logs) :]:
             panel.set_axis_off()
@@ -100,5 +103,7 @@ def bars(
             label=label,
             ecolor="#333333",
         )
+        for place in places[np.asarray(mean) == 0.0]:  # a bar of 0 is not a bar that is missing
+            panel.text(0.0, place + offset, " 0", va="center", fontsize=7, color=colors[k])
     panel.set_yticks(places, names)
     panel.invert_yaxis()

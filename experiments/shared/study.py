@@ -135,7 +135,9 @@ def described(directory: Path) -> dict[str, Any]:
     """
     path = directory / CONFIG
     if not path.exists():
-        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it")
+        inside = sorted(each.parent.name for each in directory.glob(f"*/{CONFIG}"))
+        runs = f"; runs are in it: {', '.join(inside)}" if inside else ""
+        raise FileNotFoundError(f"{directory} holds no run: there is no {path.name} in it{runs}")
     return json.loads(path.read_text())
 
 

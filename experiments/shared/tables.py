@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from scipy import stats
 
 Mean = tuple[float, float]  # mean, standard error
 
@@ -46,6 +47,8 @@ def differences(
     found: Sequence[dict[str, Any]],
     reference: Sequence[dict[str, Any]],
     compared: Mapping[str, tuple[str, ...]],
+    *,
+    overlap: float = 0.0,
 ) -> dict[str, Mean]:
     """Paired differences of some figures of two methods, by what they are called.
 
@@ -53,6 +56,7 @@ def differences(
       found: results of a method, one a split.
       reference: those of the other, on the same splits.
       compared: what a figure is called, to the keys under which it lies in a result.
+      overlap: as in `difference`.
     """
 
     def values(results: Sequence[dict[str, Any]], path: tuple[str, ...]) -> list[float]:
@@ -62,19 +66,55 @@ def differences(
         return [math.nan if each is None else float(each) for each in listed]
 
     return {
-        name: difference(values(found, path), values(reference, path))
+        name: difference(values(found, path), values(reference, path), overlap=overlap)
         for name, path in compared.items()
     }
 
 
-def tell_clear(differ: Mapping[str, Mean], digits: int = 3) -> str:
-    """The differences that exceed two standard errors, in words."""
-    told = [
-        f"{name} {mean:+.{digits}f} ±{error:.{digits}f}"
-        for name, (mean, error) in differ.items()
-        if clear((mean, error))
-    ]
-    return ", ".join(told) or "nothing beyond two standard errors"
+FEW = 5  # splits, with fewer than which two standard errors mean little
+
+
+def against(
+    results: Mapping[str, Sequence[dict[str, Any]]],
+    reference: str,
+    compared: Mapping[str, tuple[str, ...]],
+    *,
+    overlap: float = 0.0,
+) -> Iterator[str]:
+    """In words, which methods differ from one of them by more than two standard errors.
+
+    Args:
+      results: of each method, one a split; a split that failed for either is left out.
+      reference: the method to compare with.
+      compared: what a figure is called, to the keys under which it lies in a result.
+      overlap: as in `difference`.
+    """
+    base = results.get(reference, ())
+    if base and len(base) < FEW:
+        yield f"{count(len(base), 'seed')}: too few to tell differences from chance"
+        return
+    beyond, chance = [], 0.0
+    for method, found in results.items():
+        pairs = [
+            pair
+            for pair in zip(found, base, strict=False)
+            if not any("failed" in result for result in pair)
+        ]
+        if method == reference or len(pairs) < FEW:
+            continue
+        ours, theirs = zip(*pairs, strict=True)
+        differ = differences(ours, theirs, compared, overlap=overlap)
+        told = [
+            f"{name} {mean:+.3f} ±{error:.3f}"
+            for name, (mean, error) in differ.items()
+            if clear((mean, error))
+        ]
+        beyond += told
+        chance += len(differ) * 2.0 * stats.t.sf(2.0, len(pairs) - 1)
+        said = ", ".join(told) or "nothing beyond two standard errors"
+        yield f"{method} less {reference}, same seeds: {said}"
+    if chance:
+        yield f"{count(len(beyond), 'difference')} in all; about {chance:.0f} would be chance"
 
 
 def means(found: Sequence[dict[str, Any]]) -> dict[str, Any]:

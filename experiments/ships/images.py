@@ -86,7 +86,7 @@ class ImageFolder:
             instances = self.draw(index)
             if pixels.shape[:2] != instances.shape:
                 came, wanted = (f"{a.shape[1]}x{a.shape[0]}" for a in (pixels, instances))
-                raise ValueError(f"is {came} pixels (width x height), expected {wanted}")
+                raise ValueError(f"is {came} pixels (width x height), and its mask {wanted}")
             return Example(name, pixels, instances)
 
     def has_ships(self, index: int, /) -> bool:
@@ -177,13 +177,18 @@ def _checked(folder: ImageFolder, strict: bool) -> ImageFolder:
         raise UnreadableImage(*folder.skipped[0])
     if not folder.names:
         first = f", first {': '.join(folder.skipped[0])}" if folder.skipped else ""
-        raise ValueError(f"{folder.root} has no image to use; {len(folder.skipped)} skipped{first}")
+        raise ValueError(
+            f"{folder.root} has no image to use; {len(folder.skipped)} skipped{first}. Expected "
+            f"{AIRBUS_FOLDER}/ and {AIRBUS_CSV}, or images with masks: x.jpg with x.png or "
+            "x_mask.png, or images/ and masks/"
+        )
     return folder
 
 
 def _require(root: Path, *parts: str) -> None:
     if not root.is_dir():
-        raise FileNotFoundError(f"no directory {root}")
+        what = "is a file" if root.exists() else "is not there"
+        raise FileNotFoundError(f"expected a folder of images, and {root} {what}")
     found = {path.name for path in root.iterdir()}
     if missing := [part for part in parts if part not in found]:
         listing = ", ".join(sorted(found)[:5]) + (", ..." if len(found) > 5 else "")

@@ -28,14 +28,28 @@ def overlay(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.n
       truth: boolean [H, W].
       predicted: boolean [H, W].
     """
-    faded = image.astype(np.float32) * 0.75 + 30.0
-    for cells, color in (
+    return _painted(
+        image,
         (truth & predicted, plots.GREEN),
         (truth & ~predicted, plots.BLUE),
         (predicted & ~truth, plots.ORANGE),
-    ):
-        rgb = np.array(to_rgb(color)) * 255.0
-        faded[cells] = 0.25 * faded[cells] + 0.75 * rgb
+    )
+
+
+def outline(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The image with the true objects in white, which is no colour of a verdict.
+
+    Args:
+      image: uint8 [H, W, 3].
+      truth: boolean [H, W].
+    """
+    return _painted(image, (truth, "white"))
+
+
+def _painted(image: np.ndarray, *masks: tuple[np.ndarray, str]) -> np.ndarray:
+    faded = image.astype(np.float32) * 0.75 + 30.0
+    for cells, color in masks:
+        faded[cells] = 0.25 * faded[cells] + 0.75 * 255.0 * np.array(to_rgb(color))
     return faded.clip(0, 255).astype(np.uint8)
 
 
@@ -122,7 +136,7 @@ def predictions(
             guesses = [each[row] for each in masks.values()]
             window = close_up(example, *guesses)
             image, truth = example.image[window], example.instances[window] > 0
-            shown = [example.image, image, overlay(image, truth, truth)]
+            shown = [example.image, image, outline(image, truth)]
             shown += [overlay(image, truth, each[window]) for each in guesses]
             for panel, pixels in zip(panels[row], shown, strict=True):
                 panel.imshow(pixels, interpolation="nearest")

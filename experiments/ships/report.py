@@ -77,11 +77,7 @@ def notes(found: Mapping[str, Sequence[dict[str, Any]]], rows: Sequence[Row]) ->
         "± is the standard error over seeds, each with another split of the images; differences "
         "within two of them are ties."
     )
-    reference = found.get(REFERENCE)
-    for loss, results in found.items():
-        if reference is not None and loss != REFERENCE:
-            differ = tables.differences(results, reference, COMPARED)
-            yield f"{loss} less {REFERENCE}, same splits: {tables.tell_clear(differ)}"
+    yield from tables.against(found, REFERENCE, COMPARED)
 
 
 def publish(

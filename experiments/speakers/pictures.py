@@ -44,7 +44,11 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def det(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Misses against false alarms on axes of normal deviates, a line a method."""
+    """Misses against false alarms on axes of normal deviates, a line a method.
+
+    Of several seeds a line is the mean miss rate at each false alarm rate, and the equal error rate
+    is the mean of theirs, which is not where the line crosses the diagonal.
+    """
     with mpl.rc_context(plots.STYLE):
         figure = Figure(figsize=(5.4, 4.4), layout="constrained")
         axes = figure.subplots()
@@ -69,7 +73,7 @@ def det(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set(xlabel="false alarms, %", ylabel="misses, %")
         axes.grid(color="#eeeeee", linewidth=0.6)
         axes.set_axisbelow(True)
-        figure.legend(loc="outside right upper", title="equal error rate", fontsize=8)
+        figure.legend(loc="outside right upper", title="mean equal error rate", fontsize=8)
         plots.save(figure, path)
 
 
@@ -88,7 +92,7 @@ def maps(runs: Mapping[str, Path], path: Path) -> None:
             top.set_title(name)
             _map(test, bottom)
         panels[0, 0].set_ylabel("test utterances, two a speaker")
-        panels[1, 0].set_ylabel(f"single segments of {MAPPED} speakers (t-SNE)")
+        panels[1, 0].set_ylabel(f"single segments, up to {MAPPED} speakers (t-SNE)")
         if image is not None:
             figure.colorbar(image, ax=panels[0, :], label="cosine", shrink=0.7, pad=0.01)
         plots.save(figure, path)

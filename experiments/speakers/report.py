@@ -130,7 +130,8 @@ def publish(
     content |= {"seconds": sum(seconds)} if seconds else {}
     table = study.Table(title, COLUMNS, list(cells(rows)), len(rows))
     overlap = test / (train + dev)
-    notes = [NOTES, *against_reference(rows, overlap), *unusual(rows), *_published()]
+    against = tables.against(results, REFERENCE, COMPARED, overlap=overlap)
+    notes = [NOTES, *against, *unusual(rows), *_published()]
     study.publish(out, "comparison", [table], notes, content, console)
     finished = [row for row in rows if row["mean"]]
     drawn = {loss: run for loss, run in runs.items() if (run / "test.npz").exists()}
@@ -153,37 +154,7 @@ NOTES = (
 )
 
 
-COMPARED = {
-    "MR tuned": lambda result: result["tuned"]["complete"]["mr_tuned"],
-    "EER": lambda result: result["tuned"]["eer"],
-}
-
-
-def against_reference(rows: Sequence[Row], overlap: float) -> Iterator[str]:
-    """What differs from cross-entropy on the seeds that both finished.
-
-    `overlap` is the number of test speakers for each other one, because seeds share speakers.
-    """
-    reference = next((row["each"] for row in rows if row["method"] == REFERENCE), [])
-    if len(reference) < 2:
-        return
-    for row in rows:
-        results = row["each"]
-        both = [
-            k
-            for k, pair in enumerate(zip(results, reference, strict=True))
-            if not any("failed" in result for result in pair)
-        ]
-        if row["method"] != REFERENCE and both:
-            differ = {
-                name: tables.difference(
-                    [figure(results[k]) for k in both],
-                    [figure(reference[k]) for k in both],
-                    overlap=overlap,
-                )
-                for name, figure in COMPARED.items()
-            }
-            yield f"{row['method']} less {REFERENCE}, same seeds: {tables.tell_clear(differ)}"
+COMPARED = {"MR tuned": ("tuned", "complete", "mr_tuned"), "EER": ("tuned", "eer")}
 
 
 def unusual(rows: Sequence[Row]) -> Iterator[str]:

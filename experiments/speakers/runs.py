@@ -43,7 +43,7 @@ def load(directory: Path) -> Trained:
 
     Raises:
       FileNotFoundError: if there is no run or no checkpoint.
-      ValueError: if nothing was trained there.
+      ValueError: if nothing was trained there, or the training was stopped.
     """
     settings, rest = study.settings_of(directory, Settings)
     loss, seed = rest["loss"], rest["seed"]
@@ -51,7 +51,7 @@ def load(directory: Path) -> Trained:
         raise ValueError(f"{directory} holds figures of {loss}, for which nothing is trained")
     zeros = np.zeros(features.BANDS, np.float32)
     graph, state = experiment.initialize(settings, seed, {"mean": zeros, "deviation": zeros})
-    state = training.restore(state, directory)
+    state = training.restore(state, directory, steps=experiment.steps_of(settings, loss))
     return Trained(settings, loss, seed, experiment.make_embed(graph, state))
 
 

@@ -69,7 +69,7 @@ def precision_recall(rows: Rows, path: Path, *, title: str) -> None:
             for when, name in DECISIONS.items()
         ]
         figure.legend(handles=[*lines, *marks], loc="outside right center", fontsize=8)
-        panel.set_xlabel("recall of the rare class")
+        panel.set_xlabel("recall of the rare class, seed 0")
         panel.set_ylabel("precision")
         panel.set_xlim(0.0, 1.01)
         panel.set_ylim(0.0, 1.01)

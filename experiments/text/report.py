@@ -168,10 +168,8 @@ def conclusions(rows: Sequence[Row], seeds: int) -> Iterator[str]:
         if "failed" in row:
             yield f"{row['method']} failed: {row['failed']}"
     if seeds > 1:
-        if differ := differences(judged):
-            yield "beyond two standard errors of the paired difference to cross-entropy:"
-            for method, figures in differ.items():
-                yield f"  {method}: {tables.tell_clear(figures)}"
+        results = {row["method"]: row["runs"] for row in judged if row["method"] != IDEAL}
+        yield from tables.against(results, REFERENCE, COMPARED)
         yield (
             "± is the standard error over seeds, which draw the parts, the first weights and the "
             "order of the texts."

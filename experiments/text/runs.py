@@ -53,10 +53,14 @@ def load(directory: Path) -> tuple[Settings, str, list[int], Trained]:
     """A trained run: its settings, loss, seeds, and networks.
 
     Raises:
-      FileNotFoundError: if there is no run or no checkpoint.
+      FileNotFoundError: if there is no run, or it was stopped.
+      ValueError: if there is no network in it, or its loss was not finite.
     """
     settings, described = study.settings_of(directory, Settings)
     seeds = described["seeds"]
+    if described["loss"] not in LOSSES:
+        raise ValueError(f"{directory} is of {described['loss']}, which has no network")
+    study.found(directory)
     words = Words.load(directory / "words.npz")
     vectors = np.zeros((len(seeds), len(words.words), settings.size), np.float32)
     model, state = initialize(settings, vectors, seeds)

@@ -195,7 +195,7 @@ def test_image_sets_cross_process_borders(airbus):
         (lambda path: cut(path, 0.01), "Truncated"),
         (lambda path: cut(path, 0), "is not an image"),
         (lambda path: path.write_text("<html>404</html>"), "is not an image"),
-        (lambda path: save(path, (600, 800)), "is 800x600 pixels .*, expected 768x768"),
+        (lambda path: save(path, (600, 800)), "is 800x600 pixels .*, and its mask 768x768"),
     ],
 )
 def test_a_bad_image_names_itself_when_it_is_asked_for(airbus, spoil, reason):
@@ -353,7 +353,11 @@ def test_a_bad_pair_is_skipped_or_stops_a_strict_run(pairs, spoil, name, reason)
 @pytest.mark.parametrize(
     ("spoil", "name", "reason"),
     [
-        (lambda d: save_mask(d / "x.png", np.eye(6, 9)), "x.jpg", "is 8x6 pixels .*, expected 9x6"),
+        (
+            lambda d: save_mask(d / "x.png", np.eye(6, 9)),
+            "x.jpg",
+            "is 8x6 pixels .*, and its mask 9x6",
+        ),
         (lambda d: cut(d / "x.jpg", 0.8), "x.jpg", "Truncated"),
     ],
 )

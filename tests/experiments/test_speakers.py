@@ -218,24 +218,3 @@ def test_a_run_whose_loss_is_not_finite_is_told_and_in_no_figure(toured: Path):
     assert (
         "asked: runs that failed, and are in no figure: 1 of 2; the loss is nan at step 3" in notes
     )
-
-
-def test_differences_are_of_the_seeds_that_both_finished_and_one_seed_has_none():
-    def row(method: str, *eers: float | None) -> dict:
-        each = [
-            {"failed": "nan"}
-            if eer is None
-            else {"tuned": {"eer": eer, "complete": {"mr_tuned": eer}}}
-            for eer in eers
-        ]
-        return {"method": method, "each": each}
-
-    rows = [row("asked", 0.3, 0.4, 0.9), row("cross-entropy", 0.1, 0.21, None)]
-    (said,) = report.against_reference(rows, 40 / 140)
-    figures = "MR tuned +0.195 ±0.006, EER +0.195 ±0.006"
-    assert said == f"asked less cross-entropy, same seeds: {figures}"
-    first = [{**row, "each": row["each"][:1]} for row in rows]
-    assert not list(report.against_reference(first, 40 / 140))
-    assert not list(report.against_reference(rows[:1], 40 / 140))
-    rows[1]["each"] = [{"failed": "nan"}] * 3
-    assert not list(report.against_reference(rows, 40 / 140))

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,6 +75,27 @@ def test_errors_of_a_difference_are_of_pairs_and_grow_with_shared_rows():
     assert tables.difference(*pair, overlap=0.25)[1] == pytest.approx(0.1 * math.sqrt(1 / 3 + 0.25))
     assert tables.clear((0.2, error))
     assert not tables.clear((0.1, error))
+
+
+def test_differences_are_of_the_seeds_that_both_finished_and_few_tell_nothing():
+    def results(*eers: float | None) -> list[dict[str, Any]]:
+        return [{"failed": "nan"} if eer is None else {"figures": {"eer": eer}} for eer in eers]
+
+    compared = {"EER": ("figures", "eer")}
+    base = results(0.1, 0.2, 0.1, 0.2, 0.1, None)
+    found = {"asked": results(0.3, 0.4, 0.3, 0.4, 0.31, 0.9), "cross-entropy": base}
+    said = list(tables.against(found, "cross-entropy", compared))
+    assert said == [
+        "asked less cross-entropy, same seeds: EER +0.202 ±0.002",
+        "1 difference in all; about 0 would be chance",
+    ]
+    few = {method: each[:4] for method, each in found.items()}
+    assert list(tables.against(few, "cross-entropy", compared)) == [
+        "4 seeds: too few to tell differences from chance"
+    ]
+    assert not list(tables.against(found, "dice", compared))
+    found["asked"] = results(*[None] * 6)
+    assert not list(tables.against(found, "cross-entropy", compared))
 
 
 @pytest.mark.parametrize(
