@@ -173,8 +173,8 @@ def predict(name: str, made: Training, *, quick: bool) -> jax.Array:
     state, batch = made.state, made.batch
     with jax.default_matmul_precision(steps.PRECISION["float32"]):
         if name == "ships":
-            model, _ = of_ships.initialize(SIZES[name](quick), 0)
-            network = nnx.merge(model.graph, nnx.State(state["params"]))
+            graph, _ = of_ships.initialize(SIZES[name](quick), 0)
+            network = nnx.merge(graph, nnx.State(state["params"]))
             return nnx.jit(lambda net, x: net(pipeline.normalize(x)))(network, batch["image"])
         if name == "text":
             tables = state["frozen"]["static"]

@@ -10,6 +10,7 @@ told by `python -m benchmarks plan --steps`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
 from collections.abc import Callable
@@ -35,13 +36,14 @@ def ships(width: int, depth: int, batch_size: int, crop: int) -> steps.Training:
     settings = of_ships.Settings(
         dtype=DTYPE, width=width, depth=depth, batch_size=batch_size, crop=crop
     )
-    model, state = of_ships.initialize(settings, 0)
+    graph, state = of_ships.initialize(settings, 0)
     shape = (batch_size, crop, crop)
     batch: dict[str, Any] = {
         "image": jax.ShapeDtypeStruct((*shape, 3), jnp.uint8),
         "mask": jax.ShapeDtypeStruct(shape, jnp.bool_),
     }
-    return steps.Training(of_ships.make_update(model, steps.SHIPS_LOSS, 0), state, batch)
+    update = of_ships.make_update(graph, settings, steps.SHIPS_LOSS)
+    return steps.Training(functools.partial(update, jnp.uint32(0)), state, batch)
 
 
 SIZES: dict[str, Callable[[], steps.Training]] = {

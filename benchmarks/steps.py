@@ -11,6 +11,7 @@ matrices of this type and add up in float32, and all else in them stays float32:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -61,8 +62,8 @@ def speakers_settings(*, quick: bool = False) -> of_speakers.Settings:
 def ships(dtype: str = "bfloat16", *, quick: bool = False) -> Training:
     """Augmentation, U-Net, soft Dice, Adam."""
     settings = ships_settings(dtype, quick=quick)
-    model, state = of_ships.initialize(settings, 0)
-    update = of_ships.make_update(model, SHIPS_LOSS, 0)
+    graph, state = of_ships.initialize(settings, 0)
+    update = functools.partial(of_ships.make_update(graph, settings, SHIPS_LOSS), jnp.uint32(0))
     rng, shape = np.random.default_rng(0), (settings.batch_size, settings.crop, settings.crop)
     image, mask = rng.integers(0, 256, (*shape, 3), np.uint8), rng.random(shape) < 0.02
     # Its convolutions have their type from the arrays, and know no other precision than the best.

@@ -9,8 +9,9 @@ Overflow, reproduced literally, errors included.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,30 +87,24 @@ class Settings(Source):
 State = dict[str, Any]  # "params", "optimizer" and the number of steps made
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """A network without its parameters, and how it is trained."""
-
-    graph: Any  # nnx.GraphDef
-    optimizer: optax.GradientTransformation
-    settings: Settings
-
-
 def make_network(settings: Settings, seed: int) -> UNet:
     shape = {"width": settings.width, "depth": settings.depth, "patch": settings.patch}
     return UNet(**shape, dtype=training.compute_dtype(settings.dtype), rngs=nnx.Rngs(seed))
 
 
-def initialize(settings: Settings, seed: int) -> tuple[Model, State]:
-    """A fresh network, or one that has learnt from other images, and how its training begins."""
+def initialize(settings: Settings, seed: int) -> tuple[Any, State]:
+    """A network, as an `nnx.GraphDef`, and the state in which its training begins."""
     graph, params = nnx.split(make_network(settings, seed))
-    schedule = training.warmup_cosine(settings.learning_rate, settings.steps)
-    model = Model(graph, optax.adam(schedule), settings)
     params = nnx.to_pure_dict(params)
-    state = {"params": params, "optimizer": model.optimizer.init(params), "step": jnp.int32(0)}
+    optimizer = make_optimizer(settings)
+    state = {"params": params, "optimizer": optimizer.init(params), "step": jnp.int32(0)}
     if settings.init is not None:
         state["params"] = training.restore(state, run_to_begin_with(settings, seed))["params"]
-    return model, state
+    return graph, state
+
+
+def make_optimizer(settings: Settings) -> optax.GradientTransformation:
+    return optax.adam(training.warmup_cosine(settings.learning_rate, settings.steps))
 
 
 def run_to_begin_with(settings: Settings, seed: int) -> Path:
@@ -135,25 +130,26 @@ def run_to_begin_with(settings: Settings, seed: int) -> Path:
 # --- loss and step --------------------------------------------------------------------------------
 
 
-def make_update(model: Model, loss: str, seed: int) -> training.Update[State]:
-    """The training step: one compiled, pure program from augmentation to parameters."""
-    settings, score = model.settings, LOSSES[loss]
+@functools.lru_cache
+def make_update(graph: Any, settings: Settings, loss: str) -> Callable[..., Any]:
+    """The training step from augmentation to parameters: one program for all seeds."""
+    score, optimizer = LOSSES[loss], make_optimizer(settings)
     if settings.deep_supervision and loss in DECISIONS:
         raise ValueError(f"deep_supervision gives shares as labels, and {loss} takes decisions")
 
     @jax.jit
-    def update(state: State, batch: Batch) -> tuple[State, jax.Array]:
+    def update(seed: jax.Array, state: State, batch: Batch) -> tuple[State, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), state["step"])
         image, mask = augment(key, batch["image"], batch["mask"], photometric=settings.photometric)
 
         def objective(params: Any) -> jax.Array:
-            network = nnx.merge(model.graph, nnx.State(params))
+            network = nnx.merge(graph, nnx.State(params))
             if settings.deep_supervision:
                 return at_all_scales(score, network.at_all_scales(normalize(image)), mask)
             return score(network(normalize(image)), mask.astype(jnp.float32))
 
         value, gradient = jax.value_and_grad(objective)(state["params"])
-        change, memory = model.optimizer.update(gradient, state["optimizer"], state["params"])
+        change, memory = optimizer.update(gradient, state["optimizer"], state["params"])
         params = optax.apply_updates(state["params"], change)
         # A gradient that is not finite shows in the loss, so that it stops the run unsaved.
         value += 0.0 * optax.tree.norm(gradient)
@@ -176,7 +172,7 @@ def fit(
     console: Console,
 ) -> tiles.Predict:
     """Train one loss on the images `members`, or continue what is in `directory`."""
-    model, state = initialize(settings, seed)
+    graph, state = initialize(settings, seed)
     crops = partial(
         batches,
         images,
@@ -191,7 +187,7 @@ def fit(
     )
     training.examine(LOSSES[loss], "binary", console)
     for step in training.train(
-        make_update(model, loss, seed),
+        partial(make_update(graph, settings, loss), jnp.uint32(seed)),
         state,
         lambda start: crops(start=start),
         directory,
@@ -202,20 +198,19 @@ def fit(
         console=console,
     ):
         state = step.state
-    return make_predict(model, state["params"])
+    return make_predict(graph, settings, state["params"])
 
 
 # --- judge ----------------------------------------------------------------------------------------
 
 
-def make_predict(model: Model, params: Any) -> tiles.Predict:
+def make_predict(graph: Any, settings: Settings, params: Any) -> tiles.Predict:
     """The trained network as a function of one image of any size."""
 
     @jax.jit
     def forward(params: Any, image: jax.Array) -> jax.Array:
-        return nnx.merge(model.graph, nnx.State(params))(normalize(image))
+        return nnx.merge(graph, nnx.State(params))(normalize(image))
 
-    settings = model.settings
     return tiles.predictor(forward, params, settings.tile or settings.crop)
 
 
@@ -288,6 +283,6 @@ def load(directory: Path) -> Run:
       ValueError: if its training was stopped.
     """
     settings, rest = study.settings_of(directory, Settings)
-    model, state = initialize(dataclasses.replace(settings, init=None), rest["seed"])
+    graph, state = initialize(dataclasses.replace(settings, init=None), rest["seed"])
     params = training.restore(state, directory, steps=settings.steps)["params"]
-    return Run(settings, rest["loss"], rest["seed"], make_predict(model, params))
+    return Run(settings, rest["loss"], rest["seed"], make_predict(graph, settings, params))

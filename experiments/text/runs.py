@@ -53,14 +53,13 @@ def load(directory: Path) -> tuple[Settings, str, list[int], Trained]:
     """A trained run: its settings, loss, seeds, and networks.
 
     Raises:
-      FileNotFoundError: if there is no run, or it was stopped.
-      ValueError: if there is no network in it, or its loss was not finite.
+      FileNotFoundError: if there is no run or no checkpoint.
+      ValueError: if there is no network in it.
     """
     settings, described = study.settings_of(directory, Settings)
     seeds = described["seeds"]
     if described["loss"] not in LOSSES:
         raise ValueError(f"{directory} is of {described['loss']}, which has no network")
-    study.found(directory)
     words = Words.load(directory / "words.npz")
     vectors = np.zeros((len(seeds), len(words.words), settings.size), np.float32)
     model, state = initialize(settings, vectors, seeds)
@@ -72,6 +71,7 @@ def evaluate(directory: Path, console: Console) -> None:
     """Judge a run anew; table, JSON and figures go into its directory."""
     begun = time.perf_counter()
     settings, loss, seeds, trained = load(directory)
+    study.found(directory)
     settings, corpus = open_texts(settings, console)
     problem = pose(settings, corpus, seeds)
     result = judge(problem, loss, trained(trained.words.rows(corpus.texts)))

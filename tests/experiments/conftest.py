@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import jax
 import pytest
 
-from experiments.shared import training
+from experiments.shared import plots, training
 
 # Who ask what the loss doctor says before a run; to the others it is seconds a loss.
 PATIENTS = ("test_text", "test_training")
@@ -28,6 +28,14 @@ TRAINED = ("test_ships", "test_speakers", "test_tabular", "test_text", "test_unc
 def _optax_promotes_types(request: pytest.FixtureRequest) -> Iterator[None]:
     promotion = "standard" if request.path.stem in TRAINED else "strict"
     with jax.numpy_dtype_promotion(promotion):
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _pictures_are_small() -> Iterator[None]:
+    """Their size is most of the time that they take, and nobody looks at them here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(plots.STYLE, "savefig.dpi", 40)
         yield
 
 

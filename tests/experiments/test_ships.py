@@ -98,8 +98,9 @@ def test_tiles_cover_every_pixel(shape: tuple[int, int]):
 
 
 def test_images_of_any_size_are_predicted():
-    model, state = experiment.initialize(experiment.Settings(depth=1, width=2, crop=32), seed=0)
-    predict = experiment.make_predict(model, state["params"])
+    settings = experiment.Settings(depth=1, width=2, crop=32)
+    graph, state = experiment.initialize(settings, seed=0)
+    predict = experiment.make_predict(graph, settings, state["params"])
     logits = predict(np.zeros((37, 51, 3), np.uint8))
     assert logits.shape == (37, 51)
     assert logits.dtype == np.float32
@@ -198,9 +199,10 @@ def test_a_run_begins_with_what_another_has_learnt(toured, tmp_path: Path, print
     assert main([*options, *others]) == 0
     image = Scenes(count=1, size=64, empty_share=0)[0].image
     begun = experiment.load(out / "dice-0")
-    bigger = experiment.initialize(dataclasses.replace(begun.settings, tile=48), 0)[0]
-    params = training.restore(experiment.initialize(begun.settings, 0)[1], out / "dice-0")["params"]
-    expected = experiment.make_predict(bigger, params)(image)
+    graph, state = experiment.initialize(begun.settings, 0)
+    params = training.restore(state, out / "dice-0")["params"]
+    larger = dataclasses.replace(begun.settings, tile=48)
+    expected = experiment.make_predict(graph, larger, params)(image)
     np.testing.assert_array_equal(experiment.load(tmp_path).predict(image), expected)
 
 
