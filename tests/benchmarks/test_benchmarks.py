@@ -113,7 +113,7 @@ def test_a_run_is_printed_written_and_drawn(tmp_path: Path):
     expected = {(name, dtype, to) for name, to in losses.items() for dtype in work.DTYPES}
     assert names == expected
     assert all(row["ours"]["ms"][0] > 0 for row in written)
-    assert (tmp_path / "cpu.png").stat().st_size > 10_000
+    assert (tmp_path / "cpu.png").stat().st_size > 2000
     printed = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
     assert all(name in printed for name, _, _ in expected)
     assert "peers absent: torch (pip install torch)" in printed.replace("\n", " ")
@@ -276,7 +276,7 @@ def test_growth_is_measured_written_and_drawn(tmp_path: Path):
     content = scaling.record({}, {}, found, complete=True)
     records.write_json(tmp_path / "cpu-scaling.json", content)
     scaling.draw(json.loads((tmp_path / "cpu-scaling.json").read_text()), tmp_path / "cpu.png")
-    assert (tmp_path / "cpu.png").stat().st_size > 5_000
+    assert (tmp_path / "cpu.png").stat().st_size > 2000
 
 
 def test_a_size_that_would_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch):

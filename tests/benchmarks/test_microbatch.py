@@ -36,7 +36,7 @@ def test_every_way_to_every_loss_is_written_and_drawn(written: Path):
     assert [(row["loss"], row["way"]) for row in content["rows"]] == expected
     assert all(row["ms"][0] > 0 for row in content["rows"])
     assert content["complete"]
-    assert chart.stat().st_size > 10_000
+    assert chart.stat().st_size > 2000
 
 
 def test_exact_ways_save_memory_and_the_mean_of_losses_is_another_gradient(written: Path):

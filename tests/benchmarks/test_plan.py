@@ -165,7 +165,7 @@ def test_a_row_is_compiled_counted_printed_written_and_drawn(tmp_path: Path):
     with pytest.raises(ValueError, match="with peers 'all', now it is 'none'"):
         plan_report.read(path, {"device": "cpu"}, {"peers": "none"})
     plan_report.draw(json.loads(path.read_text()), tmp_path / "plan.png")
-    assert (tmp_path / "plan.png").stat().st_size > 5_000
+    assert (tmp_path / "plan.png").stat().st_size > 2000
 
 
 def row(bytes_: int, **others: int) -> Row:
