@@ -51,7 +51,7 @@ NETWORKS = {f"test_{name}.py" for name in ("ships", "unet", "text", "speakers")}
 
 # XLA keeps about 400 KB and four memory maps for each program that it compiled for a CPU. Linux has
 # 65,530 maps for a process (vm.max_map_count), and one too many is a segmentation fault.
-MOST_MAPS, MOST_GROWTH = 50_000, 600 * 2**20
+MOST_MAPS, MOST_GROWTH, ENOUGH = 50_000, 600 * 2**20, 200 * 2**20
 PROCESS = Path("/proc/self")  # on Linux
 
 
@@ -82,9 +82,10 @@ class EveryFile:
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """Forget programs after the last test of a file, or once they hold much."""
+        """Forget programs once they hold much, and sooner where a file ends: it takes a second."""
         ends = nextitem is None or nextitem.path != item.path
-        if not ends and memory() - self.at_first < MOST_GROWTH:
+        grown = memory() - self.at_first
+        if grown < (ENOUGH if ends else MOST_GROWTH):
             return
         maps = (PROCESS / "maps").read_bytes().count(b"\n") if PROCESS.exists() else 0
         assert maps < MOST_MAPS, (

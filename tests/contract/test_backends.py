@@ -79,6 +79,8 @@ def test_every_backend_computes_the_same(row: Row, chosen: Callable[[str], list[
     for platform in OTHERS:
         choices = chosen(platform)
         traced = jax.jit(lambda x: of(x)).trace(scaled(row, 1.0))
+        if not choices:
+            return  # nothing in it depends on the backend
         if choices not in asked:  # else there is one form for all, or for both
             asked.append(choices)
             traces.append(traced)
