@@ -130,16 +130,18 @@ def _forget_unfinished(directory: Path) -> None:
 @contextlib.contextmanager
 def _said_once() -> Iterator[None]:
     """Keep orbax from printing the traceback of what it raises, which it does for each thread."""
-
-    def wanted(record: logging.LogRecord) -> bool:
-        return "orbax" not in record.pathname
-
+    # This one stays: what is left of its tasks is told whenever they are collected.
+    logging.getLogger("asyncio").addFilter(_is_not_of_orbax)
     logger = logging.getLogger("absl")
-    logger.addFilter(wanted)
+    logger.addFilter(_is_not_of_orbax)
     try:
         yield
     finally:
-        logger.removeFilter(wanted)
+        logger.removeFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return "orbax" not in record.pathname and "orbax" not in record.getMessage()
 
 
 def _manager(directory: Path) -> ocp.CheckpointManager:
