@@ -21,7 +21,7 @@ from typing import Annotated
 from rich.console import Console
 from tyro.conf import Positional
 
-from experiments.shared import commands
+from experiments.shared import commands, processes
 from experiments.shared.settings import require_known, require_within
 from experiments.speakers import experiment, labels, protocol, runs
 from experiments.speakers.clustering import Linkage
@@ -33,6 +33,7 @@ CONSOLE = Console()
 
 def compare(
     settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    others: commands.Flat[processes.Others] = processes.Others(),  # noqa: B008
     *,
     losses: Annotated[tuple[str, ...], commands.choices(LOSSES)] = tuple(LOSSES),
     seeds: int = 5,
@@ -44,12 +45,14 @@ def compare(
 
     Args:
       settings: of every run.
+      others: processes that share each run.
       losses: by name.
       seeds: how often the speakers are dealt anew and a network is trained.
       out: folder for runs, table and figures.
       resume: keep finished runs and continue the unfinished one.
       shuffle: first shuffle the labels of every loss, and see which of them notice.
     """
+    others.join(CONSOLE)
     require_within({"seeds": seeds}, seeds="[1, inf)")
     require_known("loss", losses, LOSSES)
     deals = protocol.open_deals(settings, range(seeds), CONSOLE)
@@ -71,6 +74,7 @@ tour = partial(
 
 def train(
     settings: commands.Flat[Settings] = Settings(),  # noqa: B008 - frozen
+    others: commands.Flat[processes.Others] = processes.Others(),  # noqa: B008
     *,
     loss: Annotated[str, commands.choice(LOSSES)] = "angular-margin",
     seed: int = 0,
@@ -81,11 +85,13 @@ def train(
 
     Args:
       settings: of the run.
+      others: processes that share the run.
       loss: by name.
       seed: of the deal of speakers and of the first parameters.
       out: directory of the run; default runs/speakers-LOSS-SEED.
       resume: continue the run that is there.
     """
+    others.join(CONSOLE)
     require_within({"seed": seed}, seed="[0, inf)")
     require_known("loss", [loss], LOSSES)
     directory = out or Path(f"runs/speakers-{loss}-{seed}")
