@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sklearn.datasets import load_diabetes
 
 from experiments.shared import number_tables
@@ -157,10 +155,3 @@ def _fold(table: Table, train: np.ndarray, test: np.ndarray) -> Folds:
         y.mean(),
         y.std(),
     )
-
-
-def spread(count: int) -> NamedSharding:
-    """Splits over as many devices as divide them; nothing is ever sent between two."""
-    devices = jax.devices()
-    used = max(n for n in range(1, len(devices) + 1) if count % n == 0)
-    return NamedSharding(Mesh(np.array(devices[:used]), ("split",)), PartitionSpec("split"))

@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.progress import track
 
 import diffmetrics as dm
-from experiments.shared import study, training
+from experiments.shared import processes, study, training
 from experiments.shared.settings import require_known, require_within
 from experiments.uncertainty import report
-from experiments.uncertainty.data import Folds, folds, open_tables, spread
+from experiments.uncertainty.data import Folds, folds, open_tables
 from experiments.uncertainty.measure import judge
 from experiments.uncertainty.methods import LOSSES, METHODS, Recipe
 from experiments.uncertainty.networks import graph_of, initialize
@@ -157,8 +157,9 @@ def fit(
     memory = jax.vmap(jax.vmap(optax.adam(recipe.learning_rate).init))(params)
     none = jnp.full(count, -jnp.inf, jnp.float32), jnp.zeros(count, jnp.int32)
     target = np.zeros(count, np.int32) if until is None else np.asarray(until, np.int32)
-    state, splits = jax.device_put(
-        (_State(params, memory, params, *none), Split(keys, x, y, target)), spread(count)
+    state, splits = jax.device_put(  # over devices, between which nothing is ever sent
+        (_State(params, memory, params, *none), Split(keys, x, y, target)),
+        processes.places(count).batch,
     )
     used = rows - held_out if until is None else rows
     last = recipe.periods if until is None else int(np.max(until))

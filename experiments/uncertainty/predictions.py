@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.uncertainty.data import spread
+from experiments.shared import processes
 from experiments.uncertainty.methods import Recipe
 
 
@@ -46,6 +46,6 @@ _predict = jax.jit(jax.vmap(draw, in_axes=(None, None, 0, 0, 0)), static_argnums
 def predict(recipe: Recipe, trained: Trained, x: np.ndarray, *, seed: int) -> Normals:
     """Normals [S, K, n] of every member and draw for inputs [S, n, d]."""
     keys = jax.random.split(jax.random.key(seed + 1), len(x))
-    keys, inputs = jax.device_put((keys, x), spread(len(x)))
+    keys, inputs = jax.device_put((keys, x), processes.places(len(x)).batch)
     normals = _predict(trained.graph, recipe.draws, trained.params, keys, inputs)
     return Normals(*map(np.asarray, normals))
