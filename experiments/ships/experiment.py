@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,6 +161,24 @@ def make_update(graph: Any, settings: Settings, loss: str) -> Callable[..., Any]
 # --- loop -----------------------------------------------------------------------------------------
 
 
+def crops_of(
+    settings: Settings, reading: Reading, images: Images, members: list[int], seed: int
+) -> Callable[..., Iterator[Batch]]:
+    """This process's rows of the batches; `start` and `steps` say which."""
+    return partial(
+        batches,
+        images,
+        members,
+        seed=seed,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        crop=settings.crop,
+        ship_share=settings.ship_share,
+        workers=reading.workers,
+        rows=processes.rows(settings.batch_size),
+    )
+
+
 def fit(
     settings: Settings,
     reading: Reading,
@@ -173,18 +191,7 @@ def fit(
 ) -> tiles.Predict:
     """Train one loss on the images `members`, or continue what is in `directory`."""
     graph, state = initialize(settings, seed)
-    crops = partial(
-        batches,
-        images,
-        members,
-        seed=seed,
-        steps=settings.steps,
-        batch_size=settings.batch_size,
-        crop=settings.crop,
-        ship_share=settings.ship_share,
-        workers=reading.workers,
-        rows=processes.rows(settings.batch_size),
-    )
+    crops = crops_of(settings, reading, images, members, seed)
     training.examine(LOSSES[loss], "binary", console)
     for step in training.train(
         partial(make_update(graph, settings, loss), jnp.uint32(seed)),

@@ -13,11 +13,13 @@ from PIL import Image
 
 from experiments.ships import cache, pipeline
 from experiments.ships.augmentation import augment, relight
+from experiments.ships.data import Reading
+from experiments.ships.experiment import Settings
 from experiments.ships.folders import Folders, open_folders
 from experiments.ships.images import AIRBUS_CSV, AIRBUS_FOLDER, Example, ImageFolder, open_masks
 from experiments.ships.scenes import Scenes
 from experiments.ships.splits import Split, split
-from experiments.ships.throughput import crops_per_second
+from experiments.ships.throughput import PASSES, crops_per_second
 from tests import DATA
 
 SCENES = pipeline.Images(Scenes(count=40, size=64))
@@ -155,9 +157,9 @@ def test_crops_of_small_images_are_padded():
 
 
 def test_rates_are_of_successive_passes():
-    options = {"batch_size": 4, "crop": 32, "ship_share": 0.5, "workers": 0}
-    rates = crops_per_second(SCENES, range(8), passes=2, **options)
-    assert len(rates) == 2
+    settings = Settings(batch_size=4, crop=32, ship_share=0.5)
+    rates = list(crops_per_second(settings, Reading(), SCENES, list(range(8))))
+    assert len(rates) == PASSES
     assert min(rates) > 0
 
 
