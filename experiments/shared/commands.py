@@ -29,10 +29,6 @@ def choices(names: Iterable[str]) -> Any:
     return tyro.conf.arg(metavar=f"{{{','.join(names)}}} ...")
 
 
-# The directory of a run, without a dash before it.
-RUN = tyro.conf.arg(name="run")
-
-
 def tell_left_out(skipped: Sequence[tuple[str, str]], console: Console) -> None:
     """Name the first of what was left out, with the reason, and count them all."""
     for name, reason in skipped[:5]:
@@ -78,7 +74,6 @@ def run(
     """
     named = bool(arguments) and not arguments[0].startswith("-")
     begun = time.perf_counter()
-
     try:
         with _warnings_in_lines(console):
             if named:

@@ -156,20 +156,24 @@ def from_first(tree: Any) -> Any:
 
 def most(*numbers: float) -> list[float]:
     """Of each number the largest that any process has. All must ask, at the same step."""
-    everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
+    with together(ValueError):
+        everyone = multihost_utils.process_allgather(np.array(numbers, np.float32))
     return everyone.max(0).tolist()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def together(*others: type[Exception]) -> Iterator[None]:
     """What is done within needs all processes.
+
+    Args:
+      others: errors that say so, beside those of JAX's runtime.
 
     Raises:
       ConnectionError: if one of them is no more.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, *others) as error:
         if not several():
             raise
         reason = str(error).split("\n", 1)[0]

@@ -38,15 +38,14 @@ def result(
 ) -> dict[str, Any]:
     """Read what was found in `directory`, or find it and write it down as `result.json`.
 
-    A loss that becomes NaN or infinite is a result, too: its message stands under "failed".
+    A loss that becomes NaN or infinite is a result, too: its message stands under "failed". Of
+    several processes the first works in `directory`; what the others write is thrown away.
 
     Args:
       directory: of this result alone.
       described: all that makes it the result it is.
       find: makes it, in `directory`, where it may keep checkpoints.
       resume: read, or go on with, what is there.
-
-    Of several processes the first works in `directory`; what the others write is thrown away.
 
     Raises:
       FileExistsError: if something is there and `resume` is not set.

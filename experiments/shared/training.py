@@ -140,13 +140,10 @@ def train(
             first = number - len(losses) + 1
             bad = np.flatnonzero(~np.isfinite(losses))
             if bad.size:
+                newest = files.newest
+                left = f"the last checkpoint is of step {newest}" if newest else "nothing was saved"
                 raise NonFiniteLossError(
-                    f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; "
-                    + (
-                        f"the last checkpoint is of step {files.newest}"
-                        if files.newest
-                        else "nothing was saved"
-                    )
+                    f"the loss of {title} is {losses[bad[0]]} at step {first + bad[0]}; {left}"
                 )
             now = time.perf_counter()
             rate, share = len(losses) * batch_size / (now - logged), idle / (now - logged)

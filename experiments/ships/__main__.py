@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
+from tyro.conf import Positional
 
 from experiments.shared import commands, processes, training
 from experiments.ships import experiment, runs, submission, throughput
@@ -30,7 +30,6 @@ from experiments.ships.images import UnreadableImage
 from experiments.ships.losses import ASKED, LOSSES
 
 CONSOLE = Console()
-Run = tyro.conf.Positional[Annotated[Path, commands.RUN]]
 
 
 def compare(
@@ -84,7 +83,7 @@ def train(
     runs.train(settings, reading, loss, seed, directory, CONSOLE, resume=resume)
 
 
-def evaluate(run: Run, reading: commands.Flat[Reading] = Reading()) -> None:  # noqa: B008
+def evaluate(run: Positional[Path], reading: commands.Flat[Reading] = Reading()) -> None:  # noqa: B008
     """Figures of a trained run on the images that it was not trained on.
 
     Args:
@@ -95,7 +94,7 @@ def evaluate(run: Run, reading: commands.Flat[Reading] = Reading()) -> None:  # 
 
 
 def predict(
-    run: Run,
+    run: Positional[Path],
     *,
     images: Path | None = None,
     out: Path = Path("submission.csv"),

@@ -85,16 +85,12 @@ def publish(
     settings: Any,
     out: Path,
     console: Console,
-) -> list[Row]:
-    """Print and write the table of all losses, and draw it.
-
-    Returns:
-      One row a loss, as written to `comparison.json`.
-    """
+) -> None:
+    """Print and write the table of all losses, and draw it."""
     rows = [summarize(loss, results) for loss, results in found.items()]
     seeds = len(next(iter(found.values())))
     source = ", ".join(map(str, settings.data)) or "generated scenes"
-    title = f"U-Net on {source}: {settings.steps} steps, {seeds} seed{'s' * (seeds > 1)}"
+    title = f"U-Net on {source}: {settings.steps} steps, {tables.count(seeds, 'seed')}"
     content = {
         "source": source,
         "settings": dataclasses.asdict(settings),
@@ -107,7 +103,6 @@ def publish(
     drawn = [row for row in rows if "at_half" in row]
     if drawn:
         pictures.comparison(drawn, out / "comparison.png", title=title)
-    return rows
 
 
 def draw(

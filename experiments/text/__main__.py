@@ -18,8 +18,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from rich.console import Console
+from tyro.conf import Positional
 
 from experiments.shared import commands
 from experiments.text import crossvalidation, experiment, runs
@@ -30,7 +30,6 @@ from experiments.text.textcnn import Variant
 CONSOLE = Console()
 # `asked-…` are the losses of a question on Stack Overflow, reproduced literally, errors included.
 TOUR = ("cross-entropy", "class-weighted", "asked-mask", "asked-swapped", "expected-cost")
-Run = tyro.conf.Positional[Annotated[Path, commands.RUN]]
 
 
 def compare(
@@ -79,7 +78,7 @@ def train(
     runs.train(settings, loss, seed, together, directory, CONSOLE, resume=resume)
 
 
-def evaluate(run: Run) -> None:
+def evaluate(run: Positional[Path]) -> None:
     """Figures of a trained run on the texts that it was not trained on.
 
     Args:
@@ -89,7 +88,11 @@ def evaluate(run: Run) -> None:
 
 
 def predict(
-    run: Run, *, texts: Path | None = None, out: Path | None = None, threshold: float | None = None
+    run: Positional[Path],
+    *,
+    texts: Path | None = None,
+    out: Path | None = None,
+    threshold: float | None = None,
 ) -> None:
     """Probabilities of the rare class for texts, as CSV; the texts are not repeated.
 
