@@ -155,7 +155,7 @@ def dendrogram(run: Path, name: str, path: Path) -> None:
         axes.set(ylabel="cosine distance", xlabel="speaker of the utterance")
         axes.set_title(
             f"{name}: {len(together)} of {len(set(speakers))} speakers meet themselves "
-            "first (blue), the others are red"
+            "first (blue), the others are orange"
         )
         plots.save(figure, path)
 

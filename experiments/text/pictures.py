@@ -166,4 +166,4 @@ def bars(rows: Rows, path: Path, *, title: str) -> None:
 
 def _columns(means: Any) -> tuple[np.ndarray, np.ndarray]:
     values, errors = np.array(list(means), float).T
-    return np.nan_to_num(values), errors
+    return values, errors
