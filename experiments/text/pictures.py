@@ -42,7 +42,7 @@ def draw(
     ]
     shown = [(by_name[name], when) for name, when in dict.fromkeys(wanted) if name in by_name]
     if shown:
-        confusion(shown, classes, out / "confusion.png")
+        confusion(shown, classes, out / "confusion.png", title=title)
     bars(rows, out / "comparison.png", title=title)
 
 
@@ -109,11 +109,15 @@ def reliability(rows: Rows, path: Path, *, title: str) -> None:
 
 
 def confusion(
-    shown: Sequence[tuple[dict[str, Any], str]], classes: tuple[str, str], path: Path
+    shown: Sequence[tuple[dict[str, Any], str]],
+    classes: tuple[str, str],
+    path: Path,
+    *,
+    title: str,
 ) -> None:
     """Test texts by what they are and what they are taken for, a mean over seeds."""
     with mpl.rc_context(plots.STYLE):
-        figure = Figure(figsize=(2.1 * len(shown) + 0.8, 2.8), layout="constrained")
+        figure = Figure(figsize=(2.1 * len(shown) + 0.8, 3.0), layout="constrained")
         panels = figure.subplots(1, len(shown), squeeze=False, sharey=True)[0]
         for panel, (row, when) in zip(panels, shown, strict=True):
             mean = {key: row[when][key][0] for key in ("tn", "fp", "fn", "tp")}
@@ -132,6 +136,7 @@ def confusion(
             panel.set_title(f"{row['method']}\nthreshold: {DECISIONS[when]}", fontsize=9)
             panel.set_xlabel("taken for")
         panels[0].set_ylabel("is")
+        figure.suptitle(title, fontsize=9)
         plots.save(figure, path)
 
 
