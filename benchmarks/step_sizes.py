@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,13 @@ class Size:
     name: str
     flops: float
     """Of the program as it is before a compiler has worked on it."""
-    argument_mib: float
-    temp_mib: float
-    peak_mib: float
-    libraries: list[str]
+    argument_mib: float | None = None
+    temp_mib: float | None = None
+    peak_mib: float | None = None
+    libraries: Sequence[str] = ()
     """What the program calls and XLA did not make, such as cuDNN."""
+    too_large: str = ""
+    """What the compiler says where the device has too little memory; the figures are None then."""
 
 
 def measured(name: str, device: Any) -> Size:
@@ -78,9 +80,14 @@ def measured(name: str, device: Any) -> Size:
     step = jax.jit(training.step)
     # XLA counts nothing for a card that is not here: arithmetic is counted for this processor.
     cost = step.lower(training.state, training.batch).cost_analysis()
-    compiled = step.lower(state, batch).compile()
-    memory, text = compiled.memory_analysis(), compiled.as_text()
     assert cost is not None
+    try:
+        compiled = step.lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return Size(name, cost["flops"], too_large=str(error).splitlines()[0])
+    memory, text = compiled.memory_analysis(), compiled.as_text()
     assert memory is not None
     return Size(
         name,
@@ -107,7 +114,7 @@ def main(target: tyro.conf.Positional[str], out: Path = report.RECORDED) -> None
     for name in SIZES:
         found.append(size := measured(name, device))
         figures = (size.flops / 1e9, size.argument_mib, size.temp_mib, size.peak_mib)
-        table.add_row(size.name, *(f"{figure:,.1f}" for figure in figures))
+        table.add_row(size.name, *("too large" if f is None else f"{f:,.1f}" for f in figures))
         content = {"environment": plan_report.environment(target, device)}
         records.write_json(path, {**content, "steps": [dataclasses.asdict(s) for s in found]})
     report.whole(CONSOLE, table)
