@@ -13,6 +13,8 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 from rich.console import Console
 
 from experiments.shared import processes, records, tables, training
+
+if sys.platform != "win32":
+    import fcntl
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,7 +80,7 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     corrected command finds the directory free. So it does after a loss that was never finite.
 
     Raises:
-      FileExistsError: if a run is there and `resume` is not set.
+      FileExistsError: if a run is there and `resume` is not set, or another program works on it.
       ValueError: if the run there was made with other settings; they are named.
     """
     described = json.loads(json.dumps(described, default=str))
@@ -85,20 +90,42 @@ def claim(directory: Path, described: dict[str, Any], *, resume: bool) -> Iterat
     new = not path.exists()
 
     def begin() -> None:
+        held.enter_context(_held(directory))
         if new:
             records.write_json(path, described)
         else:
             _require_same(directory, json.loads(path.read_text()), described, resume)
 
-    processes.once(begin)
-    try:
+    with contextlib.ExitStack() as held:
+        processes.once(begin)
+        try:
+            yield
+        except BaseException:
+            if new and processes.first() and not training.has_checkpoint(directory):
+                _take_back(directory)
+                with contextlib.suppress(OSError):  # others' files are in it
+                    directory.rmdir()
+            raise
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Keep a second program from working on the same run beside this one."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
         yield
-    except BaseException:
-        if new and processes.first() and not training.has_checkpoint(directory):
-            _take_back(directory)
-            with contextlib.suppress(OSError):  # others' files are in it
-                directory.rmdir()
-        raise
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileExistsError(f"{directory} is in use: another program works on it") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _take_back(directory: Path) -> None:

@@ -50,6 +50,17 @@ def test_what_can_be_continued_stays_claimed(tmp_path: Path):
     assert study.described(tmp_path / "run") == {"steps": 3}
 
 
+def test_two_programs_do_not_work_on_one_run(tmp_path: Path):
+    with (
+        study.claim(tmp_path / "run", {}, resume=False),
+        pytest.raises(FileExistsError, match="run is in use: another program works on it"),
+        study.claim(tmp_path / "run", {}, resume=True),
+    ):
+        pass
+    with study.claim(tmp_path / "run", {}, resume=True):
+        assert study.described(tmp_path / "run") == {}
+
+
 def test_a_loss_that_is_not_finite_is_a_result(tmp_path: Path):
     def find(directory: Path) -> dict[str, float]:
         raise NonFiniteLossError("the loss is nan at step 3")
