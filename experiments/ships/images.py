@@ -8,6 +8,7 @@ out and told in `skipped`. Damage within a file shows when its image is asked fo
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -144,7 +145,7 @@ def open_masks(
     they tell which images are empty.
 
     Args:
-        directory: searched recursively.
+        directory: searched recursively, also where a folder in it is a link.
         strict: raise for the first image that would be skipped.
         cache: folder in which decoded images are kept.
 
@@ -157,7 +158,9 @@ def open_masks(
     root = Path(directory)
     _require(root)
     names, masks, full, skipped = [], [], [], []
-    for name, partner in sorted(_pairs(path.relative_to(root) for path in root.rglob("*"))):
+    walk = os.walk(root, followlinks=True)
+    files = (Path(folder, file).relative_to(root) for folder, _, inside in walk for file in inside)
+    for name, partner in sorted(_pairs(files)):
         try:
             if isinstance(partner, str):
                 raise UnreadableImage(name, partner)

@@ -291,10 +291,13 @@ MASK[1:3, 1:3] = MASK[4, 5:] = 1
     ],
 )
 def test_mask_layouts(tmp_path, image, mask):
-    save(tmp_path / image, MASK.shape, "L")
-    save_mask(tmp_path / mask, 255 * MASK)
-    images = open_masks(tmp_path, strict=True)
+    save(tmp_path / "pairs" / image, MASK.shape, "L")
+    save_mask(tmp_path / "pairs" / mask, 255 * MASK)
+    images = open_masks(tmp_path / "pairs", strict=True)
     assert images.names == [image]
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "here").symlink_to(tmp_path / "pairs")
+    assert open_masks(tmp_path / "linked", strict=True).names == [f"here/{image}"]
     assert images.has_ships(0)
     assert images[0].image.shape == (6, 8, 3)
     np.testing.assert_array_equal(images[0].instances > 0, MASK)
