@@ -23,6 +23,7 @@ from experiments.ships.tuning import Candidates, Rule, best_rule, candidates, ob
 THRESHOLDS = np.sinh(np.linspace(-8.0, 8.0, 2001)).astype(np.float32)
 # Of these, where objects are tuned. Far below ½ everything is one object.
 OBJECT_THRESHOLDS = [float(t) for t in THRESHOLDS[::25] if t > -5]
+BLOCK = 2**16  # pixels; images are counted in multiples, since every size would be compiled anew
 
 Found = TypeVar("Found")
 
@@ -58,7 +59,7 @@ def survey(
     low, high = np.inf, -np.inf
     for example in images.readable(members):
         logits, mask = predict(example.image), example.instances > 0
-        curve += dm.threshold_counts(logits, mask, THRESHOLDS)
+        curve += _counted(logits, mask)
         names.append(example.name)
         full.append(bool(mask.any()))
         found.append(look(logits, example.instances))
@@ -67,6 +68,13 @@ def survey(
         raise ValueError(f"none of the {len(members)} images to judge on can be read")
     extremes = float(jax.nn.sigmoid(low)), float(jax.nn.sigmoid(high))
     return Survey(curve, names, np.array(full, bool), extremes), found
+
+
+def _counted(logits: np.ndarray, mask: np.ndarray) -> dm.Curve:
+    padding = (0, -mask.size % BLOCK)
+    inside = np.ones_like(mask)
+    scores, labels, inside = (np.pad(a.ravel(), padding) for a in (logits, mask, inside))
+    return dm.threshold_counts(scores, labels, THRESHOLDS, where=inside)
 
 
 def tune(validation: Survey) -> float:
