@@ -162,7 +162,7 @@ def _pixels(tested: Survey, threshold: float) -> dict[str, float]:
 
 
 def verdict(result: dict[str, Any]) -> str:
-    """What became of the model at a threshold of ½, in a few words."""
+    """What became of the model at a threshold of ½, in a few words; figures come after a colon."""
     half, (low, high) = result["at_half"], result["probability_range"]
     share, prevalence = half["predicted_share"], result["prevalence"]
     if low > 0.02 and high < 0.98:
@@ -170,7 +170,7 @@ def verdict(result: dict[str, Any]) -> str:
     if half["recall"] < 0.01:
         return "predicts nothing"
     if share > 5 * prevalence:
-        return f"predicts {share:.0%} of the image; {prevalence:.2%} is ship"
+        return f"predicts far too much: {share:.2%} of the image, and {prevalence:.2%} is ship"
     if half["recall"] < 0.5:
         return "misses more than half"
     if half["precision"] < 0.5:

@@ -36,7 +36,10 @@ NOTES = (
 
 def summarize(loss: str, results: Sequence[dict[str, Any]]) -> Row:
     """Means and standard errors over seeds; of a run that became non-finite, NaN."""
-    counted = Counter(each.get("failed") or each["verdict"] for each in results)
+    happened = [each.get("failed") or each["verdict"] for each in results]
+    if len(happened) > 1:  # no two have the same figures
+        happened = [words.split(":")[0] for words in happened]
+    counted = Counter(happened)
     verdict = "; ".join(
         f"{n} x {words}" if n < len(results) else words for words, n in counted.items()
     )

@@ -72,7 +72,7 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
 @pytest.mark.parametrize(
     ("share", "recall", "limits", "words"),
     [
-        (0.3, 0.9, (0.0, 1.0), "predicts 30% of the image; 0.20% is ship"),
+        (0.3, 0.9, (0.0, 1.0), "predicts far too much: 30.00% of the image, and 0.20% is ship"),
         (0.0, 0.0, (0.0, 0.4), "predicts nothing"),
         (0.1, 0.9, (0.1, 0.7), "stuck in the middle: every p in 0.10-0.70"),
         (0.001, 0.2, (0.0, 1.0), "misses more than half"),
