@@ -119,7 +119,8 @@ def run_to_begin_with(settings: Settings, seed: int) -> Path:
         theirs, ours = getattr(before, name), getattr(settings, name)
         if theirs != ours:
             raise ValueError(f"init: that run has {name} {theirs}, this one {ours}")
-    if {*before.data, *before.weak} & {*settings.data} and rest["seed"] != seed:
+    learnt = {folder.resolve() for folder in (*before.data, *before.weak)}
+    if learnt & {folder.resolve() for folder in settings.data} and rest["seed"] != seed:
         raise ValueError(
             f"init: {directory} has seed {rest['seed']}, so it was trained on images that seed "
             f"{seed} tests on"

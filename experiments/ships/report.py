@@ -92,7 +92,7 @@ def publish(
     """Print and write the table of all losses, and draw it."""
     rows = [summarize(loss, results) for loss, results in found.items()]
     seeds = len(next(iter(found.values())))
-    source = ", ".join(map(str, settings.data)) or "generated scenes"
+    source = ", ".join(folder.name for folder in settings.data) or "generated scenes"
     title = f"U-Net on {source}: {settings.steps} steps, {tables.count(seeds, 'seed')}"
     content = {
         "source": source,
