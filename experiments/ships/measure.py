@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 import diffmetrics as dm
-from experiments.ships.objects import airbus_f2, components
+from experiments.ships.objects import airbus_f2, components, matches
 from experiments.ships.pipeline import Images
 from experiments.ships.tiles import Predict
 from experiments.ships.tuning import Candidates, Rule, best_rule, candidates, objects
@@ -23,6 +23,7 @@ from experiments.ships.tuning import Candidates, Rule, best_rule, candidates, ob
 THRESHOLDS = np.sinh(np.linspace(-8.0, 8.0, 2001)).astype(np.float32)
 # Of these, where objects are tuned. Far below ½ everything is one object.
 OBJECT_THRESHOLDS = [float(t) for t in THRESHOLDS[::25] if t > -5]
+SIZES = {"under 100 pixels": 1, "100 to 399": 100, "400 to 1599": 400, "1600 and more": 1600}
 BLOCK = 2**16  # pixels; images are counted in multiples, since every size would be compiled anew
 
 Found = TypeVar("Found")
@@ -95,8 +96,9 @@ def judge(
     """All figures of a trained model on `test`.
 
     Pixels and objects at ½ and at the threshold with the best pixel F1 on `validation`; objects
-    also by the rule with the best object F2 there. Beside them stand two yardsticks: a submission
-    without any object, and the true mask as a model that knows pixels and not objects would see it.
+    also by the rule with the best object F2 there, of which "sizes" tells how many objects of each
+    size it finds, at an IoU above ½. Beside them stand two yardsticks: a submission without any
+    object, and the true mask as a model that knows pixels and not objects would see it.
     """
 
     def try_thresholds(logits: np.ndarray, true: np.ndarray) -> list[Candidates]:
@@ -105,12 +107,15 @@ def judge(
     seen, found = survey(predict, images, validation, try_thresholds)
     tuned, (rule, expected) = tune(seen), tune_objects(found)
 
-    def score(logits: np.ndarray, true: np.ndarray) -> list[float]:
+    def score(logits: np.ndarray, true: np.ndarray) -> tuple[list[float], np.ndarray]:
         guesses = [objects(logits, each) for each in (Rule(0.0), Rule(tuned), rule)]
-        return [airbus_f2(each, true) for each in (*guesses, 0 * true, components(true))]
+        scores = [airbus_f2(each, true) for each in (*guesses, 0 * true, components(true))]
+        return scores, _found_by_size(guesses[-1], true)
 
-    tested, scores = survey(predict, images, test, score)
+    tested, looked = survey(predict, images, test, score)
+    scores, by_size = zip(*looked, strict=True)
     half, at_tuned, by_rule, empty, perfect = np.array(scores).T
+    by_size = zip(SIZES, *np.sum(by_size, 0).tolist(), strict=True)
     result = {
         "at_half": _pixels(tested, 0.0) | _objects(tested, half),
         "at_tuned": _pixels(tested, tuned) | _objects(tested, at_tuned),
@@ -121,6 +126,7 @@ def judge(
             "validation_airbus_f2": expected,
             **_objects(tested, by_rule),
         },
+        "sizes": {name: {"objects": n, "found": found} for name, n, found in by_size},
         "rule": asdict(rule),  # in logits: a probability near 1 has not enough digits
         "yardsticks": {
             "empty_submission": _objects(tested, empty),
@@ -134,6 +140,15 @@ def judge(
         "image_scores": dict(zip(tested.names, by_rule.tolist(), strict=True)),
     }
     return {**result, "verdict": verdict(result)}
+
+
+def _found_by_size(guess: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """How many true objects there are of each of SIZES, and how many are found: [2, sizes]."""
+    areas, levels, _ = matches(true, guess)
+    sizes = np.digitize(areas, list(SIZES.values()))  # 0 for numbers that no object has
+    return np.stack(
+        [np.bincount(sizes[which], minlength=1 + len(SIZES))[1:] for which in (..., levels > 0)]
+    )
 
 
 def rule_of(result: dict[str, Any]) -> Rule:

@@ -67,6 +67,7 @@ def notes(found: Mapping[str, Sequence[dict[str, Any]]], rows: Sequence[Row]) ->
     """What became of each loss, yardsticks, and what exceeds two standard errors."""
     yield from (f"{row['loss']}: {row['verdict']}" for row in rows)
     yield NOTES
+    yield from (line for loss, each in found.items() if (line := by_size(loss, each)))
     measured = [row for row in rows if "yardsticks" in row]
     for name, words in (("empty_submission", "nothing"), ("perfect_mask", "the true mask")):
         for row in measured[:1]:
@@ -81,6 +82,18 @@ def notes(found: Mapping[str, Sequence[dict[str, Any]]], rows: Sequence[Row]) ->
         "within two of them are ties."
     )
     yield from tables.against(found, REFERENCE, COMPARED)
+
+
+def by_size(loss: str, results: Sequence[dict[str, Any]]) -> str:
+    """Which objects are found, over all seeds; empty if no run was finished."""
+    judged = [each["sizes"] for each in results if "sizes" in each]
+    told = (
+        f"{name} {sum(each[name]['found'] for each in judged)} of "
+        f"{sum(each[name]['objects'] for each in judged)}"
+        for name in (judged[0] if judged else ())
+    )
+    said = ", ".join(told)
+    return said and f"{loss}, objects found at IoU above ½ when tuned: {said}"
 
 
 def publish(

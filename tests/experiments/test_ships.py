@@ -59,6 +59,11 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     )
     assert best["average_precision"] == pytest.approx(1.0)
     assert best["verdict"] == "finds ships"
+    sizes = best["sizes"].values()
+    assert sum(each["objects"] for each in sizes) == sum(
+        int(each.instances.max()) for each in drawn[20:]
+    )
+    assert sum(each["found"] for each in sizes) > 0.9 * sum(each["objects"] for each in sizes)
     nothing = lambda image: np.full(image.shape[:2], -9.0)  # noqa: E731
     empty = measure.judge(nothing, SCENES, members[:20], members[20:])
     share = np.mean([not SCENES.has_ships(i) for i in members[20:]])
@@ -67,6 +72,7 @@ def test_report_of_a_perfect_and_of_an_empty_prediction():
     for same in (empty["objects"], best["yardsticks"]["empty_submission"]):
         assert same["airbus_f2"] == empty["at_half"]["airbus_f2"]
     assert empty["verdict"] == "predicts nothing"
+    assert sum(each["found"] for each in empty["sizes"].values()) == 0
 
 
 @pytest.mark.parametrize(
