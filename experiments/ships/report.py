@@ -43,7 +43,9 @@ def summarize(loss: str, results: Sequence[dict[str, Any]]) -> Row:
     verdict = "; ".join(
         f"{n} x {words}" if n < len(results) else words for words, n in counted.items()
     )
-    return {**tables.means(results), "loss": loss, "verdict": verdict}
+    row = tables.means(results)
+    row.pop("image_scores", None)  # of each seed's own images
+    return {**row, "loss": loss, "verdict": verdict}
 
 
 def cells(rows: Sequence[Row]) -> Iterator[list[str]]:
