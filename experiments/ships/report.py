@@ -36,9 +36,10 @@ NOTES = (
 
 def summarize(loss: str, results: Sequence[dict[str, Any]]) -> Row:
     """Means and standard errors over seeds; of a run that became non-finite, NaN."""
-    happened = [each.get("failed") or each["verdict"] for each in results]
-    if len(happened) > 1:  # no two have the same figures
-        happened = [words.split(":")[0] for words in happened]
+    verdicts = [each.get("verdict", "") for each in results]
+    if len(results) > 1:  # no two have the same figures
+        verdicts = [words.split(":")[0] for words in verdicts]
+    happened = [each.get("failed", words) for each, words in zip(results, verdicts, strict=True)]
     counted = Counter(happened)
     verdict = "; ".join(
         f"{n} x {words}" if n < len(results) else words for words, n in counted.items()

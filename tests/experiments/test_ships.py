@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from experiments.shared import training
-from experiments.ships import experiment, measure, pictures, pipeline, tiles
+from experiments.ships import experiment, measure, pictures, pipeline, report, tiles
 from experiments.ships.__main__ import main
 from experiments.ships.images import Example, UnreadableImage
 from experiments.ships.losses import LOSSES
@@ -91,6 +91,13 @@ def test_verdict_says_what_happened(share: float, recall: float, limits: tuple, 
     half = {"predicted_share": share, "recall": recall, "precision": precision}
     result = {"at_half": half, "prevalence": 0.002, "probability_range": limits}
     assert measure.verdict(result) == words
+
+
+def test_of_several_seeds_equal_verdicts_are_counted_and_failures_told_whole():
+    far = {"verdict": "predicts far too much: 30.00% of the image, and 0.20% is ship"}
+    failed = {"failed": "step 3: the loss is nan"}
+    told = report.summarize("dice", [far, failed, {"verdict": far["verdict"].replace("30", "40")}])
+    assert told["verdict"] == "2 x predicts far too much; 1 x step 3: the loss is nan"
 
 
 # --- prediction -----------------------------------------------------------------------------------
