@@ -60,6 +60,7 @@ def open_images(source: Source, reading: Reading, console: Console) -> Images:
         with_ships = sum(part.full)
         console.print(f"{len(part)} images in {part.root}, {with_ships} of them with objects")
         tell_left_out(part.skipped, console)
-    # Mapped files need no copy in memory, and each process has its own.
-    kept = 0 if reading.cache else KEPT_IMAGES // max(1, reading.workers)
+    # Mapped files need no copy in memory, and crops of many images rarely come back to one of them.
+    of_use = not reading.cache and len(found) <= 10 * KEPT_IMAGES
+    kept = KEPT_IMAGES // max(1, reading.workers) if of_use else 0  # each process has its own
     return Images(found, strict=source.strict, kept=kept)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from experiments.ships import cache, pipeline
+from experiments.ships import cache, data, pipeline
 from experiments.ships.augmentation import augment, relight
 from experiments.ships.data import Reading
 from experiments.ships.experiment import Settings
@@ -198,6 +199,15 @@ def test_another_light_differs_by_crop_and_keeps_what_is_brighter_and_grey():
 
 
 # --- cache ----------------------------------------------------------------------------------------
+
+
+def test_images_are_kept_in_memory_unless_there_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "KEPT_IMAGES", 1)
+    console = Console(quiet=True)
+    for names, kept in (("A", True), ("Abcdefghijkl", False)):
+        root = masked(tmp_path / names, names, shape=(9, 9))
+        images = data.open_images(Settings(data=(root,)), Reading(), console)
+        assert (images.read(0) is images.read(0)) == kept
 
 
 def test_a_cached_image_is_the_image_until_its_file_changes(tmp_path):
