@@ -5,9 +5,10 @@ is its embedding of speakers whom it has never heard: are two utterances of one 
 each other than to those of others?
 
 From top to bottom: settings, network, loss, step, loop, judge, table; data are in `protocol.py`.
-Your own data: a folder of recordings, `--data`. Your own network: an entry of `networks.NETWORKS`.
-Your own loss: an entry of `losses.LOSSES`. Thresholds are chosen in `measure.figures`, and how much
-the embeddings are whitened in `backend.tune`, both on data of the development speakers.
+Your own data: a folder of recordings, `--data`. Your own network: an entry of `networks.NETWORKS`,
+which returns `networks.Outputs`. Your own loss: a function of these and of the numbers of the
+speakers, in a `losses.Loss` of `losses.LOSSES`. Thresholds are chosen in `measure.figures`, and how
+much the embeddings are whitened in `backend.tune`, both on data of the development speakers.
 
 `asked` is the loss of a question on Stack Overflow, reproduced literally, errors included;
 `asked-mended` is what was meant.

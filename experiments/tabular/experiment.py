@@ -100,7 +100,7 @@ def begin_at(loss: Loss, prevalence: jax.Array) -> jax.Array:
     return jnp.log(prevalence / (1.0 - prevalence))
 
 
-# --- loss and step --------------------------------------------------------------------------------
+# --- step; the loss is the `objective` of `_fit_splits` -------------------------------------------
 
 
 class Look(NamedTuple):
@@ -150,7 +150,10 @@ def descend(
 
 
 def fit(loss: Loss, table: Table, splits: Splits, settings: Settings) -> Fitted:
-    """Train `loss` on all splits at once, each from the same parameters whatever the loss."""
+    """Train `loss` on all splits at once, each from the same weights whatever the loss.
+
+    Only the last bias differs between losses: it is where the outputs `begin_at`.
+    """
     spread = table.features.std(0)
     # Centred here, in 64 bits: what is left of it after the split's own scaling is rounding.
     features = (table.features - table.features.mean(0)) / np.where(spread > 0, spread, 1.0)

@@ -7,8 +7,9 @@ anew on all training rows, for as long. The test rows are looked at once.
 
 A method is a row of `methods.METHODS`: which network, which loss, how many members or draws. Your
 own data: `--data`, tables of numbers with the target in the last column. Your own network: another
-`networks.Design`, or another `networks.Network`. Your own loss: a row of `methods.LOSSES` and a
-method that names it. There are no thresholds; factor and quantile are chosen in
+`networks.Design`, or another `networks.Network`, which gives mean and deviation of one draw, and a
+`kl` of its weights that is 0 where they are plain numbers. Your own loss: a row of `methods.LOSSES`
+and a method that names it. There are no thresholds; factor and quantile are chosen in
 `measure.judge_split` on held-out data.
 """
 
