@@ -115,7 +115,7 @@ def judge(
     tested, looked = survey(predict, images, test, score)
     scores, by_size = zip(*looked, strict=True)
     half, at_tuned, by_rule, empty, perfect = np.array(scores).T
-    by_size = zip(SIZES, *np.sum(by_size, 0).tolist(), strict=True)
+    sizes = zip(SIZES, *np.sum(by_size, 0).tolist(), strict=True)
     result = {
         "at_half": _pixels(tested, 0.0) | _objects(tested, half),
         "at_tuned": _pixels(tested, tuned) | _objects(tested, at_tuned),
@@ -126,7 +126,7 @@ def judge(
             "validation_airbus_f2": expected,
             **_objects(tested, by_rule),
         },
-        "sizes": {name: {"objects": n, "found": found} for name, n, found in by_size},
+        "sizes": {name: {"objects": there, "found": hit} for name, there, hit in sizes},
         "rule": asdict(rule),  # in logits: a probability near 1 has not enough digits
         "yardsticks": {
             "empty_submission": _objects(tested, empty),
