@@ -199,7 +199,7 @@ def _timing(kept: Mapping[str, Any]) -> Timing:
 
 def draw(content: Mapping[str, Any], path: Path) -> None:
     """Bars of the time over the floor, ours, with a mark for each peer."""
-    draw_panels(content, path, _panel, "time over the floor; black lines: the goal")
+    draw_panels(content, path, floor_panel, "time over the floor; black lines: the goal")
 
 
 def draw_panels(
@@ -250,7 +250,7 @@ def _scale(panel: Axes) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def floor_panel(panel: Axes, title: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Draw one workload in one type; what its legend needs."""
     places = np.arange(len(rows))
     ours = [row["times_floor"] for row in rows]
