@@ -1,6 +1,6 @@
 """Differentiable twins of the metrics people are judged by, with the exact metrics beside them.
 
-A score is a function of counts. Counts add up. Hard or soft is decided by what is counted:
+A score is a function of counts. Counts add up. Hard or soft is decided by what is counted::
 
     dice(counts(logits > 0, labels))                   # the exact metric
     1 - dice(counts(jax.nn.sigmoid(logits), labels))   # the loss, also dice_loss(logits, labels)

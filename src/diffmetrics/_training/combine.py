@@ -1,5 +1,7 @@
 r"""Several losses on one output: their weighted sum, and adaptive weights.
 
+A loss returns the sum to train on, and the parts to log::
+
     def loss(parameters, x, y, alpha):
         output = model(parameters, x)
         losses = {"mse": optax.squared_error(output, y).mean(),

@@ -4,7 +4,7 @@
 * `run` probes it on a batch of yours.
 * `batch` looks at logits and labels alone: what to change first.
 
-Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 on a defect:
+Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 on a defect::
 
     python -m diffmetrics.diagnose package.module:function [--json] [--kind binary]
 

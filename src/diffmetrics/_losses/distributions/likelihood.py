@@ -280,7 +280,7 @@ def student_t_nll(
 ) -> jax.Array:
     r"""Minus the log-density of Student's t-distribution, for every target.
 
-    Use it if targets have outliers that the predicted deviation cannot explain: beyond √`df`
+    Use it if targets have outliers that the predicted deviation cannot explain: beyond √df
     deviations the gradient of an outlier falls again. It is the Cauchy likelihood at `df` 1 and
     approaches the Gaussian one as `df` grows. `df` can be learnt, for example by `scale_from_raw`.
 

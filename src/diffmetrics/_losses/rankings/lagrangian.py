@@ -1,4 +1,7 @@
-"""Losses at an operating point with multipliers; docs/operating_points.md says when to use them."""
+"""Losses at an operating point, with multipliers.
+
+docs/operating_points.md says when to use them.
+"""
 
 from __future__ import annotations
 
