@@ -21,6 +21,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "reference",  # docs/_ext: the pages of functions, and links to them
+    "searched",  # docs/_ext: what the search finds first
 ]
 exclude_patterns = ["_build", "_ext"]
 
