@@ -46,6 +46,7 @@ html_title = f"diffmetrics {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_copyright = False
+html_sidebars = {"**": ["navbar-logo.html", "sbt-sidebar-nav.html"]}  # the search is above
 html_theme_options = {
     "home_page_in_toc": False,
     "show_navbar_depth": 1,

@@ -99,8 +99,7 @@ def mentions(source: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     guides = [p for p in sorted(source.rglob("*.md")) if not {"api", "_build"} & set(p.parts)]
     for page in guides:
-        words = set(re.findall(r"\bdm\.([\w.]*\w)|`([\w.]+)`", page.read_text()))
-        for name in {w for pair in words for w in pair if w}:
+        for name in set(re.findall(r"(?:\bdm\.|`)([\w.]*\w)", page.read_text())):
             found.setdefault(name.removeprefix("dm."), []).append(
                 "/" + page.relative_to(source).with_suffix("").as_posix()
             )
