@@ -1,8 +1,8 @@
-"""The best threshold for a given score.
+"""Thresholds: the best one for a score, its standard error, and the one that costs imply.
 
 A threshold costs no training, and on imbalanced data it often gains as much as another loss.
 
-Choose it on *validation* data, where its value is optimistic. Few positives make it a guess:
+Choose it on *validation* data; its value there is optimistic. With few positives it is a guess:
 `bootstrap_threshold` measures its error.
 """
 
@@ -27,13 +27,13 @@ def fit_threshold(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    score: Callable[..., jax.Array],
+    score: Callable[..., ArrayLike],
     axis: Axis = None,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     **hyperparameters: Any,
 ) -> OperatingPoint:
-    r"""The threshold with the best score of counts among *all* thresholds, and that score.
+    r"""The best threshold for F1 or any other score of counts, among *all* thresholds.
 
     Use it on validation data, for any score of this library or your own. It is exact: one sort, and
     the score at every threshold that makes a difference. The threshold lies midway between the last
@@ -43,24 +43,27 @@ def fit_threshold(
     .. math:: \max_t\; \mathrm{score}\big(\mathrm{counts}(s \ge t, y)\big)
 
     Args:
-      scores: ``[...]``, larger for the positive class: logits or probabilities. NaN is wrong: the
-        least of a positive, the greatest of a negative.
+      scores: ``[...]``, larger for the positive class: logits or probabilities. A NaN counts as
+        wrong: the least score of a positive, the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       score: maps `Counts` (and keyword hyper-parameters) to an array of their shape; larger is
         better. Define it once at module level: a new lambda is a new compilation. Static.
       axis: axes that form one set; ``axis=0`` of ``[n, L]`` fits a threshold per label.
       where: boolean, broadcasts to `scores`.
       weights: ≥ 0, broadcast to `scores`.
-      **hyperparameters: of the score.
+      **hyperparameters: of the score, such as ``beta=2.0``.
 
     Returns:
-      `OperatingPoint` (value, threshold), of the shape of `scores` without `axis`. Ties go to the
-      largest threshold, so without positives, where F-beta is 0 throughout, nothing is predicted.
-      The threshold that predicts nothing lies just above the largest score, and the one that
-      predicts everything just below the least: both are finite and may be averaged over folds.
-      Without examples it is inf. Two neighbouring floats have no midpoint; the threshold is then
-      the larger, and only ``>=`` is right. Beyond scores of ±inf there is no threshold: only
-      ``> inf`` predicts nothing, and ``>= -inf`` everything.
+      `OperatingPoint` (value, threshold), of the shape of `scores` without `axis`.
+
+      * Ties go to the largest threshold. So without positives, where F-beta is 0 throughout,
+        nothing is predicted.
+      * The threshold that predicts nothing lies just above the largest score, the one that predicts
+        everything just below the least. Both are finite and may be averaged over folds. Without
+        examples it is inf.
+      * Two neighbouring floats have no midpoint: the threshold is then the larger, and only ``>=``
+        is right. Beyond scores of ±inf there is no threshold: only ``> inf`` predicts nothing, and
+        ``>= -inf`` everything.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -81,7 +84,7 @@ def fit_threshold(
 
 
 def _best(
-    cells: Counts, thresholds: jax.Array, score: Callable[[Counts], jax.Array]
+    cells: Counts, thresholds: jax.Array, score: Callable[[Counts], ArrayLike]
 ) -> OperatingPoint:
     """The best of falling thresholds, moved midway to the next that adds anything."""
     values = jnp.asarray(score(cells))
@@ -116,31 +119,33 @@ def bootstrap_threshold(
     scores: ArrayLike,
     labels: ArrayLike,
     *,
-    score: Callable[..., jax.Array],
+    score: Callable[..., ArrayLike],
     resamples: int = 200,
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     **hyperparameters: Any,
 ) -> tuple[OperatingPoint, OperatingPoint]:
-    r"""`fit_threshold`, and the standard errors of its value and threshold.
+    r"""The best threshold and its standard error, by the bootstrap.
 
-    Use it before a threshold is put to use: with few positives, samples of one population have
-    widely different best thresholds. As many examples as there are are drawn with replacement, and
-    the threshold is fitted to them, `resamples` times. One sort serves all resamples: each counts
-    draws, takes cumulative sums and searches. They run one after another, so memory stays O(n).
+    It is `fit_threshold`, with the standard errors of its value and threshold. Use it before a
+    threshold is put to use: with few positives, samples of one population have widely different
+    best thresholds. It draws as many examples as there are, with replacement, and fits the
+    threshold to them, `resamples` times. One sort serves all resamples: each counts draws, takes
+    cumulative sums and searches. They run one after another, so memory stays O(n).
 
     Args:
-      key: of `jax.random.key`.
+      key: a random key.
       scores: ``[...]``, one set; `jax.vmap` over labels gives each its own.
       labels: as in `fit_threshold`.
       score: as in `fit_threshold`. Static.
-      resamples: their number; 200 give a standard error to 5 %. Static.
+      resamples: number of resamples; 200 give a standard error to 5 %. Static.
       where: boolean, broadcasts to `scores`.
       weights: ≥ 0, broadcast to `scores`; every example is drawn alike.
-      **hyperparameters: of the score.
+      **hyperparameters: of the score, such as ``beta=2.0``.
 
     Returns:
-      Two `OperatingPoint`: that of `fit_threshold`, and its standard errors, NaN without examples.
+      Two `OperatingPoint`, that of `fit_threshold` and its standard errors, which are NaN without
+      examples.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -198,10 +203,10 @@ def _running(positive: jax.Array, negative: jax.Array) -> Counts:
 
 @calls.compiled()
 def bayes_threshold(cost: ArrayLike) -> jax.Array:
-    r"""The least probability at which "positive" is the cheaper decision.
+    r"""The threshold that costs imply: the least probability at which "positive" is cheaper.
 
-    Use it if the costs are known and the probabilities good: then no threshold needs fitting. For
-    logits take ``jax.scipy.special.logit`` of it; equal costs give probability ½, logit 0.
+    Use it if the costs are known and the probabilities calibrated: then no threshold needs fitting.
+    For logits take ``jax.scipy.special.logit`` of it; equal costs give probability ½, logit 0.
 
     .. math:: t = \frac{C_{01} - C_{00}}{(C_{01} - C_{00}) + (C_{10} - C_{11})}
 
@@ -210,11 +215,12 @@ def bayes_threshold(cost: ArrayLike) -> jax.Array:
         unit; an error costs more than the right decision. As in `expected_cost_loss`.
 
     Returns:
-      Threshold in [0, 1], ``[...]``; 0 if no decision costs more than another.
+      Threshold in [0, 1] ``[...]``; 0 if no decision costs more than another.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.bayes_threshold(jnp.array([[0.0, 1.0], [9.0, 0.0]])))  # a miss costs 9 alarms
+      >>> cost = jnp.array([[0.0, 1.0], [9.0, 0.0]])  # a miss costs 9 false alarms
+      >>> print(dm.bayes_threshold(cost))
       0.1
 
     References:

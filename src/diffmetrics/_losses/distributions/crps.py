@@ -1,10 +1,13 @@
-r"""The continuous ranked probability score of a normal distribution, of draws, and of a mixture.
+r"""CRPS (continuous ranked probability score): of a normal distribution, draws or a mixture.
 
 It integrates the squared difference between the predicted distribution function and the step at the
 target, in the units of the target. For a prediction without spread it is the absolute error. It is
-proper, and an outlier costs its distance, not the square.
+a proper scoring rule, and an outlier costs its distance, not the square.
 
-.. math:: \mathrm{CRPS}(F, y) = \int (F(t) - 1[t \ge y])^2 dt = E|X - y| - \tfrac12 E|X - X'|
+.. math::
+   \mathrm{CRPS}(F, y) &= \int (F(t) - 1[t \ge y])^2 dt
+
+   &= E|X - y| - \tfrac12 E|X - X'|
 """
 
 from __future__ import annotations
@@ -43,26 +46,30 @@ def _erf(z: jax.Array) -> jax.Array:
 def crps_gaussian(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Continuous ranked probability score of a normal distribution, for every target.
+    r"""CRPS (continuous ranked probability score) of a normal distribution, for every target.
 
-    Use it instead of `gaussian_nll` if a few points with far too small a deviation must not
-    dominate, in training or in a report. Value and gradient are exact at every deviation; the
+    Use it instead of `gaussian_nll` if a few points whose predicted deviation is far too small must
+    not dominate, in training or in a report. Value and gradient are exact at every deviation; the
     gradient in the mean is at most 1, that in the deviation between -0.564 and 0.234.
 
-    .. math:: \sigma \Big( z\, \mathrm{erf}\frac{z}{\sqrt2} + 2 \varphi(z)
-              - \frac{1}{\sqrt\pi} \Big), \quad z = (y - \mu) / \sigma
+    .. math::
+       S &= \sigma \Big( z\, \mathrm{erf}\frac{z}{\sqrt2} + 2 \varphi(z) - \frac{1}{\sqrt\pi} \Big)
+
+       z &= (y - \mu) / \sigma
 
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation. At 0 or less the score is the absolute error.
+      scale: predicted standard deviation, broadcasts to `mean`. At 0 or less the score is the
+        absolute error.
       target: observation ``[...]``.
 
     Returns:
-      Score ≥ 0 ``[...]`` in the units of the target.
+      Score ≥ 0 of each target ``[...]``, in its units.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
-      >>> print(dm.crps_gaussian(jnp.zeros(3), jnp.array([1.0, 1e-10, 0.0]), jnp.ones(3)).round(4))
+      >>> scale = jnp.array([1.0, 1e-10, 0.0])
+      >>> print(dm.crps_gaussian(jnp.zeros(3), scale, jnp.ones(3)).round(4))
       [0.6024 1.     1.    ]
       >>> print(jax.grad(dm.crps_gaussian, argnums=1)(0.0, 1e-10, 1.0).round(4))
       -0.5642
@@ -100,25 +107,26 @@ def crps_sample(
     weights: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Continuous ranked probability score of draws from a distribution, for every target.
+    r"""CRPS of draws from a distribution, such as an ensemble, for every target.
 
     Use it if there is no density, only draws: dropout masks, a generator, a weather ensemble. It
     sorts instead of comparing all pairs. To *train* on few draws pass ``fair=True``, whose mean
     does not depend on their number; otherwise the best distribution for five draws is too narrow.
 
-    .. math:: \frac1n \sum_i |x_i - y| - \frac{1}{2 n m} \sum_{i,j} |x_i - x_j|, \quad
-              m = n, \text{ fair: } n - 1
+    .. math:: \frac1n \sum_i |x_i - y| - \frac{1}{2 n m} \sum_{i,j} |x_i - x_j|
+
+    where m = n, and m = n - 1 for a fair score.
 
     Args:
       samples: draws ``[n, ...]``, n ≥ 1; n ≥ 2 for a fair score.
       target: observation ``[...]``.
-      fair: whether to estimate the score of the distribution behind the draws without bias, which
-        may be negative, or, by default, to score the draws themselves. Static.
+      fair: True estimates the score of the distribution behind the draws without bias, which may be
+        negative; False scores the draws themselves. Static.
       weights: of the draws, ``[n]`` or ``[n, ...]``, ≥ 0, scaled to sum to 1. A draw of weight 0 is
         absent, whatever it holds. Weights w replace 1 / n, and 1 - Σ w² replaces (n - 1) / n.
 
     Returns:
-      Score ``[...]`` in the units of the target. A draw that equals the target has no gradient
+      Score of each target ``[...]``, in its units. A draw that equals the target has no gradient
       towards it; the gradient separates equal draws in their order.
 
     Example:
@@ -166,26 +174,30 @@ def crps_mixture(
     weights: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Continuous ranked probability score of a mixture of normal distributions, for every target.
+    r"""CRPS of a mixture of normal distributions, for every target.
 
     Use it for ensembles and draws of a network's weights that each predict a mean and a deviation:
     it is the exact score of their mixture. The work grows with the square of their number; beyond
     about a hundred, draw from them and use `crps_sample`.
 
-    .. math:: \sum_i w_i A(y - \mu_i, \sigma_i)
-              - \tfrac12 \sum_{i,j} w_i w_j A\Big(\mu_i - \mu_j, \sqrt{\sigma_i^2+\sigma_j^2}\Big)
+    .. math::
+       & \sum_i w_i A(y - \mu_i, \sigma_i) - \tfrac12 \sum_{i,j} w_i w_j A_{ij}
 
-    where A(m, s) = m erf(m / s√2) + 2 s φ(m / s) is the mean absolute value of a normal variable.
+       & A_{ij} = A\Big(\mu_i - \mu_j, \sqrt{\sigma_i^2+\sigma_j^2}\Big)
+
+       & A(m, s) = m\, \mathrm{erf} \frac{m}{s \sqrt2} + 2 s\, \varphi\Big(\frac{m}{s}\Big)
+
+    A(m, s) is the mean absolute value of a normal variable with mean m and deviation s.
 
     Args:
       means: predicted means ``[K, ...]``.
-      scales: predicted standard deviations; 0 is a step.
+      scales: predicted standard deviations, broadcast to `means`; 0 is a step.
       target: observation ``[...]``.
       weights: shares of the members, ≥ 0, ``[K]`` or the shape of `means`; divided by their sum.
         Default: equal.
 
     Returns:
-      Score ≥ 0 ``[...]`` in the units of the target.
+      Score ≥ 0 of each target ``[...]``, in its units.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,8 +1,10 @@
-"""Likelihoods of a network that predicts a mean and a standard deviation, and its output head.
+"""Negative log-likelihoods (NLL): for a network that predicts a mean and a standard deviation.
 
-mean, raw = model(x)                       # two linear outputs, without activation
-scale = dm.scale_from_raw(raw)
-loss = dm.gaussian_nll(mean, scale, y).mean()
+The network has two linear outputs, without activation::
+
+    mean, raw = model(x)
+    scale = dm.scale_from_raw(raw)
+    loss = dm.gaussian_nll(mean, scale, y).mean()
 """
 
 from __future__ import annotations
@@ -31,21 +33,23 @@ from diffmetrics._core.predictions import (
 def scale_from_raw(
     raw: ArrayLike, *, min_scale: ArrayLike = 1e-3, init_scale: ArrayLike = 1.0
 ) -> jax.Array:
-    r"""A positive standard deviation from the raw output of a *linear* layer.
+    r"""Softplus head: a positive standard deviation from the raw output of a *linear* layer.
 
     Use it for every head that predicts a deviation. A network whose first outputs are about 0
     starts with deviations of `init_scale`. Set it near the spread of the targets, 1 if they are
-    standardised; if it is too small the first gradients are enormous.
+    standardised; if it is too small, the first gradients are enormous.
 
     **Put no activation before it.** After a ReLU the raw output is never negative, so no deviation
     is less than `init_scale`, and once the data need less the gradient stays 0; with a plain
     ``softplus(relu(x))`` that floor is log 2 = 0.6931.
 
-    .. math:: \sigma = \sigma_{\min} + \mathrm{softplus}\big(r
-              + \mathrm{softplus}^{-1}(\sigma_{\mathrm{init}} - \sigma_{\min})\big)
+    .. math::
+       \sigma &= \sigma_{\min} + \mathrm{softplus}(r + r_0)
+
+       r_0 &= \mathrm{softplus}^{-1}(\sigma_{\mathrm{init}} - \sigma_{\min})
 
     Args:
-      raw: output of a linear layer ``[...]``.
+      raw: output r of a linear layer ``[...]``.
       min_scale: the least deviation, ≥ 0, in the units of the target. Deviations below the rounding
         of the targets let the likelihood diverge. Broadcasts to `raw`.
       init_scale: the deviation at raw output 0, > `min_scale`. Broadcasts to `raw`.
@@ -55,7 +59,8 @@ def scale_from_raw(
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.scale_from_raw(jnp.array([-1e4, -2.0, 0.0, 2.0]), min_scale=0.25).round(2))
+      >>> raw = jnp.array([-1e4, -2.0, 0.0, 2.0])
+      >>> print(dm.scale_from_raw(raw, min_scale=0.25).round(2))
       [0.25 0.39 1.   2.48]
 
     References:
@@ -75,24 +80,28 @@ def scale_from_raw(
 def gaussian_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Minus the log-density of a normal distribution, for every target.
+    r"""Gaussian negative log-likelihood (NLL): minus the log-density, for every target.
 
-    Use it to learn a mean and a deviation together. It is proper, and published test
-    log-likelihoods are made of it. Its gradient in the mean is divided by the variance: a region
-    that fits badly at first gets a large deviation, hence a small gradient, and may stay that way.
-    There `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust to the few
-    points that dominate this loss. Long training without early stopping makes it over-confident.
-    For a target that was divided by s, add log s to get the value in the original units.
+    Use it to learn a mean and a deviation together. It is a proper scoring rule, and published test
+    log-likelihoods are minus its mean. Its gradient in the mean is divided by the variance: a
+    region that fits badly at first gets a large deviation, hence a small gradient, and may stay
+    that way. There `beta_nll` or `faithful_nll` fit the mean better, and `crps_gaussian` is robust
+    to the few points that dominate this loss. Long training without early stopping makes the
+    network over-confident. For a target that was divided by s, add log s to get the value in the
+    original units.
 
-    .. math:: \tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi, \quad z = (y - \mu) / \sigma
+    .. math::
+       L &= \tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi
+
+       z &= (y - \mu) / \sigma
 
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation.
+      scale: predicted standard deviation, broadcasts to `mean`.
       target: observation ``[...]``.
 
     Returns:
-      Loss ``[...]``, negative where the density exceeds 1.
+      Loss of each target ``[...]``, negative where the density exceeds 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -116,23 +125,25 @@ def beta_nll(
     beta: ArrayLike = 0.5,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Gaussian likelihood whose gradient is divided by less than the variance.
+    r"""Beta-NLL: a Gaussian NLL whose gradient is divided by less than the variance.
 
     Use it where `gaussian_nll` explains a badly fitted region by a large deviation and stops
     fitting the mean. With `beta` 0 it is that loss; with 1 the mean is fitted as by the squared
-    error. Its value is not a likelihood: report `gaussian_nll`. In the formula ⌊·⌋ has no gradient.
+    error. Its value is not a likelihood: report `gaussian_nll`.
 
     .. math:: \lfloor \sigma^{2\beta} \rfloor \,
               \big(\tfrac12 z^2 + \log \sigma + \tfrac12 \log 2\pi\big)
 
+    where z = (y - μ) / σ, and ⌊·⌋ has no gradient.
+
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation.
+      scale: predicted standard deviation, broadcasts to `mean`.
       target: observation ``[...]``.
-      beta: in [0, 1].
+      beta: β in [0, 1].
 
     Returns:
-      Loss ``[...]``.
+      Loss of each target ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -141,7 +152,8 @@ def beta_nll(
       2.0
 
     References:
-      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, arXiv:2203.09168.
+      Seitzer et al., On the pitfalls of heteroscedastic uncertainty estimation, 2022,
+      arXiv:2203.09168.
     """
     given = prediction(mean, scale, target)
     return _beta(*given, doors.parameter("beta", beta, given.mean, "mean"))
@@ -183,24 +195,26 @@ _beta = from_error(_beta_value, _beta_in_error, _beta_in_scale)
 def faithful_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Squared error of the mean, plus the Gaussian likelihood of the deviation alone.
+    r"""Faithful NLL: squared error of the mean, plus the Gaussian NLL of the deviation alone.
 
     Use it to add a deviation to a mean that must not get worse: the gradient of the mean is exactly
     that of half the squared error. So that shared layers do not disturb it, feed the deviation's
     head ``jax.lax.stop_gradient(features)``. Its value is not a likelihood: report `gaussian_nll`.
 
-    .. math:: \tfrac12 (y - \mu)^2 + \tfrac12 \big((y - \lfloor\mu\rfloor) / \sigma\big)^2
-              + \log \sigma + \tfrac12 \log 2\pi
+    .. math::
+       L &= \tfrac12 (y - \mu)^2 + \tfrac12 \big((y - \lfloor\mu\rfloor) / \sigma\big)^2
+
+       &\quad {} + \log \sigma + \tfrac12 \log 2\pi
 
     where ⌊·⌋ has no gradient.
 
     Args:
       mean: predicted mean ``[...]``.
-      scale: predicted standard deviation.
+      scale: predicted standard deviation, broadcasts to `mean`.
       target: observation ``[...]``. Its gradient is that of the first term only.
 
     Returns:
-      Loss ``[...]``.
+      Loss of each target ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -208,7 +222,8 @@ def faithful_nll(
       2.0
 
     References:
-      Stirn et al., Faithful heteroscedastic regression with neural networks, arXiv:2212.09184.
+      Stirn et al., Faithful heteroscedastic regression with neural networks, 2022,
+      arXiv:2212.09184.
     """
     return _faithful(*prediction(mean, scale, target))
 
@@ -228,7 +243,7 @@ _faithful = from_error(_faithful_value, _faithful_in_error, gaussian_in_scale)
 def laplace_nll(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Minus the log-density of a Laplace distribution, for every target.
+    r"""Laplace negative log-likelihood (NLL): minus the log-density, for every target.
 
     Use it if targets have outliers: it predicts the median, for which an outlier has the same
     gradient as any other point. The gradient in the mean does not shrink with the error.
@@ -237,11 +252,11 @@ def laplace_nll(
 
     Args:
       mean: predicted median ``[...]``.
-      scale: b, the mean absolute deviation; the standard deviation is √2 b.
+      scale: b, the mean absolute deviation, broadcasts to `mean`; the standard deviation is √2 b.
       target: observation ``[...]``. Where it equals `mean` the gradient in both is 0.
 
     Returns:
-      Loss ``[...]``, negative where the density exceeds 1.
+      Loss of each target ``[...]``, negative where the density exceeds 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -278,24 +293,28 @@ def student_t_nll(
     df: ArrayLike,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Minus the log-density of Student's t-distribution, for every target.
+    r"""Student's t negative log-likelihood (NLL): minus the log-density, for every target.
 
     Use it if targets have outliers that the predicted deviation cannot explain: beyond √df
     deviations the gradient of an outlier falls again. It is the Cauchy likelihood at `df` 1 and
     approaches the Gaussian one as `df` grows. `df` can be learnt, for example by `scale_from_raw`.
 
-    .. math:: \frac{\nu+1}{2} \log\Big(1 + \frac{z^2}{\nu}\Big) + \log\sigma
-              + \tfrac12 \log \nu\pi + \log\Gamma\big(\tfrac{\nu}{2}\big)
-              - \log\Gamma\big(\tfrac{\nu+1}{2}\big), \quad z = (y - \mu) / \sigma
+    .. math::
+       & \frac{\nu+1}{2} \log\Big(1 + \frac{z^2}{\nu}\Big) + \log\sigma
+
+       & {} + \tfrac12 \log \nu\pi + \log\Gamma\big(\tfrac{\nu}{2}\big)
+       - \log\Gamma\big(\tfrac{\nu+1}{2}\big)
+
+       & z = (y - \mu) / \sigma
 
     Args:
       mean: predicted location ``[...]``.
-      scale: σ; the standard deviation is σ √(ν / (ν - 2)), for ν > 2.
+      scale: σ, broadcasts to `mean`; the standard deviation is σ √(ν / (ν - 2)), for ν > 2.
       target: observation ``[...]``.
       df: degrees of freedom ν > 0.
 
     Returns:
-      Loss ``[...]``, negative where the density exceeds 1.
+      Loss of each target ``[...]``, negative where the density exceeds 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

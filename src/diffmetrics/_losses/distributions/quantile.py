@@ -1,4 +1,4 @@
-"""Losses of a predicted quantile or interval, without a distribution."""
+"""Quantiles and intervals: losses that need no distribution."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffmetrics._core.predictions import located
 def pinball_loss(
     quantile: ArrayLike, target: ArrayLike, *, level: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""The loss that is least, on average, at a quantile of the target.
+    r"""Pinball loss (quantile loss): on average it is least at a quantile of the target.
 
     Use it for intervals without a distribution: outputs of level 0.05 and 0.95 are a 90 % interval.
     Train several levels on the mean of their losses. They cannot cross if the head returns
@@ -28,16 +28,16 @@ def pinball_loss(
     Args:
       quantile: prediction ``[...]``.
       target: observation ``[...]``. Where it equals `quantile` the gradient is 0.
-      level: τ in (0, 1), the probability of less than `quantile`.
+      level: τ in (0, 1), the probability that the target is below `quantile`.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each target ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.pinball_loss(jnp.array([1.0, 3.0]), jnp.array([2.0, 2.0]), level=0.75))
       [0.75 0.25]
-      >>> q, levels = jnp.array([[1.0, 1.5, 4.0]]), jnp.array([0.25, 0.5, 0.75])   # [B, Q], [Q]
+      >>> q, levels = jnp.array([[1.0, 1.5, 4.0]]), jnp.array([0.25, 0.5, 0.75])
       >>> y = jnp.array([2.0])
       >>> print(dm.pinball_loss(q, jnp.broadcast_to(y[:, None], q.shape), level=levels))
       [[0.25 0.25 0.5 ]]
@@ -75,12 +75,12 @@ def interval_score(
     coverage: ArrayLike,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Width of an interval plus a penalty for a target outside it; smaller is better.
+    r"""Interval score (Winkler score): width of an interval plus a penalty for a target outside.
 
     Use it to compare intervals of the same nominal coverage from any source, or to train their
-    ends: on average it is least at the central interval. It penalises both width and missed
-    targets, so neither coverage nor width has to be judged alone. It is 2 / (1 - c) times the sum
-    of the `pinball_loss` of both ends.
+    ends. Smaller is better: on average it is least at the central interval. It penalises both width
+    and missed targets, so neither coverage nor width has to be judged alone. It is 2 / (1 - c)
+    times the sum of the `pinball_loss` of both ends.
 
     .. math:: u - l + \frac{2}{1 - c} \big((l - y)_+ + (y - u)_+\big)
 
@@ -91,7 +91,7 @@ def interval_score(
       coverage: probability c in (0, 1) with which the interval should contain the target.
 
     Returns:
-      Score ``[...]`` in the units of the target, ≥ 0 if the ends are in order.
+      Score of each target ``[...]``, in its units, ≥ 0 if the ends are in order.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Distributions over weights: their divergence from the prior, and the evidence lower bound."""
+"""Distributions over weights: the KL divergence from the prior, and the ELBO."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def kl_normal(
     prior_scale: ArrayLike = 1.0,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Kullback–Leibler divergence of a normal distribution from a normal prior, for every weight.
+    r"""KL divergence of a normal distribution from a normal prior, for every weight.
 
     Use it for the weights of a variational layer. The bound needs the **sum** over all weights of
     all layers, which `elbo_loss` takes; with a mean over weights or layers the model changes with
@@ -34,16 +34,17 @@ def kl_normal(
 
     Args:
       mean: means of the weights ``[...]``.
-      scale: standard deviations of the weights.
-      prior_mean: mean of the prior.
-      prior_scale: standard deviation of the prior, > 0.
+      scale: standard deviations of the weights, broadcast to `mean`.
+      prior_mean: mean of the prior, broadcasts to `mean`.
+      prior_scale: standard deviation of the prior, > 0, broadcasts to `mean`.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats.
+      Divergence ≥ 0 of each weight ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.kl_normal(jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, 1.0, 0.1])).round(2))
+      >>> mean, scale = jnp.array([0.0, 1.0, 0.0]), jnp.array([1.0, 1.0, 0.1])
+      >>> print(dm.kl_normal(mean, scale).round(2))
       [0.   0.5  1.81]
 
     References:
@@ -110,11 +111,12 @@ def elbo_loss(
     beta: ArrayLike = 1.0,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""Minus the evidence lower bound, per training example: what a variational network minimises.
+    r"""ELBO loss: minus the evidence lower bound, per training example.
 
-    Use it on batches of any size: `num_data` is the number of examples in the whole training set,
-    **not in the batch**, and not the number of batches. Both weigh the prior many times too much; a
-    network that predicts only the mean is the usual symptom.
+    A variational network minimises it. Use it on batches of any size: `num_data` is the number of
+    examples in the whole training set, **not in the batch**, and not the number of batches. Both
+    mistakes weigh the prior many times too much; the usual symptom is a network that predicts only
+    the mean.
 
     .. math:: \frac1B \sum_{i=1}^B \mathrm{nll}_i + \frac{\beta}{N} \sum_w \mathrm{KL}_w
 

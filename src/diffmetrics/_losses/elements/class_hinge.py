@@ -1,6 +1,7 @@
-"""Hinges between classes of which one is right.
+"""Multi-class hinges: the true class has to win by a margin.
 
-At a kink the slope is the one below the margin. Wrong classes at the maximum share it evenly.
+At a kink the slope is the one below the margin. Wrong classes that tie for the maximum share it
+evenly.
 """
 
 from __future__ import annotations
@@ -28,23 +29,24 @@ def crammer_singer_loss(
     cost: ArrayLike | None = None,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Hinge of every example against the wrong class that comes closest.
+    r"""Multi-class hinge (SVM) loss of Crammer and Singer: against the strongest wrong class.
 
     Use it when one class is right, only the decision counts, and some mistakes cost more: `cost` is
-    the margin of each wrong class (margin rescaling), and the loss is an upper bound of the
-    decision's cost. Only one wrong class has a gradient at a time. It is not consistent where no
-    class has a probability above ½; cross-entropy is.
+    the margin of each wrong class (margin rescaling), and the loss is an upper bound of the cost of
+    the decision. Only one wrong class at a time has a gradient. Where no class has a probability
+    above ½ it is not consistent; cross-entropy is.
 
     .. math:: \max_j (C_{yj} + z_j - z_y), \qquad C_{yy} = 0
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot ``[..., C]``, whose largest positive entry counts.
-      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
-        diagonal is ignored. None, the default, is 1 for every mistake.
+      cost: ``[C, C]``, in units of the logits; ``cost[y, j]`` is the cost of predicting j when y is
+        true. The diagonal is ignored. None, the default, is 1 for every mistake.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. A class exactly at its margin has a slope; tied ones share it.
+      Loss ≥ 0 of each example ``[...]``, in units of the logits. A class exactly at its margin has
+      a slope; tied ones share it.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -70,21 +72,22 @@ def weston_watkins_loss(
     cost: ArrayLike | None = None,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Hinges of every example against all wrong classes, summed.
+    r"""Multi-class hinge (SVM) loss of Weston and Watkins: the sum over all wrong classes.
 
-    Use it like `crammer_singer_loss`, if all wrong classes within their margins need a gradient. It
-    is not consistent for C ≥ 3. PyTorch's ``MultiMarginLoss`` is this divided by C.
+    Use it instead of `crammer_singer_loss` if all wrong classes within their margins need a
+    gradient. It is not consistent for C ≥ 3. PyTorch's ``MultiMarginLoss`` is this divided by C.
 
     .. math:: \sum_{j \ne y} \max(0, C_{yj} + z_j - z_y)
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot ``[..., C]``, whose largest positive entry counts.
-      cost: ``[C, C]``, in logits; ``cost[y, j]`` is that of predicting j when y is true. Its
-        diagonal is ignored. None, the default, is 1 for every mistake.
+      cost: ``[C, C]``, in units of the logits; ``cost[y, j]`` is the cost of predicting j when y is
+        true. The diagonal is ignored. None, the default, is 1 for every mistake.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. A wrong class exactly at its margin has a slope.
+      Loss ≥ 0 of each example ``[...]``, in units of the logits. A wrong class exactly at its
+      margin has a slope.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,6 +1,6 @@
-"""Losses of a cost matrix, for when it matters what is mistaken for what.
+"""Cost matrices: losses for mistakes that do not all cost the same.
 
-With calibrated probabilities p neither is needed: predict ``jnp.argmin(p @ cost, -1)``.
+With calibrated probabilities p you need neither: predict ``jnp.argmin(p @ cost, -1)``.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from diffmetrics._core.softmax import cross_entropies, cross_entropy, softmax
 def expected_cost_loss(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Expected cost of every example, if its prediction is drawn from the softmax.
+    r"""Cost-sensitive loss: the expected cost of a prediction that is drawn from the softmax.
 
-    Use it when you are judged by the mean cost, which it becomes as the logits grow. It is bounded,
-    so a confidently wrong example hardly has a gradient: train with cross-entropy first, or with
-    the sum of both. Its minimiser puts all probability on the cheapest class: it is not calibrated.
+    Use it when you are judged by the mean cost; as the logits grow, the loss becomes that cost. It
+    is bounded, so a confidently wrong example hardly has a gradient: train with cross-entropy
+    first, or with the sum of both. Its minimiser puts all probability on the cheapest class, so the
+    probabilities are not calibrated.
 
-    With two classes and a zero diagonal it is ``cost[y, 1 - y]`` times the missing probability.
+    With two classes and a zero diagonal it is ``cost[y, 1 - y]`` times one minus the probability of
+    the true class.
 
     .. math:: \sum_t y_t \sum_j C_{tj} \mathrm{softmax}(z)_j
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
-      cost: ``[C, C]``; ``cost[t, j]`` is that of predicting class j when t is true, in any unit,
-        usually 0 on the diagonal. A constant added to a row changes no gradient.
+      cost: ``[C, C]``, in any unit; ``cost[t, j]`` is the cost of predicting class j when t is
+        true. The diagonal is usually 0. A constant added to a row changes no gradient.
 
     Returns:
-      Expected cost ``[...]``, in the unit of `cost`.
+      Expected cost of each example ``[...]``, in the unit of `cost`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -89,29 +91,31 @@ def _times(x: jax.Array, matrix: jax.Array, axis: int) -> jax.Array:
 def cost_sensitive_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, cost: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Cross-entropy times the expected cost of the example.
+    r"""Cost-sensitive cross-entropy: cross-entropy times the expected cost of the example.
 
     Use it where training with `expected_cost_loss` does not start: here a confidently wrong example
     has the gradient of cross-entropy. It is a heuristic: its minimiser is neither the probability
     nor the cheapest decision. The sum of cross-entropy and expected cost is sounder.
 
     The usual weight, ``cost[y, argmax(logits)]``, is constant between jumps: no gradient leads to a
-    cheaper error, and beyond the boundary it falls at once to the diagonal's, so nothing builds a
-    margin. Here the weight is the softmax's mean of the costs, smooth and with a gradient.
+    cheaper error, and as soon as the decision is right the weight falls to that of the diagonal, so
+    nothing builds a margin. Here the weight is the mean of the costs under the softmax, which is
+    smooth and has a gradient.
 
-    The diagonal weighs the examples that are right. With ones on it, and more elsewhere, the loss
-    approaches cross-entropy. With zeros its gradient vanishes faster than that of cross-entropy; if
-    all errors cost 1 it is focal loss for gamma 1.
+    The diagonal weighs examples that are right. With ones on it, and more elsewhere, their loss
+    approaches cross-entropy. With zeros the gradient vanishes faster than that of cross-entropy; if
+    all errors cost 1, it is then focal loss with gamma 1.
 
     .. math:: -\log p_y \sum_j C_{yj} p_j, \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      cost: factors ≥ 0 ``[C, C]``; ``cost[t, j]`` is that of predicting class j when t is true.
+      cost: factors ≥ 0 ``[C, C]``; ``cost[t, j]`` is the one for predicting class j when t is
+        true.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

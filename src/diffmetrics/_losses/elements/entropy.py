@@ -1,4 +1,4 @@
-"""Cross-entropy and its relatives: one value per element (sigmoid) or per example (softmax)."""
+"""Cross-entropy, focal and poly losses: one value per element (sigmoid) or example (softmax)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from diffmetrics._core.softmax import cross_entropy, of_cross_entropy
 def sigmoid_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Binary cross-entropy of every element.
+    r"""Binary cross-entropy from logits (BCE, logistic loss), for every element.
 
-    Use it first, and judge other losses against it: its minimiser is the true probability, and
-    with a threshold tuned on validation data it often does as well as any loss for imbalance.
+    Use it first, and compare other losses with it: its minimiser is the true probability, and with
+    a threshold tuned on validation data it often does as well as any loss for imbalance.
 
     .. math:: -y \log \sigma(z) - (1-y) \log \sigma(-z)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or probabilities ``[...]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in nats.
+      Loss ≥ 0 of each element ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -58,18 +58,19 @@ _sigmoid_cross_entropy = slopes.of_logit(_linear, _linear_slope, bounded=True)
 def softmax_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Cross-entropy of every example whose classes compete.
+    r"""Softmax (categorical) cross-entropy from logits, for every example.
 
-    Use it first when exactly one class is right.
+    Use it first when exactly one class is right. If several labels of an example can be right, use
+    `sigmoid_cross_entropy`.
 
     .. math:: -\sum_k y_k \log \mathrm{softmax}(z)_k
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in nats.
+      Loss ≥ 0 of each example ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -92,26 +93,30 @@ def sigmoid_focal_loss(
     alpha: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Cross-entropy of every element, weighted down where the prediction is already right.
+    r"""Focal loss: binary cross-entropy, weighted down where the prediction is already right.
 
     Use it where easy negatives dominate, as anchors do in object detection. It is not a proper
     scoring rule: it draws probabilities towards ½. Do not read them as risks; tune the threshold.
 
-    .. math:: \alpha_t (1 - p_t)^\gamma (-\log p_t), \quad p_t = \sigma((2y - 1) z)
+    .. math::
+       L &= \alpha_t (1 - p_t)^\gamma (-\log p_t)
+
+       p_t &= \sigma((2y - 1) z)
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, or probabilities, which mix the losses of 0 and 1 ``[...]``.
-      gamma: focusing, ≥ 0; 0 is cross-entropy.
-      alpha: weight of label 1, in [0, 1]; that of label 0 is 1 - `alpha`. Published: 0.25 for gamma
-        2. None, the default, weighs both by 1, not by ½.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
+      gamma: focusing exponent ≥ 0; 0 is cross-entropy.
+      alpha: weight of label 1, in [0, 1]; label 0 has the weight 1 - `alpha`. The paper uses 0.25
+        with gamma 2. None, the default, gives both the weight 1, not ½.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.sigmoid_focal_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(2))
+      >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
+      >>> print(dm.sigmoid_focal_loss(z, y).round(2))
       [0.   0.02 0.07]
 
     References:
@@ -148,22 +153,25 @@ def softmax_focal_loss(
     alpha: ArrayLike | None = None,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Cross-entropy of every example, weighted down where the prediction is already right.
+    r"""Focal loss over classes: cross-entropy, weighted down where the prediction is right.
 
     Use it where most examples are easy and you are judged by the accuracy on the hard ones. For
     rare classes there is `alpha`. Like `sigmoid_focal_loss` it is not a proper scoring rule, and
     its probabilities are too close to uniform.
 
-    .. math:: \alpha_y (1 - p_y)^\gamma (-\log p_y), \quad p = \mathrm{softmax}(z)
+    .. math::
+       L &= \alpha_y (1 - p_y)^\gamma (-\log p_y)
+
+       p &= \mathrm{softmax}(z)
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      gamma: focusing, ≥ 0, a number or ``[...]``; 0 is cross-entropy.
-      alpha: weight of each class, ≥ 0; a number or ``[C]``. None, the default, weighs all by 1.
+      gamma: focusing exponent ≥ 0, a number or ``[...]``; 0 is cross-entropy.
+      alpha: weight ≥ 0 of each class, a number or ``[C]``. None, the default, is 1 for all.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -202,26 +210,30 @@ _softmax_focal = slopes.with_slope(_focused, _focused_slope)
 def sigmoid_poly_loss(
     logits: ArrayLike, labels: ArrayLike, *, epsilon: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Cross-entropy plus a multiple of the missing probability, for every element.
+    r"""PolyLoss (Poly-1): binary cross-entropy plus a multiple of 1 - p of the true label.
 
     Use it as a cheap variation of cross-entropy with one number to tune: a positive `epsilon`
     raises the gradient most where the prediction is undecided, a negative one lowers it there. The
     published gains are small, and the best `epsilon` differs between data sets. It is not a proper
-    scoring rule: for `epsilon` > 0 probabilities come out too close to 0 and 1.
+    scoring rule: for `epsilon` > 0 the probabilities are too close to 0 and 1.
 
-    .. math:: -\log p_t + \epsilon (1 - p_t), \quad p_t = \sigma((2y - 1) z)
+    .. math::
+       L &= -\log p_t + \epsilon (1 - p_t)
+
+       p_t &= \sigma((2y - 1) z)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
       epsilon: weight of the first polynomial term, ≥ -1; 0 is cross-entropy.
 
     Returns:
-      Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
+      Loss of each element ``[...]``, ≥ 0 for `epsilon` ≥ -1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.sigmoid_poly_loss(jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, 1])).round(1))
+      >>> z, y = jnp.array([2.0, -1.0, 0.0]), jnp.array([1, 0, 1])
+      >>> print(dm.sigmoid_poly_loss(z, y).round(1))
       [0.2 0.6 1.2]
 
     References:
@@ -252,20 +264,23 @@ def softmax_poly_loss(
     epsilon: ArrayLike = 1.0,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Cross-entropy plus a multiple of the missing probability, for every example.
+    r"""PolyLoss (Poly-1) over classes: cross-entropy plus a multiple of 1 - p of the true class.
 
-    Use it like `sigmoid_poly_loss`, where classes compete. Labels must be hard: with smoothed ones
-    the second term would take the geometric mean of the probabilities.
+    Use it like `sigmoid_poly_loss`, where exactly one class is right. Labels must be hard: with
+    smoothed ones the second term would take the geometric mean of the probabilities.
 
-    .. math:: -\log p_y + \epsilon (1 - p_y), \quad p = \mathrm{softmax}(z)
+    .. math::
+       L &= -\log p_y + \epsilon (1 - p_y)
+
+       p &= \mathrm{softmax}(z)
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
       epsilon: weight of the first polynomial term, ≥ -1, a number or ``[...]``; 0 is cross-entropy.
 
     Returns:
-      Loss ``[...]``, ≥ 0 for `epsilon` ≥ -1.
+      Loss of each example ``[...]``, ≥ 0 for `epsilon` ≥ -1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -287,23 +302,24 @@ def softmax_poly_loss(
 def generalized_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, q: ArrayLike = 0.7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Interpolation between cross-entropy and the absolute error, robust to wrong labels.
+    r"""Generalized cross-entropy (GCE): cross-entropy that is robust to wrong labels.
 
-    Use it where some labels are wrong and nobody knows which: an example costs at most 1/`q`, and
-    its gradient vanishes where the network gives its label no probability. Hard examples with
-    correct labels are ignored, too: with clean labels, or with many classes and a fresh network, it
-    trains more slowly than cross-entropy and ends worse.
+    Use it where some labels are wrong and nobody knows which. It interpolates between cross-entropy
+    and the absolute error: an example costs at most 1 / q, and its gradient vanishes where the
+    network gives its label no probability. Hard examples with correct labels are ignored, too: with
+    clean labels, or with many classes and an untrained network, it trains more slowly than
+    cross-entropy and ends worse.
 
     .. math:: \frac{1 - p_y^q}{q}, \quad p = \mathrm{softmax}(z)
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      q: robustness, in [0, 1]; 0 is cross-entropy, 1 is half the absolute error of the
-        probabilities, which is 1 - p of the class. A number, or one per example ``[...]``.
+      q: robustness in [0, 1], a number or one per example ``[...]``. 0 is cross-entropy; 1 is half
+        the absolute error of the probabilities, which is 1 - p of the true class.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

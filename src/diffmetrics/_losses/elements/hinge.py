@@ -1,6 +1,7 @@
-"""Binary hinges: losses that ask a logit to be right by a margin.
+"""Binary hinges: losses that want every logit to be right by a margin.
 
-The margin of an element is m = (2y - 1) z. At a kink the slope is the one below the margin.
+The margin of an element is m = (2y - 1) z, which is positive if the decision is right. At a kink
+the slope is the one below the margin.
 
 A slope is clamped at the largest number of the logits' type, so that float16 gradients are finite,
 too. Subnormal float32 logits count as 0, as in XLA.
@@ -23,21 +24,21 @@ from diffmetrics._core.calls import ElementOptions
 def hinge_loss(
     logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Hinge of every element: how far it falls short of the margin.
+    r"""Hinge loss (SVM): how far every element falls short of the margin.
 
     Use it when only the decision counts and elements beyond the margin should have no gradient. Its
     minimiser tells which label is likelier, not how likely: for probabilities, or for positives so
     rare that they are never likelier, use `sigmoid_cross_entropy` and tune the threshold.
 
-    .. math:: \max(0, \rho - m), \qquad m = (2y - 1) z
+    .. math:: \max(0, \rho - m), \quad m = (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
-      margin: ρ ≥ 0, in logits; 0 is the perceptron loss.
+      margin: ρ ≥ 0, in units of the logits; 0 is the perceptron loss.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. The slope at m = ρ is -1.
+      Loss ≥ 0 of each element ``[...]``, in units of the logits. The slope at m = ρ is -1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -66,20 +67,20 @@ _hinge = slopes.of_margin(_hinge_value, _hinge_slope, bounded=True)
 def squared_hinge_loss(
     logits: ArrayLike, labels: ArrayLike, *, margin: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Square of the hinge of every element.
+    r"""Squared hinge loss (L2-SVM), for every element.
 
     Use it for a hinge without a kink when labels are clean: one badly wrong element outweighs many
     slightly wrong ones. With doubtful labels prefer `modified_huber_loss`.
 
-    .. math:: \max(0, \rho - m)^2, \qquad m = (2y - 1) z
+    .. math:: \max(0, \rho - m)^2, \quad m = (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
-      margin: ρ ≥ 0, in logits.
+      margin: ρ ≥ 0, in units of the logits.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -112,21 +113,24 @@ _squared_hinge = slopes.of_margin(_squared_hinge_value, _squared_hinge_slope)
 def smooth_hinge_loss(
     logits: ArrayLike, labels: ArrayLike, *, width: ArrayLike = 1.0, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Hinge of every element with a parabola in place of the kink.
+    r"""Smooth hinge loss: the hinge of every element, with a parabola in place of the kink.
 
     Use it instead of the hinge if the optimiser needs a continuous gradient or second derivatives.
 
     .. math:: \begin{cases}
        0 & m \ge 1 \\ (1 - m)^2 / 2w & 1 - w < m < 1 \\ 1 - w/2 - m & m \le 1 - w
-       \end{cases}, \qquad m = (2y - 1) z
+       \end{cases}
+
+    with the margin m = (2y - 1) z.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
-      width: w ≥ 0 of the parabola, in logits; 0 is the hinge, 2 a quarter of `modified_huber_loss`.
+      width: w ≥ 0 of the parabola, in units of the logits; 0 is the hinge, 2 gives a quarter of
+        `modified_huber_loss`.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits.
+      Loss ≥ 0 of each element ``[...]``, in units of the logits.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -165,22 +169,24 @@ def softplus_hinge_loss(
     margin: ArrayLike = 1.0,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Softplus of how far every element falls short of the margin.
+    r"""Softplus hinge loss: a smooth hinge whose gradient never reaches 0.
 
-    Use it for a hinge whose gradient never reaches 0: beyond the margin it decays exponentially. It
-    approaches the hinge as sharpness grows. With sharpness 1 and margin 0 it is
-    `sigmoid_cross_entropy`, the only case in which the sigmoid of the logit is a probability.
+    Use it if elements beyond the margin should keep a gradient; it decays exponentially there. The
+    loss is the softplus of how far an element falls short of the margin, and approaches the hinge
+    as sharpness grows. With sharpness 1 and margin 0 it is `sigmoid_cross_entropy`, the only case
+    in which the sigmoid of the logit is a probability.
 
-    .. math:: \frac{1}{b} \log(1 + e^{b (\rho - m)}), \qquad m = (2y - 1) z
+    .. math:: \tfrac{1}{b} \log(1 + e^{b (\rho - m)}), \quad m = (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
-      sharpness: b > 0, per logit.
-      margin: ρ ≥ 0, in logits.
+      sharpness: b > 0, per unit of the logits.
+      margin: ρ ≥ 0, in units of the logits.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits; at most (log 2) / b above the hinge.
+      Loss ≥ 0 of each element ``[...]``, in units of the logits; at most (log 2) / b above the
+      hinge.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -218,20 +224,21 @@ _softplus_hinge = slopes.of_margin(_softplus_hinge_value, _softplus_hinge_slope)
 def modified_huber_loss(
     logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Squared hinge of every element that grows linearly where the logit is badly wrong.
+    r"""Modified Huber loss: a squared hinge that grows linearly where the logit is badly wrong.
 
     Use it for a squared hinge that is robust to wrong labels. Its minimiser gives a probability,
-    (1 + clip(z, -1, 1)) / 2, which is exactly 0 or 1 outside the margin.
+    ``(1 + clip(z, -1, 1)) / 2``, which is exactly 0 or 1 outside the margin.
 
-    .. math:: \begin{cases} \max(0, 1 - m)^2 & m \ge -1 \\ -4 m & m < -1 \end{cases},
-       \qquad m = (2y - 1) z
+    .. math:: \begin{cases} \max(0, 1 - m)^2 & m \ge -1 \\ -4 m & m < -1 \end{cases}
+
+    with the margin m = (2y - 1) z.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -261,19 +268,22 @@ _modified_huber = slopes.of_margin(_modified_huber_value, _modified_huber_slope,
 
 @examples.per_element()
 def ramp_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
-    r"""Hinge of every element, clamped at 1: the error rate with a ramp in place of the step.
+    r"""Ramp loss: a hinge clamped at 1, which is the error rate with a ramp in place of the step.
 
     Use it to fine-tune a model on doubtful labels: an error costs 1, however wrong it is. From
     scratch it hardly learns, because an element on the wrong side has no gradient.
 
-    .. math:: \min(1, \max(0, 1 - m)), \qquad m = (2y - 1) z
+    .. math::
+       L &= \min(1, \max(0, 1 - m))
+
+       m &= (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
-      Loss in [0, 1] ``[...]``. The slope at m = 0 and at m = 1 is -1.
+      Loss in [0, 1] of each element ``[...]``. The slope at m = 0 and at m = 1 is -1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -306,18 +316,19 @@ def exponential_loss(
     Use it to compare with boosting; for networks `sigmoid_cross_entropy` is almost always better.
     Its minimiser is half the log-odds. One element at m = -10 weighs as much as 22,000 at m = 0.
 
-    .. math:: e^{-m}, \qquad m = (2y - 1) z
+    .. math:: e^{-m}, \quad m = (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``. Value and slope are clamped at the largest number.
+      Loss ≥ 0 of each element ``[...]``. Value and slope are clamped at the largest number.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.exponential_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])).round(2))
+      >>> z, y = jnp.array([2.0, -1.0, 0.5]), jnp.array([1, 0, 1])
+      >>> print(dm.exponential_loss(z, y).round(2))
       [0.14 0.37 0.61]
 
     References:
@@ -345,18 +356,19 @@ _exponential = slopes.of_margin(_exponential_value, _exponential_slope)
 
 @examples.per_element()
 def perceptron_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
-    r"""Distance of every misclassified element from the decision: a hinge without a margin.
+    r"""Perceptron loss: a hinge without a margin, how far a misclassified logit is from 0.
 
     Use it for comparison; `hinge_loss` usually does better. Shrinking all logits to 0 minimises it.
 
-    .. math:: \max(0, -m), \qquad m = (2y - 1) z
+    .. math:: \max(0, -m), \quad m = (2y - 1) z
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or -1/1, or probabilities ``[...]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in logits. The slope in m at logit 0 is -1, so zero weights learn.
+      Loss ≥ 0 of each element ``[...]``, in units of the logits. The slope in m at logit 0 is -1,
+      so zero weights learn.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Cross-entropy for classes of unequal size: by weights, focus, class frequencies or a margin.
+"""Class imbalance: cross-entropy with class weights, focusing, class frequencies or margins.
 
 All of them move the decision, and most distort the probabilities. Tune the threshold first.
 """
@@ -23,9 +23,9 @@ from diffmetrics._core.softmax import cross_entropy, cross_entropy_after, expect
 def weighted_sigmoid_cross_entropy(
     logits: ArrayLike, labels: ArrayLike, *, positive_weight: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Binary cross-entropy in which a positive counts as `positive_weight` examples.
+    r"""Weighted binary cross-entropy: a positive counts as `positive_weight` examples.
 
-    Use it when a miss costs that many times a false alarm and the threshold has to stay at 0. If
+    Use it when a miss costs w times as much as a false alarm and the threshold has to stay at 0. If
     the network can fit the data it decides like cross-entropy with a threshold of -log w: logits
     are larger by log w, so their sigmoid is not calibrated. Large weights make gradients noisy.
     Nothing is divided by the sum of the weights.
@@ -33,12 +33,13 @@ def weighted_sigmoid_cross_entropy(
     .. math:: -w y \log \sigma(z) - (1-y) \log \sigma(-z)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or probabilities ``[...]``.
-      positive_weight: w ≥ 0; negatives over positives gives both classes the same weight.
+      positive_weight: w ≥ 0, ``pos_weight`` in PyTorch; the number of negatives over that of
+        positives gives both classes the same total weight.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -76,22 +77,23 @@ def weighted_softmax_cross_entropy(
     class_weights: ArrayLike,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Cross-entropy in which every example has the weight of its class.
+    r"""Weighted cross-entropy: every example has the weight of its class.
 
-    Use it when errors of some classes matter more, whatever they are confused with; if it matters
-    with what, use `expected_cost_loss`. Probabilities and noise are as in
-    `weighted_sigmoid_cross_entropy`. Nothing is divided by the sum of the weights; for PyTorch's
-    mean divide the sum of this loss by that of the labels' weights, 0 for void ids.
+    Use it when errors in some classes matter more, whatever is predicted instead; if that matters,
+    too, use `expected_cost_loss`. As in `weighted_sigmoid_cross_entropy`, probabilities are not
+    calibrated, and large weights make gradients noisy. Nothing is divided by the sum of the
+    weights: for PyTorch's mean, divide the sum of this loss by the sum of the labels' weights, with
+    0 for void ids.
 
     .. math:: -\sum_k y_k w_k \log \mathrm{softmax}(z)_k
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
-      class_weights: ≥ 0 ``[C]``.
+      class_weights: weights w ≥ 0 ``[C]``.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -132,27 +134,31 @@ def asymmetric_loss(
     shift: ArrayLike = 0.05,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Focal loss that weighs easy negatives down further than easy positives, for every element.
+    r"""Asymmetric loss (ASL): a focal loss that weighs easy negatives down more than positives.
 
-    Use it for many labels of which an example has few, so that the many absent ones do not outweigh
-    the present ones. A negative of probability below `shift` has no gradient by design: such
-    probabilities are not ranked, and those above are not calibrated. A confidently wrong positive
-    keeps its gradient; implementations that clip the logarithm at 1e-8 have none below logit -18.4.
-    A confidently wrong negative loses it: its loss is at most -log(`shift`), as in the paper.
+    Use it for multi-label problems, so that the many absent labels of an example do not outweigh
+    the few present ones. By design a negative with a probability below `shift` has no gradient:
+    such probabilities are not ranked, and those above are not calibrated. A confidently wrong
+    positive keeps its gradient; implementations that clip the logarithm at 1e-8 have none below
+    logit -18.4. A confidently wrong negative loses it: its loss is at most ``-log(shift)``, as in
+    the paper.
 
     .. math::
-        -y (1-p)^{\gamma_+} \log p - (1-y) p_m^{\gamma_-} \log(1 - p_m), \quad
-        p = \sigma(z), \quad p_m = \max(p - m, 0)
+       L &= -y (1-p)^{\gamma_+} \log p
+
+       &\quad {} - (1-y)\, p_m^{\gamma_-} \log(1 - p_m)
+
+       p_m &= \max(p - m, 0), \quad p = \sigma(z)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``; probabilities mix the two terms.
-      gamma_positive: focusing of the positives, ≥ 0.
-      gamma_negative: focusing of the negatives, ≥ 0.
+      gamma_positive: focusing exponent γ₊ ≥ 0 of the positives.
+      gamma_negative: focusing exponent γ₋ ≥ 0 of the negatives.
       shift: m in [0, 1), the probability up to which a negative costs nothing.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -228,26 +234,29 @@ def logit_adjusted_sigmoid_loss(
     tau: ArrayLike = 1.0,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Binary cross-entropy of the logits plus the log-odds of the prevalence.
+    r"""Logit adjustment, binary: cross-entropy of the logits plus the log-odds of the prevalence.
 
-    Use it to learn scores without the prevalence, so that a threshold of 0 balances sensitivity and
-    specificity: predict from `logits`, without the adjustment. For a network that fits the data it
-    equals cross-entropy with the threshold ``logits > log(π / (1 - π))``, which needs no training.
-    It differs if the network is too small to fit both classes, or training stops early.
-    ``sigmoid(logits + tau * log-odds)`` is the calibrated probability.
+    Use it to learn scores that do not contain the prevalence, so that a threshold of 0 balances
+    sensitivity and specificity. Predict from `logits`, without the adjustment. For a network that
+    fits the data it equals cross-entropy with the threshold ``logits > log(π / (1 - π))``, which
+    needs no training. It differs if the network is too small to fit both classes, or if training
+    stops early. ``sigmoid(logits + tau * log-odds)`` is the calibrated probability.
 
-    .. math:: -y \log \sigma(z') - (1-y) \log \sigma(-z'), \quad
-       z' = z + \tau \log \frac{\pi}{1-\pi}
+    .. math::
+       & -y \log \sigma(z') - (1-y) \log \sigma(-z')
+
+       & z' = z + \tau \log \frac{\pi}{1-\pi}
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or probabilities ``[...]``.
       prevalence: share π of positives in the training data, in (0, 1); a number, or one per label.
-        0 and 1 count as 1e-18 away; an output that is never positive then has no gradient.
-      tau: how much of the log-odds to take out; 0 is cross-entropy.
+        At 0 or 1 the absent class counts as 1e-18; an output that is never positive then has no
+        gradient.
+      tau: τ, how much of the log-odds to take out; 0 is cross-entropy.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -284,29 +293,31 @@ def logit_adjusted_softmax_loss(
     tau: ArrayLike = 1.0,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Cross-entropy of the logits plus the logarithm of the class frequencies.
+    r"""Logit adjustment: cross-entropy of the logits plus the logarithm of the class frequencies.
 
-    Use it for a long tail of classes that are judged by the mean of their accuracies: predict the
-    largest of `logits`, without the adjustment. For a network that fits the data it equals
-    cross-entropy and the largest of ``logits - tau * log(prevalence)``; try that first.
+    Use it for a long tail of classes if you are judged by balanced accuracy, the mean of their
+    accuracies. Predict the largest of `logits`, without the adjustment. For a network that fits the
+    data it equals cross-entropy and the largest of ``logits - tau * log(prevalence)``; try that
+    first.
 
     .. math:: -\sum_k y_k \log \mathrm{softmax}(z + \tau \log \pi)_k
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]``, or one-hot or probabilities ``[..., C]``.
       prevalence: share π of each class in the training data, or its count ``[C]``. 0 counts as
         1e-18: such a class hardly competes in training, so exclude it from prediction.
-      tau: how much of the class frequencies to take out, a number or ``[...]``; 0 is cross-entropy.
+      tau: τ, how much of the class frequencies to take out, a number or ``[...]``; 0 is
+        cross-entropy.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z = jnp.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-      >>> counts = jnp.array([900, 90, 10])
-      >>> print(dm.logit_adjusted_softmax_loss(z, jnp.array([0, 2]), prevalence=counts).round(2))
+      >>> y, counts = jnp.array([0, 2]), jnp.array([900, 90, 10])
+      >>> print(dm.logit_adjusted_softmax_loss(z, y, prevalence=counts).round(2))
       [0.01 4.75]
 
     References:
@@ -333,25 +344,29 @@ def ldam_loss(
     scale: ArrayLike = 30.0,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Cross-entropy with a larger margin for rarer classes: label-distribution-aware margin.
+    r"""LDAM loss (label-distribution-aware margin): a larger margin for rarer classes.
 
     Use it for a long tail of classes, with logits that are cosines: features and the last layer's
     weights have length 1. Logits that can grow freely make a margin of ½ meaningless. Its authors
     switch on class weights for the last epochs, which brings much of their gain.
 
-    .. math:: -\log \mathrm{softmax}(s (z - m_y e_y))_y, \quad
-              m_j = m_{max} \left( \frac{\min_i n_i}{n_j} \right)^{1/4}
+    .. math::
+       L &= -\log \mathrm{softmax}(s (z - m_y e_y))_y
+
+       m_j &= m_{\max} \left( \frac{\min_i n_i}{n_j} \right)^{1/4}
+
+    It is cross-entropy: :math:`e_y` is 1 at the true class y and 0 elsewhere.
 
     Args:
       logits: cosines ``[..., C]``.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
-      class_counts: number n of training examples of each class, or its share ``[C]``. A class with
-        0 does not set the smallest count; its margin is the largest.
-      max_margin: margin of the rarest class, in units of the logits; a number.
+      class_counts: number n of training examples of each class, or its share ``[C]``. A class of
+        count 0 has the largest margin; it is left out of the minimum.
+      max_margin: margin of the rarest class, in units of the cosines; a number.
       scale: factor s > 0 on the logits; a number.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each example ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Proper scoring rules besides cross-entropy: least, on average, at the true probability.
+"""Proper scoring rules besides cross-entropy: on average they are least at the true probability.
 
 All are calibrated if the network can fit the data. If not, they differ in where errors matter most.
 """
@@ -18,22 +18,22 @@ from diffmetrics._core.calls import ElementOptions
 
 @examples.per_element()
 def brier_loss(logits: ArrayLike, labels: ArrayLike, **_: Unpack[ElementOptions]) -> jax.Array:
-    r"""Squared error of the probability, for every element.
+    r"""Brier loss: the squared error of the probability, for every element.
 
     Use it if you are judged by the Brier score, or where a few wrong labels must not dominate: no
     element costs more than 1. The gradient of a confidently wrong element vanishes, so a badly
     initialised network starts more slowly than with cross-entropy. A soft label y has the mixture
-    of the losses of 0 and 1, which is y (1 - y) even at probability y; the gradient is that of the
-    square alone.
+    of the losses of 0 and 1. That is y (1 - y) even at probability y; its gradient is the one of
+    the square alone.
 
     .. math:: (\sigma(z) - y)^2 + y (1 - y)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 or probabilities ``[...]``.
 
     Returns:
-      Loss in [0, 1] ``[...]``.
+      Loss in [0, 1] of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -64,23 +64,28 @@ _brier_loss = slopes.of_logit(_brier, _brier_slope, bounded=True)
 def winkler_loss(
     logits: ArrayLike, labels: ArrayLike, *, center: ArrayLike, **_: Unpack[ElementOptions]
 ) -> jax.Array:
-    r"""Brier score relative to a constant forecast, scaled on each side of it, for every element.
+    r"""Winkler loss: a Brier score relative to a constant forecast, scaled on each side of it.
 
-    Use it for rare events, whose Brier score is small for every forecast. With the base rate as c a
-    perfect forecast costs 0, the base rate 1, and a worse one more than 1 on average. It is the
-    Brier score times 1/c² for forecasts below c and 1/(1-c)² above, shifted to 1 at c; a small c
-    makes a missed event weigh most. It is proper. Its slope jumps at c, to the one from above.
+    Use it for rare events, whose Brier score is small for every forecast. If c is the base rate, a
+    perfect forecast costs 0, the base rate costs 1, and a worse forecast costs more than 1 on
+    average. It is the Brier score times 1/c² for forecasts below c and 1/(1-c)² above, shifted to 1
+    at c; a small c makes a missed event weigh most. It is proper. Its slope jumps at c; at c it is
+    the one from above.
 
-    .. math:: 1 - \frac{(y - c)^2 - (y - q)^2}{T}, \quad q = \sigma(z), \quad
-              T = (1-c)^2 \text{ if } q \ge c \text{ else } c^2
+    .. math::
+       L &= 1 - \frac{(y - c)^2 - (y - q)^2}{T}
+
+       T &= (1-c)^2 \text{ if } q \ge c \text{ else } c^2
+
+       q &= \sigma(z)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
       center: c in (0, 1), the forecast without skill; usually the base rate.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -125,30 +130,35 @@ def beta_family_loss(
     beta: ArrayLike,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""The proper scoring rule that weighs thresholds by a beta distribution, for every element.
+    r"""Beta-family loss: the proper scoring rule that weighs thresholds by a beta distribution.
 
     Use it when the decision will be made near one threshold and the network is too small to be
     right everywhere. A proper loss is a mixture of the costs at all thresholds t; this one weighs
     them by :math:`t^{\alpha-1} (1-t)^{\beta-1}`, which concentrates about α / (α + β), more so
     for larger α and β. It stays calibrated where cross-entropy with class weights does not.
 
-    (α, β) = (0, 0) is cross-entropy, (1, 1) half the Brier loss, (-½, -½) boosting's 2 exp(∓z/2).
-    With larger α and β the loss is flatter far from its threshold, starts more slowly, and is
-    smaller, because nothing is divided by the beta function. Below 0 it grows exponentially with z.
+    With (α, β) = (0, 0) it is cross-entropy, with (1, 1) half the Brier loss, with (-½, -½) the
+    loss of boosting, 2 exp(∓z/2). With larger α and β the loss is flatter far from its threshold,
+    starts more slowly, and is smaller, because nothing is divided by the beta function. With α and
+    β below 0 it grows exponentially with z.
 
-    .. math:: y \int_q^1 t^{\alpha-1} (1-t)^\beta dt + (1-y) \int_0^q t^\alpha (1-t)^{\beta-1} dt
+    .. math::
+       L &= y \int_q^1 t^{\alpha-1} (1-t)^\beta dt
+
+       &\quad {} + (1-y) \int_0^q t^\alpha (1-t)^{\beta-1} dt
 
     where :math:`q = \sigma(z)`. The value takes two power series, about a hundred multiplications
     per element; the derivative has a closed form.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``; probabilities mix the losses of 0 and 1.
-      alpha: exponent at 0, > -1. Beyond about 5 the value, not the slope, loses digits in float32.
-      beta: exponent at 1, > -1, with the same limits.
+      alpha: exponent α > -1, at 0. Beyond about 5 the value, not the slope, loses digits in
+        float32.
+      beta: exponent β > -1, at 1, with the same limits.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each element ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,6 +1,7 @@
-"""Divergences between distributions on the last axis, one per pair.
+"""Divergences (KL, Jeffreys, Jensen–Shannon): one value per pair of distributions.
 
-Pass logits if you have them: they need no epsilon. A divergence is at most 3e38.
+The classes lie on the last axis. Pass logits if you have them: they need no epsilon. A divergence
+is at most 3e38.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from diffmetrics._losses.pairs.softmax_pairs import js, kl, pair, symmetric_kl
 def kl_divergence(
     logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Kullback–Leibler divergence of Q from P, for every pair of softmax distributions.
+    r"""KL divergence (Kullback–Leibler) of Q from P, for every pair of softmax distributions.
 
-    Use it if P is the truth or the teacher, and Q the student: Q pays for being small where P is
-    large, and hardly for the reverse. If both are trained, use a symmetric divergence. In float32
-    the absolute error is about 1e-7; what it makes negative becomes 0 and keeps its gradient.
+    Use it if P is the truth or the teacher, and Q the student, as in distillation: Q pays for being
+    small where P is large, and hardly for the reverse. If both are trained, use a symmetric
+    divergence. In float32 the absolute error is about 1e-7; a value that rounding makes negative
+    becomes 0 and keeps its gradient.
 
     .. math:: \mathrm{KL}(P \| Q) = \sum_k p_k \log \frac{p_k}{q_k}
 
@@ -34,11 +36,12 @@ def kl_divergence(
       logits_q: logits of Q ``[..., C]``.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats, without an upper bound.
+      Divergence ≥ 0 of each pair ``[...]``, in nats, without an upper bound.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> p, q = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), jnp.array([[0.0, 1.0, 0.0]] * 2)
+      >>> p = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+      >>> q = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
       >>> print(dm.kl_divergence(p, q).round(4))
       [0.7794 0.1118]
 
@@ -52,23 +55,27 @@ def kl_divergence(
 def symmetric_kl_divergence(
     logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Jeffreys divergence of every pair of softmax distributions: KL in both directions, added.
+    r"""Symmetric KL (Jeffreys) divergence of softmax distributions: KL in both directions, added.
 
-    Use it to compare two distributions neither of which is the reference. Like KL it has no upper
-    bound, so one pair can outweigh a batch; `js_divergence` is bounded.
+    Use it to compare two distributions if neither is the reference. Like KL it has no upper bound,
+    so one pair can outweigh a batch; `js_divergence` is bounded.
 
-    .. math:: \mathrm{KL}(P \| Q) + \mathrm{KL}(Q \| P) = \sum_k (p_k - q_k) \log \frac{p_k}{q_k}
+    .. math::
+       D &= \mathrm{KL}(P \| Q) + \mathrm{KL}(Q \| P)
+
+       &= \sum_k (p_k - q_k) \log \frac{p_k}{q_k}
 
     Args:
       logits_p: logits of P ``[..., C]``.
       logits_q: logits of Q ``[..., C]``.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats; the sum, not the mean, of the two directions.
+      Divergence ≥ 0 of each pair ``[...]``, in nats; the sum, not the mean, of both directions.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> p, q = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), jnp.array([[0.0, 1.0, 0.0]] * 2)
+      >>> p = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+      >>> q = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
       >>> print(dm.symmetric_kl_divergence(p, q).round(4))
       [1.6197 0.2104]
 
@@ -82,24 +89,28 @@ def symmetric_kl_divergence(
 def js_divergence(
     logits_p: ArrayLike, logits_q: ArrayLike, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Jensen–Shannon divergence of every pair of softmax distributions.
+    r"""JS divergence (Jensen–Shannon) of every pair of softmax distributions.
 
     Use it where single pairs must not dominate: it lies between 0 (equal) and log 2 (disjoint), and
     its square root is a metric. In return the gradient vanishes for distributions far apart. A
     value that rounding makes negative becomes 0 and keeps its gradient.
 
-    .. math:: \tfrac12 \mathrm{KL}(P \| M) + \tfrac12 \mathrm{KL}(Q \| M), \quad M = \tfrac12 (P+Q)
+    .. math::
+       D &= \tfrac12 \mathrm{KL}(P \| M) + \tfrac12 \mathrm{KL}(Q \| M)
+
+       M &= \tfrac12 (P+Q)
 
     Args:
       logits_p: logits of P ``[..., C]``.
       logits_q: logits of Q ``[..., C]``.
 
     Returns:
-      Divergence in [0, log 2] ``[...]``, in nats.
+      Divergence in [0, log 2] of each pair ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> p, q = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]]), jnp.array([[0.0, 1.0, 0.0]] * 2)
+      >>> p = jnp.array([[2.0, 0.0, 0.0], [1.0, 1.0, 0.0]])
+      >>> q = jnp.array([[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
       >>> print(dm.js_divergence(p, q).round(4))
       [0.1857 0.0259]
 
@@ -113,9 +124,9 @@ def js_divergence(
 def kl_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Kullback–Leibler divergence of Q from P, for every pair given by probabilities.
+    r"""KL divergence (Kullback–Leibler) of Q from P, for every pair given by probabilities.
 
-    Use `kl_divergence` if you have logits. `epsilon` is added to both, not a bound to clip at: a
+    Use `kl_divergence` if you have logits. `epsilon` is added to both; nothing is clipped. A
     clipped probability has no gradient, so a class at 0 could never come back; here its slope is
     :math:`-p_k / \epsilon`. Nothing is normalised: if sums differ, the value can be negative.
 
@@ -127,7 +138,7 @@ def kl_divergence_from_probabilities(
       epsilon: added to every probability, > 0.
 
     Returns:
-      Divergence ``[...]``, in nats.
+      Divergence of each pair ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -145,9 +156,9 @@ def kl_divergence_from_probabilities(
 def symmetric_kl_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Jeffreys divergence of every pair given by probabilities: KL in both directions, added.
+    r"""Symmetric KL (Jeffreys) divergence given probabilities: KL in both directions, added.
 
-    Use `symmetric_kl_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
+    Use `symmetric_kl_divergence` if you have logits. `epsilon` keeps a gradient at probability 0.
 
     .. math:: \sum_k (p_k - q_k) \log \frac{p_k + \epsilon}{q_k + \epsilon}
 
@@ -157,7 +168,7 @@ def symmetric_kl_divergence_from_probabilities(
       epsilon: added to every probability, > 0.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats.
+      Divergence ≥ 0 of each pair ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -175,12 +186,16 @@ def symmetric_kl_divergence_from_probabilities(
 def js_divergence_from_probabilities(
     p: ArrayLike, q: ArrayLike, *, epsilon: ArrayLike = 1e-7, **options: Unpack[ClassOptions]
 ) -> jax.Array:
-    r"""Jensen–Shannon divergence of every pair given by probabilities.
+    r"""JS divergence (Jensen–Shannon) of every pair given by probabilities.
 
-    Use `js_divergence` if you have logits. `epsilon` keeps a slope at probability 0.
+    Use `js_divergence` if you have logits. `epsilon` keeps a gradient at probability 0.
 
-    .. math:: \tfrac12 \sum_k p'_k \log \frac{p'_k}{m_k} + \tfrac12 \sum_k q'_k \log
-       \frac{q'_k}{m_k}, \quad p' = p + \epsilon,\ q' = q + \epsilon,\ m = \tfrac12 (p' + q')
+    .. math::
+       & \tfrac12 \sum_k p'_k \log \frac{p'_k}{m_k} + \tfrac12 \sum_k q'_k \log \frac{q'_k}{m_k}
+
+       & p' = p + \epsilon, \quad q' = q + \epsilon
+
+       & m = \tfrac12 (p' + q')
 
     Args:
       p: probabilities of P ``[..., C]``; they may be 0.
@@ -188,7 +203,7 @@ def js_divergence_from_probabilities(
       epsilon: added to every probability, > 0.
 
     Returns:
-      Divergence ≥ 0 ``[...]``, in nats; at most log 2 up to `C` times `epsilon`.
+      Divergence ≥ 0 of each pair ``[...]``, in nats; at most log 2, up to C times `epsilon`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

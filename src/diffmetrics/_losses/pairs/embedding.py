@@ -1,7 +1,8 @@
-"""Losses of embeddings that are compared by distance or angle: one value per pair or example.
+"""Embedding losses (contrastive, triplet, angular margin): one value per pair or example.
 
-The gradient of a Euclidean distance is the unit vector between the two. Where they coincide it is
-0, so a pair that should be apart does not separate by itself.
+Embeddings are compared by distance or angle. The gradient of a Euclidean distance is the unit
+vector between the two. Where they coincide it is 0, so a pair that should be apart does not
+separate by itself.
 """
 
 from __future__ import annotations
@@ -26,23 +27,25 @@ def contrastive_loss(
     margin: ArrayLike = 1.0,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Pulls embeddings of the same identity together, and others at least `margin` apart.
+    r"""Contrastive loss: pulls pairs of the same identity together, others at least `margin` apart.
 
     Use it to learn from "same or not" alone. Sample as many different pairs as same ones and prefer
     hard ones; most random different pairs are soon beyond the margin, without a gradient. If there
     are identities, `batch_hard_triplet_loss` or `angular_margin_loss` usually does better.
 
-    .. math:: \tfrac12 s\, d^2 + \tfrac12 (1-s) \max(0, \mathrm{margin} - d)^2, \quad
-       d = \lVert a - b \rVert
+    .. math::
+       & \tfrac12 s\, d^2 + \tfrac12 (1-s) \max(0, m - d)^2
+
+       & d = \lVert a - b \rVert
 
     Args:
       a: embeddings ``[..., D]``.
       b: embeddings ``[..., D]``.
-      same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: distance > 0 of different pairs, in the embeddings' units. Broadcasts to the pairs.
+      same: s ``[...]``, 1 or True where a pair belongs together, else 0.
+      margin: distance m > 0 of different pairs, in the embeddings' units. Broadcasts to the pairs.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each pair ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -82,29 +85,30 @@ def triplet_loss(
     sharpness: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Asks the negative to be further from the anchor than the positive, by `margin`.
+    r"""Triplet loss: the negative must be further from the anchor than the positive, by `margin`.
 
     Use it for triplets of your own choice. Most random ones soon cost nothing: see
-    `batch_hard_triplet_loss`. A hinge that stays at `margin` means that the embeddings collapsed.
+    `batch_hard_triplet_loss`. A loss that stays at `margin` means that the embeddings collapsed.
 
-    .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + \mathrm{margin})
+    .. math:: \max(0, \lVert a - p \rVert - \lVert a - n \rVert + m)
 
     Args:
       anchors: embeddings ``[..., D]``.
       positives: embeddings of the anchors' identities ``[..., D]``.
       negatives: embeddings of other identities ``[..., D]``.
-      margin: how much further, ≥ 0, in the units of the embeddings. Broadcasts to the triplets.
+      margin: m ≥ 0, how much further, in the units of the embeddings. Broadcasts to the triplets.
       sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b`, which replaces
         :math:`\max(0, x)` and always has a gradient; None, the default, is the hinge. The paper's
         soft margin is ``margin=0.0, sharpness=1.0``; embeddings of length 1, whose distances are at
         most 2, need a larger sharpness. Broadcasts to the triplets.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each triplet ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> a, p, n = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4]] * 2), jnp.array([[0, 1.0], [3, 4.0]])
+      >>> a, p = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4], [0.3, 0.4]])
+      >>> n = jnp.array([[0.0, 1.0], [3.0, 4.0]])
       >>> print(dm.triplet_loss(a, p, n).round(4))
       [0.5 0. ]
       >>> print(dm.triplet_loss(a, p, n, margin=0.0, sharpness=1.0).round(4))
@@ -129,29 +133,31 @@ def batch_hard_triplet_loss(
     where: ArrayLike | None = None,
     sharpness: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""`triplet_loss` of every example with its farthest positive and its closest negative.
+    r"""Batch-hard triplet loss: every example with its farthest positive and closest negative.
 
-    Use it with batches of several examples of each of many identities (the paper: 4 of 18). Only
-    the hardest count, so wrong labels hurt, and at a high learning rate the embeddings collapse:
-    then the loss stays at `margin`.
+    Use it with batches that hold several examples of each of many identities (in the paper, 4 of
+    each of 18). Only the hardest count, so wrong labels hurt, and at a high learning rate the
+    embeddings collapse: then the loss stays at `margin`.
 
-    .. math:: \max\bigl(0, \max_{j \ne i,\, y_j = y_i} d_{ij} - \min_{y_j \ne y_i} d_{ij} +
-       \mathrm{margin}\bigr)
+    .. math:: \max\bigl(0, \max_{j \ne i,\, y_j = y_i} d_{ij} - \min_{y_j \ne y_i} d_{ij} + m\bigr)
 
     An example is never its own positive, even if another one equals it. One matrix product gives
-    all distances for the choice, where those below about 3e-4 of the extent of the batch are lost
-    in float32; the two chosen ones are computed from the embeddings. Ties go to the first.
+    the distances for the choice; there, distances below about 3e-4 of the extent of the batch are
+    lost in float32. The two chosen distances are computed from the embeddings. Ties go to the
+    first.
 
     Args:
       embeddings: ``[n, D]``.
       identities: integer ids ``[n]``.
-      margin: how much further negatives should be, ≥ 0, in units of distance; a number or ``[n]``.
+      margin: m ≥ 0, how much further negatives should be, in units of distance; a number or
+        ``[n]``.
       where: boolean ``[n]``; False leaves an example out, as anchor, positive and negative.
       sharpness: b > 0 of a softplus instead of the hinge, as in `triplet_loss`; the paper's soft
         margin is 1, with `margin` 0. Broadcasts to ``[n]``.
 
     Returns:
-      Loss ≥ 0 ``[n]``; 0 with zero gradient if left out, or without a positive or a negative.
+      Loss ≥ 0 of each example ``[n]``; 0 with zero gradient if it is left out, or has no positive
+      or no negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -211,15 +217,19 @@ def angular_margin_loss(
     cosine_margin: ArrayLike = 0.0,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Softmax cross-entropy over angles, with a margin that the true class has to exceed.
+    r"""Angular margin loss (ArcFace, CosFace): cross-entropy over angles, with a margin.
 
     Use it to train an embedding for verification or retrieval on many identities, where it is
     usually the best choice: ArcFace by default, CosFace with ``angular_margin=0.0,
-    cosine_margin=0.35``. It needs a scale and a margin to be tuned: start with a smaller margin if
-    the loss does not decrease. Its probabilities are not calibrated.
+    cosine_margin=0.35``. Tune the scale and the margin: start with a smaller margin if the loss
+    does not decrease. Its probabilities are not calibrated.
 
-    .. math:: -\log \frac{e^{s c'_y}}{e^{s c'_y} + \sum_{k \ne y} e^{s c_k}}, \quad
-       c'_y = \cos(\theta_y + m_\angle) - m_{\cos}, \quad c_k = \cos \theta_k
+    .. math::
+       L &= -\log \frac{e^{s c'_y}}{e^{s c'_y} + \sum_{k \ne y} e^{s c_k}}
+
+       c'_y &= \cos(\theta_y + m_\angle) - m_{\cos}
+
+       c_k &= \cos \theta_k
 
     Where :math:`\theta_y + m_\angle > \pi`, and the cosine would rise again,
     :math:`c_y - m_\angle \sin m_\angle` replaces it, as in the usual implementations: it is lower
@@ -227,7 +237,8 @@ def angular_margin_loss(
     :math:`c_y = \pm 1`, is taken at an angle of at least 0.001.
 
     Args:
-      cosines: of embeddings and class centres of length 1 ``[..., C]``; they may round beyond ±1.
+      cosines: products of embeddings and class centres of length 1 ``[..., C]``; rounding may take
+        them beyond ±1.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
       scale: inverse temperature s > 0. Broadcasts to the examples.
       angular_margin: added to the true class's angle, in radians, in [0, 2.3]; beyond, the
@@ -235,7 +246,7 @@ def angular_margin_loss(
       cosine_margin: subtracted from the true class's cosine, ≥ 0. Broadcasts to the examples.
 
     Returns:
-      Loss ≥ 0 ``[...]``, in nats.
+      Loss ≥ 0 of each example ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Losses that learn identities from divergences between pairs of softmax distributions."""
+"""KL hinges: contrastive losses of pairs of softmax distributions, to learn identities."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ def kl_hinge_loss(
     sharpness: ArrayLike | None = None,
     **options: Unpack[ClassOptions],
 ) -> jax.Array:
-    r"""Pulls distributions of the same identity together, and others at least `margin` nats apart.
+    r"""Contrastive KL loss: pulls distributions of the same identity together, others apart.
 
     Use it to learn from "same or not" alone, for given pairs; `pairwise_kl_hinge_loss` takes all
     pairs of a batch, which learns more from each. If identities are known, cross-entropy over them
-    is hard to beat. Two equal distributions have no gradient even if they should differ, so the
-    loss cannot leave a network with constant output, where different pairs cost 2 · `margin`.
+    is hard to beat. Two equal distributions have no gradient even if they should differ. So a
+    network with constant output stays constant; there, different pairs cost 2 · `margin`.
 
-    .. math:: L = \ell(P \| Q) + \ell(Q \| P), \quad \ell(P \| Q) = \begin{cases}
-       \mathrm{KL}(P \| Q) & \text{same} \\ \max(0, \mathrm{margin} - \mathrm{KL}(P \| Q)) &
-       \text{different} \end{cases}
+    .. math:: L = \ell(P \| Q) + \ell(Q \| P)
 
-    Each direction has its own hinge, whose slope at KL = margin is the one below it.
+    .. math:: \ell = \begin{cases} \mathrm{KL} & \text{same} \\
+       \max(0, m - \mathrm{KL}) & \text{different} \end{cases}
+
+    Each direction has its own hinge, whose slope at KL = m is the one below it.
 
     Args:
       logits_p: logits of P ``[..., C]``.
       logits_q: logits of Q ``[..., C]``.
       same: 1 or True where a pair belongs together, else 0 ``[...]``.
-      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to the pairs.
-      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b` with x = margin - KL, which
+      margin: m ≥ 0 in nats, per direction; 2 and 3 are published. Broadcasts to the pairs.
+      sharpness: b > 0 of the softplus :math:`\log(1 + e^{b x}) / b` with x = m - KL, which
         always has a gradient; None, the default, is the hinge. Broadcasts to the pairs.
 
     Returns:
-      Loss ≥ 0 ``[...]``.
+      Loss ≥ 0 of each pair ``[...]``.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -54,7 +55,8 @@ def kl_hinge_loss(
       [1.6197 2.3803]
 
     References:
-      Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
+      Hsu and Kira, Neural network-based clustering using pairwise constraints, 2015,
+      arXiv:1511.06321.
       Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
     p, q, axis = pair(logits_p, logits_q, **options)
@@ -79,31 +81,33 @@ def pairwise_kl_hinge_loss(
     sharpness: ArrayLike | None = None,
     detach_target: bool = False,
 ) -> jax.Array:
-    r"""The mean of `kl_hinge_loss` over all pairs of a batch.
+    r"""Pairwise contrastive KL loss: the mean of `kl_hinge_loss` over all pairs of a batch.
 
     Use it to learn an embedding for clustering, with batches that hold several examples of each
     identity. The classes need no meaning. Expect a slow start: at first all outputs are alike, and
     the gradient is small (see `kl_hinge_loss`). If the identities are few enough to be classes,
-    cross-entropy over them is faster and hard to beat. One matrix product gives all divergences; no
-    array is larger than ``[n, n]`` or ``[n, C]``. The error is about 1e-6 times the largest
-    −log-probability that counts; what rounding makes negative becomes 0 and keeps its gradient.
+    cross-entropy over them is faster and hard to beat.
 
-    .. math:: \frac{2}{n (n-1)} \sum_{i<j} \ell_{ij}(P_i \| P_j) + \ell_{ij}(P_j \| P_i)
+    .. math:: \tfrac{2}{n (n-1)} \sum_{i<j} \big(\ell_{ij}(P_i \| P_j) + \ell_{ij}(P_j \| P_i)\big)
+
+    One matrix product gives all divergences; no array is larger than ``[n, n]`` or ``[n, C]``. The
+    error is about 1e-6 times the largest −log-probability that counts; a divergence that rounding
+    makes negative becomes 0 and keeps its gradient.
 
     Args:
-      logits: ``[n, C]``.
+      logits: real scores ``[n, C]``.
       identities: integer ids ``[n]``.
-      margin: nats ≥ 0 per direction; published with 2 and 3. Broadcasts to ``[n, n]``.
+      margin: m ≥ 0 in nats, per direction; 2 and 3 are published. Broadcasts to ``[n, n]``.
       where: boolean, broadcasts to ``[n, n]``: which pairs count. ``where[i, j]`` selects the
         direction :math:`\ell(P_i \| P_j)`, so an asymmetric mask selects single directions; the sum
         is divided by half their number. The diagonal never counts. To leave out examples pass
         ``m[:, None] & m``.
       sharpness: as in `kl_hinge_loss`. Broadcasts to ``[n, n]``.
-      detach_target: whether the first distribution of every KL gets no gradient, as in the code of
-        Hsu and Kira, or, by default, does, as in Lukic et al. The value is the same. Static.
+      detach_target: True gives the first distribution of every KL no gradient, as in the code of
+        Hsu and Kira; False gives it one, as in Lukic et al. The value is the same. Static.
 
     Returns:
-      Loss ≥ 0, a scalar; 0 with zero gradient without any pair.
+      Loss ≥ 0, a scalar; 0 with zero gradient if there is no pair.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -114,7 +118,8 @@ def pairwise_kl_hinge_loss(
       2.5352
 
     References:
-      Hsu and Kira, Neural network-based clustering using pairwise constraints, arXiv:1511.06321.
+      Hsu and Kira, Neural network-based clustering using pairwise constraints, 2015,
+      arXiv:1511.06321.
       Lukic et al., Learning embeddings for speaker clustering based on voice equality, MLSP 2017.
     """
     z = jnp.asarray(logits)

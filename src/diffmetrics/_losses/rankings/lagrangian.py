@@ -1,6 +1,6 @@
-"""Losses at an operating point, with multipliers.
+"""Operating points, Lagrangian form: multipliers keep one rate at its target, at logit 0.
 
-docs/operating_points.md says when to use them.
+For when to use which form, see docs/operating_points.md.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Constraint:
 
 
 def dual_update(multipliers: Any, violation: Any, rate: ArrayLike) -> Any:
-    r"""One step of projected ascent: multipliers grow while their constraint is violated.
+    r"""Dual ascent step of a Lagrangian loss: multipliers grow while their constraint is violated.
 
     Use it after each optimiser step, outside the optimiser. The *exact* violation drives it, so a
-    multiplier rests when the constraint holds, however loose the bound. Over devices or batches add
-    `Counts` and take the violation of the sum, such as ``target - dm.recall(total)``. If a target
-    is out of reach its multiplier grows without end: watch it, or cap it with ``jnp.minimum``. If
-    the metric oscillates about its target, lower `rate`.
+    multiplier stops growing when the constraint holds, however loose the bound. Over devices or
+    batches add `Counts` and take the violation of the sum, such as ``target - dm.recall(total)``.
+    If a target is out of reach, its multiplier grows without end: watch it, or cap it with
+    ``jnp.minimum``. If the metric oscillates about its target, lower `rate`.
 
     .. math:: \lambda \leftarrow \max(0, \lambda + \text{rate} \cdot \text{violation})
 
@@ -95,34 +95,41 @@ def precision_at_recall_lagrangian(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
-    r"""Fewest false alarms at logit 0 while `target_recall` of the positives are above it.
+    r"""Precision at a fixed recall: fewest false alarms with the threshold at logit 0.
 
-    Use it where batches are too small for the quantile of `precision_at_recall_loss`, or the
-    threshold has to be logit 0. For a fixed multiplier λ it is cross-entropy with positives
-    weighted by λ; the updates find the weight that gives the recall.
+    Use it to keep `target_recall` of the positives above logit 0, where batches are too small for
+    the quantile of `precision_at_recall_loss`, or the threshold has to be logit 0. For a fixed
+    multiplier λ it is cross-entropy with positives weighted by λ; `dual_update` finds the weight
+    that gives the recall.
 
-    .. math:: \frac{1}{n} \Big(\lambda \sum_{i \in P} \ell(-s_i) + \sum_{i \in N} \ell(s_i)\Big)
-       - \lambda (1 - \rho) \pi c
+    .. math::
+       L &= \frac{1}{n} \Big(\lambda \sum_{i \in P} \ell(-s_i) + \sum_{i \in N} \ell(s_i)\Big)
+
+       &\quad {} - \lambda (1 - \rho) \pi c
+
+    P are the positives, N the negatives, and n is the number of both.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
+      multipliers: λ ≥ 0, of the loss's shape; it gets no gradient.
       target_recall: ρ, in [0, 1].
-      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      prevalence: π, the share of positives; default: the batch's. It shifts the value, not the
+        gradient.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is ρ minus the exact recall, 0 if no label is positive.
+      The loss and its `Constraint`. The loss has the shape of `logits` without `axis`; it can be
+      negative, so do not monitor it. The violation is ρ minus the exact recall, 0 if
+      no label is positive.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 1, 1])
-      >>> multiplier = jnp.ones(())
-      >>> loss, constraint = dm.precision_at_recall_lagrangian(z, y, multiplier, target_recall=0.9)
-      >>> print(loss, dm.dual_update(multiplier, constraint.violation, 1.0))
+      >>> m = jnp.ones(())  # the multiplier
+      >>> loss, constraint = dm.precision_at_recall_lagrangian(z, y, m, target_recall=0.9)
+      >>> print(loss, dm.dual_update(m, constraint.violation, 1.0))
       0.7083 1.2333
 
     References:
@@ -144,27 +151,34 @@ def tpr_at_fpr_lagrangian(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
-    r"""Most positives above logit 0 while at most `target_fpr` of the negatives are above it.
+    r"""TPR at a fixed FPR: most positives found with the threshold at logit 0.
 
-    Use it where batches are too small for the quantile of `tpr_at_fpr_loss`, or the threshold has
-    to be logit 0. A rate of 1/1000 takes thousands of negatives to measure: if batches hold fewer,
-    add the `Counts` of many before a `dual_update`.
+    Use it to keep at most `target_fpr` of the negatives above logit 0, where batches are too small
+    for the quantile of `tpr_at_fpr_loss`, or the threshold has to be logit 0. A rate of 1/1000
+    takes thousands of negatives to measure: if batches hold fewer, add the `Counts` of many before
+    a `dual_update`.
 
-    .. math:: \frac{1}{n} \Big(\sum_{i \in P} \ell(-s_i) + \lambda \sum_{i \in N} \ell(s_i)\Big)
-       - \lambda r (1 - \pi) c
+    .. math::
+       L &= \frac{1}{n} \Big(\sum_{i \in P} \ell(-s_i) + \lambda \sum_{i \in N} \ell(s_i)\Big)
+
+       &\quad {} - \lambda r (1 - \pi) c
+
+    P are the positives, N the negatives, and n is the number of both.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
+      multipliers: λ ≥ 0, of the loss's shape; it gets no gradient.
       target_fpr: r, the largest false positive rate allowed.
-      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      prevalence: π, the share of positives; default: the batch's. It shifts the value, not the
+        gradient.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is the exact FPR minus r, 0 if no label is negative.
+      The loss and its `Constraint`. The loss has the shape of `logits` without `axis`; it can be
+      negative, so do not monitor it. The violation is the exact FPR minus r, 0 if no
+      label is negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -192,33 +206,40 @@ def recall_at_precision_lagrangian(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
-    r"""Most positives above logit 0 while `target_precision` of what is above it is positive.
+    r"""Recall at a fixed precision: most positives found with the threshold at logit 0.
 
-    Use it when a given share of what is flagged must be right. For a fixed multiplier λ it is
-    weighted cross-entropy; as λ grows it approaches cross-entropy with its threshold at probability
-    α, so it is never much worse than that, nor much better.
+    Use it when `target_precision` of what is above logit 0 must be positive. For a fixed multiplier
+    λ it is weighted cross-entropy; as λ grows it approaches cross-entropy with its threshold at
+    probability α, so it is never much worse than that, nor much better.
 
-    .. math:: \frac{1}{n} \Big((1 + \lambda (1 - \alpha)) \sum_{i \in P} \ell(-s_i)
-       + \lambda \alpha \sum_{i \in N} \ell(s_i)\Big) - \lambda (1 - \alpha) \pi c
+    .. math::
+       L &= \frac{1 + \lambda (1 - \alpha)}{n} \sum_{i \in P} \ell(-s_i)
+
+       &\quad {} + \frac{\lambda \alpha}{n} \sum_{i \in N} \ell(s_i) - \lambda (1 - \alpha) \pi c
+
+    P are the positives, N the negatives, and n is the number of both.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      multipliers: λ ≥ 0 of the loss's shape; it gets no gradient.
+      multipliers: λ ≥ 0, of the loss's shape; it gets no gradient.
       target_precision: α, in (0, 1].
-      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      prevalence: π, the share of positives; default: the batch's. It shifts the value, not the
+        gradient.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, whose violation is α minus the exact precision, 0 if no label is positive.
-      If nothing exceeds 0, precision is 1, so the multiplier falls until something does.
+      The loss and its `Constraint`. The loss has the shape of `logits` without `axis`; it can be
+      negative, so do not monitor it. The violation is α minus the exact precision, 0
+      if no label is positive. If nothing exceeds 0, precision is 1, so the multiplier falls until
+      something does.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> z, y = jnp.array([2.0, -1.0, 0.5, -2.0]), jnp.array([1, 0, 0, 1])
-      >>> loss, constraint = dm.recall_at_precision_lagrangian(z, y, 1.0, target_precision=0.9)
+      >>> m = jnp.ones(())  # the multiplier
+      >>> loss, constraint = dm.recall_at_precision_lagrangian(z, y, m, target_precision=0.9)
       >>> print(loss, constraint.violation)
       0.8748 0.4
 
@@ -242,27 +263,34 @@ def pr_auc_lagrangian(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, Constraint]:
-    r"""The mean of K losses of recall at precision, each with its own threshold and multiplier.
+    r"""PR AUC loss, Lagrangian form: the mean of K losses of recall at a fixed precision.
 
-    Use it when no operating point is given, or only a range of them. The thresholds are minus the
-    biases, which the optimiser learns with the model's weights.
+    Use it when no operating point is given, or only a range of them. Each of the K losses has its
+    own threshold and multiplier. The thresholds are minus the biases, which the optimiser learns
+    with the model's weights.
 
-    .. math:: \frac{1}{K} \sum_{k=1}^{K} \text{recall at precision}(s + b_k;\ \lambda_k, \alpha_k),
-       \qquad \alpha_k = lo + k \frac{hi - lo}{K + 1}
+    .. math::
+       L &= \frac{1}{K} \sum_{k=1}^{K} R(s + b_k;\ \lambda_k, \alpha_k)
+
+       \alpha_k &= \mathrm{lo} + k \frac{\mathrm{hi} - \mathrm{lo}}{K + 1}
+
+    where R is `recall_at_precision_lagrangian`.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      multipliers: λ ≥ 0, the loss's shape and a last axis ``[K]``; it gets no gradient.
-      biases: b, the shape of `multipliers`; start with zeros, and train them.
+      multipliers: λ ≥ 0, of the loss's shape and a last axis ``[K]``; it gets no gradient.
+      biases: b, of the shape of `multipliers`; start with zeros, and train them.
       precision_range: lo and hi, the range of target precisions.
-      prevalence: π, the share of positives; default: the batch's. It shifts only the value.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      prevalence: π, the share of positives; default: the batch's. It shifts the value, not the
+        gradient.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      The loss, the shape of `logits` without `axis`, perhaps negative and not to be monitored; and
-      its `Constraint`, the shape of `multipliers`, each entry at its own threshold.
+      The loss and its `Constraint`. The loss has the shape of `logits` without `axis`; it can be
+      negative, so do not monitor it. The constraint has the shape of `multipliers`,
+      each entry at its own threshold.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

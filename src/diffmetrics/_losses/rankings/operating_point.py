@@ -1,6 +1,6 @@
-"""Losses at an operating point: the threshold is an order statistic of one class.
+"""Operating points, quantile form: the threshold is a quantile of the scores of one class.
 
-docs/operating_points.md compares this form with the Lagrangian form.
+For a comparison with the Lagrangian form, see docs/operating_points.md.
 """
 
 from __future__ import annotations
@@ -54,19 +54,23 @@ def precision_at_recall_loss(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""False alarms per positive, at the threshold that finds `target_recall` of the positives.
+    r"""Precision at a fixed recall: false alarms per positive where `target_recall` are found.
 
     Use it when a given share of the positives must be found with few false alarms. Compare with
     cross-entropy whose threshold is at that quantile, which is as good if the model fits the data.
 
-    .. math:: \frac{1}{c\,n_+} \sum_{i \in N} \ell(s_i - q), \qquad
-       q = \max \{s_j : j \in P,\ \text{recall of } [s \ge s_j] \text{ is at least } \rho\}
+    .. math::
+       L &= \frac{1}{c\,n_+} \sum_{i \in N} \ell(s_i - q)
+
+       q &= \max_{j \in P} \{s_j : \mathrm{recall}[s \ge s_j] \ge \rho\}
+
+    P are the n₊ positives, N the n₋ negatives.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       target_recall: ρ, in [0, 1].
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -97,20 +101,24 @@ def fpr_at_tpr_loss(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""An upper bound of the false positive rate where `target_tpr` of the positives are found.
+    r"""FPR at a fixed TPR: an upper bound of the false positive rate where `target_tpr` are found.
 
     Use it where errors are reported as rates, as in verification. It is `precision_at_recall_loss`
     times n₊ / n₋: false alarms per negative instead of per positive. For one set the minimum is the
-    same; among several, each counts by its own rate.
+    same; with several sets, each counts by its own rate.
 
-    .. math:: \frac{1}{c\,n_-} \sum_{i \in N} \ell(s_i - q), \qquad
-       q = \max \{s_j : j \in P,\ \text{TPR of } [s \ge s_j] \text{ is at least } \rho\}
+    .. math::
+       L &= \frac{1}{c\,n_-} \sum_{i \in N} \ell(s_i - q)
+
+       q &= \max_{j \in P} \{s_j : \mathrm{TPR}[s \ge s_j] \ge \rho\}
+
+    P are the n₊ positives, N the n₋ negatives.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       target_tpr: ρ, the true positive rate (recall).
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -141,20 +149,24 @@ def tpr_at_fpr_loss(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""An upper bound of the miss rate at the threshold with false positive rate `target_fpr`.
+    r"""TPR at a fixed FPR: an upper bound of the miss rate where FPR is at most `target_fpr`.
 
     Use it when false alarms are limited: one in a thousand negatives may pass, and as many
-    positives as possible should. The gradient lowers one negative for all positives that it raises,
-    so a positive labelled as negative does harm if it is among the r n₋ highest.
+    positives as possible should. The gradient raises the positives and lowers a single negative, so
+    a positive that is labelled as negative does harm if it is among the r n₋ highest.
 
-    .. math:: \frac{1}{c\,n_+} \sum_{i \in P} \ell(q - s_i), \qquad
-       q = \min \{s_j : j \in N,\ \text{FPR of } [s > s_j] \text{ is at most } r\}
+    .. math::
+       L &= \frac{1}{c\,n_+} \sum_{i \in P} \ell(q - s_i)
+
+       q &= \min_{j \in N} \{s_j : \mathrm{FPR}[s > s_j] \le r\}
+
+    P are the n₊ positives, N the n₋ negatives.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       target_fpr: r, the largest false positive rate allowed.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -185,20 +197,23 @@ def recall_at_precision_loss(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""An upper bound of the miss rate at the number of false alarms that a precision allows.
+    r"""Recall at a fixed precision: an upper bound of the miss rate with few enough false alarms.
 
     Use it when a given share of what is flagged must be right. A precision is not a quantile of
-    either class, but if all positives are found, α allows :math:`n_+ (1 - α) / α` false alarms, so
-    this is `tpr_at_fpr_loss` at the false positive rate :math:`(1 - α)\, n_+ / (α\, n_-)`. At
-    recall R its threshold has precision :math:`αR / (αR + 1 - α)`, less than α, so tune the
-    threshold afterwards. If α is out of reach, or labels are noisy, cross-entropy or
+    either class. But if all n₊ positives are found, α allows n₊ (1 - α) / α false alarms among the
+    n₋ negatives, so this is `tpr_at_fpr_loss` at the false positive rate
+
+    .. math:: r = \frac{(1 - \alpha)\, n_+}{\alpha\, n_-}
+
+    At recall R its threshold has precision αR / (αR + 1 - α), less than α, so tune the threshold
+    afterwards. If α is out of reach, or labels are noisy, cross-entropy or
     `recall_at_precision_lagrangian` is better.
 
     Args:
-      logits: s ``[...]``.
+      logits: real scores s ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       target_precision: α, in (0, 1].
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -212,9 +227,10 @@ def recall_at_precision_loss(
       0.1803
 
     References:
-      Quantiles: Mackey et al., 2018, arXiv:1803.00067; the one for a precision is ours. The
-      threshold at which the current ranking has precision α would be exact, but it jumps when two
-      neighbours change places, and trained worse.
+      Quantiles: Mackey et al., Constrained classification and ranking via quantiles, 2018,
+      arXiv:1803.00067; the one for a precision is ours. The threshold at which the current ranking
+      has precision α would be exact, but it jumps when two neighbours change places, and it
+      trained worse.
     """
     z, positive, negative = relative(*sets_of(logits, labels, **options))
     precision = given("target_precision", target_precision, z)
@@ -233,21 +249,21 @@ def pr_auc_loss(
     surrogate: Surrogate = "logistic",
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""An upper bound of one minus the area under the precision-recall curve, from K points.
+    r"""PR AUC loss: an upper bound of one minus the area under the precision-recall curve.
 
     Use it when no operating point is given but false alarms at the top matter most. It takes K
-    times the work and memory of one point.
+    points of the curve, and K times the work and memory of one point.
 
-    .. math:: 1 - \frac{1}{K} \sum_{k=1}^{K} \frac{\rho_k}{\rho_k + L(\rho_k)}, \qquad
-       \rho_k = \frac{k - 1/2}{K}
+    .. math:: 1 - \frac{1}{K} \sum_{k=1}^{K} \frac{\rho_k}{\rho_k + L(\rho_k)}
 
-    where L is `precision_at_recall_loss`. (The mean of L would be a loss of the *ROC* curve.)
+    where L is `precision_at_recall_loss` and :math:`\rho_k = (k - \tfrac12) / K`. (The mean of L
+    would be a loss of the *ROC* curve.)
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      num_anchors: K. Static.
-      surrogate: ℓ, with c its value at 0: ``"logistic"`` or ``"hinge"``. Static.
+      num_anchors: the number K of points. Static.
+      surrogate: ℓ, ``"logistic"`` or ``"hinge"``; c is its value at 0. Static.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -261,7 +277,8 @@ def pr_auc_loss(
       0.1869
 
     References:
-      Anchors: Eban et al., 2017, arXiv:1608.04802. Quantiles: Mackey et al., arXiv:1803.00067.
+      Anchors: Eban et al., Scalable learning of non-decomposable objectives, 2017,
+      arXiv:1608.04802. Quantiles: Mackey et al., 2018, arXiv:1803.00067.
     """
     z, positive, negative = relative(*sets_of(logits, labels, **options))
     recalls = (jnp.arange(num_anchors, dtype=z.dtype) + 0.5) / num_anchors

@@ -1,7 +1,7 @@
-"""Losses over all pairs of a positive and a negative, without forming the pairs.
+"""Ranking losses: AUC and average precision, over all pairs of a positive and a negative.
 
-Each is a mean over the n₊ n₋ pairs of a set, or a function of soft ranks, in O(n log n) time and
-O(n) memory. A pair has the product of the weights of its two examples.
+Each is a mean over the n₊ n₋ pairs of a set, or a function of soft ranks. No pair is formed: they
+take O(n log n) time and O(n) memory. A pair has the product of the weights of its two examples.
 
 **A ranking loss does not determine the offset**: a constant added to all logits changes nothing, so
 no threshold is given and probabilities are not calibrated. Train it together with cross-entropy
@@ -40,23 +40,28 @@ def roc_auc_loss(
     margin: ArrayLike = 1.0,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean over all pairs of how far the positive fails to score above the negative.
+    r"""ROC AUC loss: over all pairs, how far the positive fails to score above the negative.
 
-    Use it beside cross-entropy when you are judged by ROC AUC. It bounds 1 - AUC from above with
-    "exponential", with the hinges and "square" at margin 1, and with "logistic" divided by log 2.
+    Use it beside cross-entropy when you are judged by ROC AUC. It is the mean over all pairs. It
+    bounds 1 - AUC from above with
+    ``"exponential"``, with the hinges and ``"square"`` at margin 1, and with ``"logistic"`` divided
+    by log 2.
 
     .. math:: \frac{1}{n_+ n_-} \sum_{i \in P} \sum_{j \in N} \ell(z_i - z_j)
 
-    * "hinge": :math:`\max(0, m - d)`; "squared_hinge": its square; "square": :math:`(m - d)^2`,
-      which also penalises pairs that are further apart than m.
-    * "exponential": :math:`e^{-d}` (RankBoost), dominated by the worst pair.
-    * "logistic": :math:`\log(1 + e^{-d})` (RankNet), to within 3e-7.
+    P are the n₊ positives, N the n₋ negatives. The surrogates ℓ(d) are
+
+    * ``"hinge"``: :math:`\max(0, m - d)`; ``"squared_hinge"``: its square;
+    * ``"square"``: :math:`(m - d)^2`, which also penalises pairs that are further apart than m;
+    * ``"exponential"``: :math:`e^{-d}` (RankBoost), dominated by the worst pair;
+    * ``"logistic"``: :math:`\log(1 + e^{-d})` (RankNet), to within 3e-7.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       surrogate: ℓ, one of the five. Static.
-      margin: m > 0, in logits, of the hinges and of "square"; one, or one per set.
+      margin: m > 0, in units of the logits, of the hinges and of ``"square"``; one, or one per
+        set.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
@@ -89,16 +94,17 @@ def partial_roc_auc_loss(
     margin: ArrayLike = 1.0,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""`roc_auc_loss` of the negatives that score highest and the positives that score lowest.
+    r"""Partial AUC loss: `roc_auc_loss` of the highest negatives and the lowest positives.
 
     Use it when only one corner of the ROC curve counts: FPR up to `max_fpr` and, perhaps, TPR from
     `min_tpr`. Fewer pairs make a noisier gradient, and wrong labels are among the hard negatives.
-    The mean goes over the share `max_fpr` of the negatives and the share ``1 - min_tpr`` of the
-    positives; an element at the border counts in part. This is the CVaR form of the loss at its
-    optimum, without state. ``max_fpr=1, min_tpr=0`` is `roc_auc_loss`.
+    The mean goes over the share `max_fpr` of the negatives, the highest, and the share
+    ``1 - min_tpr`` of the positives, the lowest; an element at the border counts in part. This is
+    the CVaR form of the loss at its optimum, without state. With ``max_fpr=1, min_tpr=0`` it is
+    `roc_auc_loss`.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       max_fpr: a number in (0, 1].
       min_tpr: a number in [0, 1).
@@ -141,28 +147,31 @@ def average_precision_loss(
     temperature: ArrayLike = 1.0,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""One minus average precision, with soft ranks: Smooth-AP.
+    r"""Average precision loss (Smooth-AP): one minus AP, with soft ranks.
 
     Use it beside cross-entropy when you are judged by AP and positives are rare. A low temperature
     is close to AP with hardly any gradient; a high one is smooth and far from AP. Start at or above
     the usual distance between neighbouring scores: 1 for logits, 0.01 to 0.1 for cosines.
 
-    .. math:: 1 - \frac{1}{n_+} \sum_{i \in P} \frac{r^P_i}{r_i}, \quad
-       r_i = \frac{w_i}2 + \sum_j w_j F\Bigl(\frac{z_j - z_i}{\tau}\Bigr)
+    .. math::
+       L &= 1 - \frac{1}{n_+} \sum_{i \in P} \frac{r^P_i}{r_i}
 
-    where :math:`r^P` is the same sum over the positives. The paper's F is a sigmoid; this is the
-    distribution function of Laplace, which running sums can add up. Only the ratios of the weights
+       r_i &= \frac{w_i}2 + \sum_j w_j F\Bigl(\frac{z_j - z_i}{\tau}\Bigr)
+
+    where :math:`r^P` is the same sum over the n₊ positives P. The paper's F is a sigmoid. Here F is
+    the Laplace distribution function, which running sums can add up. Only the ratios of the weights
     w matter; two copies of an element are a tie, which is not quite the same as a weight of 2.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
-      temperature: τ > 0, in logits, one or one per set; at τ → 0 the loss is one minus exact AP,
-        if no scores tie.
+      temperature: τ > 0, in units of the logits, one or one per set; at τ → 0 the loss is one minus
+        exact AP, if no scores tie.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss in [0, 1], the shape of `logits` without `axis`; 0 with zero gradient without positives.
+      Loss in [0, 1], the shape of `logits` without `axis`; 0 with zero gradient if no label is
+      positive.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -221,22 +230,24 @@ def aucm_loss(
     weights: ArrayLike | None = None,
     activation: Activation = jax.nn.sigmoid,
 ) -> jax.Array:
-    r"""AUC margin loss: the variances of both classes, and how far their means miss a margin.
+    r"""AUC margin loss (AUCM): variances of both classes, and how far their means miss a margin.
 
     Use it instead of ``roc_auc_loss(surrogate="square")``: it does not penalise means that are
     further apart than the margin. The published form is a minimax problem with three more variables
-    and its own optimiser; at their optimum for a batch it is this.
+    and its own optimiser; at the optimum of these variables for a batch it is this loss.
 
-    .. math:: \mathrm{Var}_+ + \mathrm{Var}_- + \max(0, m + \mu_- - \mu_+)^2
+    .. math:: \mathrm{V}_+ + \mathrm{V}_- + \max(0, m + \mu_- - \mu_+)^2
+
+    where V and μ are the variance and the mean of the activated scores of a class.
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       margin: m, in units of the activated scores; one, or one per set.
       axis: axes that form one set. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
-      activation: of the logits; a sigmoid as published. Static.
+      activation: logits to scores; a sigmoid as published. Static.
 
     Returns:
       Loss ≥ 0, the shape of `logits` without `axis`; 0 with zero gradient if a class is absent.
@@ -270,7 +281,7 @@ def aum_loss(
     labels: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Area under the minimum of both error rates over all thresholds.
+    r"""AUM loss: the area under the minimum of both error rates, over all thresholds.
 
     Use it with full batches of a linear model, for which it was made. It has no margin: a perfect
     ranking has no gradient. Of sixteen losses it came last by AP on small tabular sets.
@@ -278,12 +289,13 @@ def aum_loss(
     .. math:: \int \min(\mathrm{FPR}(t), \mathrm{FNR}(t))\, dt
 
     Args:
-      logits: ``[...]``.
+      logits: real scores ``[...]`` of any shape.
       labels: 0/1 ``[...]``.
       **options: `axis`, `where`, `weights`: see docs/arguments.md.
 
     Returns:
-      Loss ≥ 0 in logits, their shape without `axis`; 0 with zero gradient if a class is absent.
+      Loss ≥ 0 in units of the logits, the shape of `logits` without `axis`; 0 with zero gradient if
+      a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -292,7 +304,8 @@ def aum_loss(
       0.25
 
     References:
-      Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, arXiv:2107.01285.
+      Hillman and Hocking, Optimizing ROC curves with a sort-based surrogate, 2021,
+      arXiv:2107.01285.
     """
     z, one, other = two_classes.relative(*sets_of(logits, labels, **options))
     return unless_nan(_aum(z, one, other), z)

@@ -1,8 +1,8 @@
-r"""Lovász losses: the convex closure of the Jaccard loss, piecewise linear in the errors.
+r"""Lovász losses: the convex closure of the Jaccard (IoU) loss, piecewise linear in the errors.
 
 The Jaccard loss is a function of the set of mispredicted elements. Sorting extends it to real
 errors: with e₁ ≥ e₂ ≥ … it is Σₖ eₖ (Δₖ - Δₖ₋₁), where Δₖ is the Jaccard loss if exactly the k
-largest errors were mistakes. `Counts` with an axis of k give Δₖ.
+largest errors were mistakes.
 """
 
 from __future__ import annotations
@@ -31,17 +31,22 @@ def lovasz_hinge_loss(
     weights: ArrayLike | None = None,
     prior: Counts = Counts(),  # noqa: B008 - frozen
 ) -> jax.Array:
-    r"""Lovász hinge: a convex surrogate of the Jaccard loss of ``logits > 0``.
+    r"""Lovász hinge loss: a convex surrogate of the Jaccard (IoU) loss of ``logits > 0``.
 
     Use it to fine-tune a binary mask that is judged by IoU. From scratch it is often slower than
     Dice or cross-entropy, because elements beyond the margin have no gradient. It works on
     margins, so it has no `activation`. It sorts once, for all images together.
 
-    .. math:: \sum_k \max(0, e_{(k)}) (\Delta_k - \Delta_{k-1}), \qquad
-       e_i = 1 - \text{logit}_i (2 y_i - 1)
+    .. math::
+       L &= \sum_k \max(0, e_{(k)}) (\Delta_k - \Delta_{k-1})
+
+       e_i &= 1 - \text{logit}_i (2 y_i - 1)
+
+    where :math:`e_{(1)} \ge e_{(2)} \ge \dots` are the sorted errors, and Δₖ is the Jaccard loss if
+    exactly the k largest were mistakes.
 
     Args:
-      logits: ``[...]``; positive predicts the foreground.
+      logits: real scores ``[...]``; a positive one predicts the foreground.
       labels: 0/1 ``[...]``.
       axis: axes that form one set; ``(1, 2)`` of ``[B, H, W]`` is per image. Static.
       where: boolean; False leaves an element out.
@@ -49,8 +54,8 @@ def lovasz_hinge_loss(
       prior: pseudo-counts in the Jaccard index.
 
     Returns:
-      Loss ≥ 0, the shape of `logits` without `axis`: an upper bound of the exact Jaccard loss, or,
-      without a positive label, the hinge of the largest error. The gradient at the kink is 0.
+      Loss ≥ 0, the shape of `logits` without `axis`. It is an upper bound of the exact Jaccard loss
+      or, without a positive label, the hinge of the largest error. The gradient at the kink is 0.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -58,7 +63,8 @@ def lovasz_hinge_loss(
       0.25
 
     References:
-      Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., arXiv:1705.08790.
+      Yu and Blaschko, The Lovász hinge, 2015, arXiv:1512.07797. Berman et al., The Lovász-Softmax
+      loss, 2018, arXiv:1705.08790.
     """
     z, y, mask, w = set_doors.admit(logits, labels, where, weights, ids=False)
     axes = doors.normalize_axis(axis, z.ndim)
@@ -81,12 +87,15 @@ def lovasz_softmax_loss(
     prior: Counts = Counts(),  # noqa: B008 - frozen
     class_axis: int = -1,
 ) -> jax.Array:
-    r"""Lovász-Softmax: a surrogate of the mean Jaccard loss over the classes that are present.
+    r"""Lovász-Softmax loss: a surrogate of one minus mean IoU, over the classes that are present.
 
-    Use it to fine-tune a multi-class mask that is judged by mean IoU. The errors are ``|y - p|``.
+    Use it to fine-tune a multi-class mask that is judged by mean IoU. It is the mean over the
+    classes of the sum in `lovasz_hinge_loss`, with other errors:
+
+    .. math:: e_i = |y_i - p_i|
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: class ids ``[...]`` or one-hot ``[..., C]``.
       axis: axes that form one set; ``(1, 2)`` is per image. Default: all but that of the classes.
         Static.

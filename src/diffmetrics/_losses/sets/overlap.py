@@ -1,4 +1,8 @@
-"""Overlap losses of masks and labels: one minus a score of soft counts, and two relatives."""
+"""Overlap losses: one minus a score of soft counts, such as Dice, IoU, F-beta or MCC.
+
+Soft counts add up probabilities instead of decisions; see docs/idea.md. `squared_dice_loss` and
+`generalized_dice_loss` are variants of Dice that need more than the four counts of one set.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +24,25 @@ from diffmetrics._metrics.counts import Counts, count
 def fbeta_loss(
     logits: ArrayLike, labels: ArrayLike, *, beta: ArrayLike = 1.0, **options: Unpack[Options]
 ) -> jax.Array:
-    r"""One minus soft F-beta.
+    r"""F-beta loss: one minus the soft F-beta score; by default the F1 loss.
 
     Use it when you are judged by F-beta at a fixed threshold, or by macro-F of rare labels
-    (``axis=0`` of ``[examples, labels]``, then the mean). It is not proper: it pushes probabilities
-    to 0 and 1. Cross-entropy with a tuned threshold often does as well; measure both.
+    (``axis=0`` of ``[examples, labels]``, then the mean). It is not a proper scoring rule: it
+    pushes probabilities to 0 and 1. Cross-entropy with a tuned threshold often does as well;
+    measure both.
 
     .. math:: 1 - \frac{(1+\beta^2) TP}{(1+\beta^2) TP + FP + \beta^2 FN}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      beta: positive; a miss weighs beta² false alarms.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      beta: β > 0; a miss weighs as much as β² false alarms.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient if no label is
+      positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -50,22 +57,24 @@ def fbeta_loss(
 
 @calls.explained("axis", "activation", "class_axis")
 def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
-    r"""One minus the soft Dice coefficient.
+    r"""Dice loss: one minus the soft Dice coefficient, which is the soft F1 score.
 
-    Use it for masks of rare foreground. Over the whole batch (the default) an empty image costs
-    its false alarms; per image (``axis`` without the batch) it has a gradient only with a `prior`.
-    Libraries compute at least seven different "Dice" losses: docs/parity.md has each.
+    Use it for masks of rare foreground. By default the whole batch is one set, and an empty image
+    costs its false alarms. With one set per image (`axis` without the batch axis) an empty image
+    has a gradient only with a `prior`. Libraries compute at least seven different "Dice" losses:
+    see docs/coming_from/index.md.
 
     .. math:: 1 - \frac{2 TP}{2 TP + FP + FN}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md;
-        ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md. ``prior=Counts(tp=s / 2)`` is the smoothing s of MONAI.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient if no label is
+      positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -80,20 +89,23 @@ def dice_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) 
 
 @calls.explained("axis", "activation", "class_axis")
 def jaccard_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
-    r"""One minus the soft Jaccard index (intersection over union).
+    r"""Jaccard loss (IoU loss): one minus the soft intersection over union.
 
-    Use it when you are judged by IoU. It is a monotone function of the Dice loss, so the gradients
-    are parallel; its own is half as long far from the optimum and twice as long near it.
+    Use it when you are judged by IoU. It is a monotone function of the Dice loss, so both gradients
+    have the same direction; that of the Jaccard loss is half as long far from the optimum and twice
+    as long near it.
 
     .. math:: 1 - \frac{TP}{TP + FP + FN}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient if no label is
+      positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -115,22 +127,25 @@ def tversky_loss(
     fn_weight: ArrayLike = 0.5,
     **options: Unpack[Options],
 ) -> jax.Array:
-    r"""One minus the soft Tversky index: Dice with a price on each kind of error.
+    r"""Tversky loss: a Dice loss that weighs false alarms and misses differently.
 
-    Use it when a miss and a false alarm do not cost the same. ½, ½ is Dice; 1, 1 is Jaccard;
-    1 / (1 + β²), β² / (1 + β²) is F-beta. Libraries differ in which price they call alpha.
+    Use it when a miss and a false alarm do not cost the same. The weights a = b = ½ give the Dice
+    loss, a = b = 1 the Jaccard loss, and a = 1 / (1 + β²) with b = β² / (1 + β²) the F-beta loss.
+    Libraries differ in which weight they call alpha.
 
     .. math:: 1 - \frac{TP}{TP + a\,FP + b\,FN}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      fp_weight: a, price of a false alarm.
-      fn_weight: b, price of a miss.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      fp_weight: weight a of a false alarm.
+      fn_weight: weight b of a miss.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient if no label is
+      positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -139,7 +154,8 @@ def tversky_loss(
       0.2218
 
     References:
-      Salehi et al., Tversky loss, 2017, arXiv:1706.05721, eq. 3; its alpha prices false alarms.
+      Salehi et al., Tversky loss, 2017, arXiv:1706.05721, eq. 3; its alpha is the
+      weight of false alarms.
     """
     loss = score_loss(scores.tversky)
     return loss(logits, labels, fp_weight=fp_weight, fn_weight=fn_weight, **options)
@@ -161,24 +177,26 @@ def focal_tversky_loss(
     gamma: ArrayLike = 0.75,
     **options: Unpack[Options],
 ) -> jax.Array:
-    r"""The Tversky loss to a power, which weighs easy against hard images or classes.
+    r"""Focal Tversky loss: the Tversky loss of each image or class, to a power.
 
     Use it with an `axis` that keeps images or classes: gamma < 1 gives more weight to those with a
-    small loss, gamma > 1 to those with a large one. For one pooled set it rescales the gradient.
+    small loss, gamma > 1 to those with a large one. For a single set it only rescales the gradient.
 
     .. math:: \Big(1 - \frac{TP}{TP + a\,FP + b\,FN}\Big)^\gamma
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      fp_weight: a, price of a false alarm.
-      fn_weight: b, price of a miss.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      fp_weight: weight a of a false alarm.
+      fn_weight: weight b of a miss.
       gamma: positive exponent; the paper writes it 1/γ with γ = 4/3.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient where no label is positive and there is no prior. A
-      perfect prediction has loss and gradient 0, where gamma < 1 alone would give infinity.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient where no label is
+      positive and there is no prior. A perfect prediction has loss and gradient 0, although the
+      power has an infinite slope there if gamma < 1.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -194,17 +212,22 @@ def focal_tversky_loss(
 
 @calls.explained("axis", "activation", "class_axis")
 def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -> jax.Array:
-    r"""One minus the soft Matthews correlation, in [0, 2].
+    r"""MCC loss: one minus the soft Matthews correlation coefficient.
 
-    Use it when true negatives matter too and both classes must be right. Chance scores 1.
+    Use it when both classes must be right and true negatives count, too. A prediction by chance has
+    loss 1.
+
+    .. math:: 1 - \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 2]; 1 with zero gradient if one of the classes has no example.
+      Loss in [0, 2], the shape of `logits` without `axis`; 1 with zero gradient if one of the
+      classes has no example.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -221,18 +244,22 @@ def mcc_loss(logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]) -
 def balanced_accuracy_loss(
     logits: ArrayLike, labels: ArrayLike, **options: Unpack[Options]
 ) -> jax.Array:
-    r"""One minus soft balanced accuracy: the mean of the two classes' soft error rates.
+    r"""Balanced accuracy loss: the mean of the soft error rates of both classes.
 
     Use it when both classes matter equally, however rare one is. It is linear in the
-    probabilities, so it pushes them to 0 and 1 and they are not calibrated.
+    probabilities, so it pushes them to 0 and 1, and they are not calibrated.
+
+    .. math:: 1 - \frac12 \Big(\frac{TP}{TP + FN} + \frac{TN}{TN + FP}\Big)
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
-      **options: `axis`, `where`, `weights`, `activation`, `prior`: see docs/arguments.md.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
+      **options: `axis`, `where`, `weights`, `activation`, `prior`, `class_axis`: see
+        docs/arguments.md.
 
     Returns:
-      Loss in [0, 1]; a class without examples contributes ½ with zero gradient.
+      Loss in [0, 1], the shape of `logits` without `axis`; a class without examples contributes ½
+      with zero gradient.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -257,17 +284,19 @@ def squared_dice_loss(
     prior: Counts = Counts(),  # noqa: B008 - frozen
     class_axis: int = -1,
 ) -> jax.Array:
-    r"""The Dice loss of V-Net, with squares in the denominator.
+    r"""Squared Dice loss, as in V-Net: with squared probabilities in the denominator.
 
     Use it for soft labels: unlike `dice_loss` it is 0 at p = y for any y, because its errors are
     squared differences. The gradient of a false alarm vanishes with its probability.
 
-    .. math:: 1 - \frac{2 \sum p y}{\sum p^2 + \sum y^2}
-       = 1 - \frac{2 \sum p y}{2 \sum p y + \sum (p - y)^2}
+    .. math::
+       L &= 1 - \frac{2 \sum p y}{\sum p^2 + \sum y^2}
+
+       &= 1 - \frac{2 \sum p y}{2 \sum p y + \sum (p - y)^2}
 
     Args:
-      logits: ``[...]``.
-      labels: 0/1, soft, or class ids with a softmax.
+      logits: real scores ``[...]`` of any shape.
+      labels: 0/1 or probabilities ``[...]``; with a softmax also class ids (no class axis).
       axis: axes that form one set. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
@@ -276,7 +305,8 @@ def squared_dice_loss(
       class_axis: where the classes lie.
 
     Returns:
-      Loss in [0, 1]; 1 with zero gradient if no label is positive and there is no prior.
+      Loss in [0, 1], the shape of `logits` without `axis`; 1 with zero gradient if no label is
+      positive and there is no prior.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -308,18 +338,21 @@ def generalized_dice_loss(
     prior: Counts = Counts(),  # noqa: B008 - frozen
     class_axis: int = -1,
 ) -> jax.Array:
-    r"""One Dice over all classes, each weighted by the inverse square of its volume.
+    r"""Generalized Dice loss: one Dice over all classes, weighted by 1 / volume².
 
-    Use it when classes differ in size by orders of magnitude and small ones must count as much. A
-    class without a label is left out; in other libraries its weight of 1e7 or infinity dominates.
+    Use it when classes differ in size by orders of magnitude and small ones must count as much as
+    large ones. A class without a label is left out; in other libraries it has a weight of 1e7 or
+    infinity, which dominates the loss.
 
-    .. math:: 1 - \frac{2 \sum_c v_c TP_c}{\sum_c v_c (2 TP_c + FP_c + FN_c)}, \qquad
-       v_c = \Big(\sum_i w_i y_{ic}\Big)^{-2}
+    .. math::
+       & 1 - \frac{2 \sum_c v_c TP_c}{\sum_c v_c (2 TP_c + FP_c + FN_c)}
+
+       & v_c = \Big(\sum_i w_i y_{ic}\Big)^{-2}
 
     Args:
-      logits: ``[..., C]``.
+      logits: real scores ``[..., C]``, one per class.
       labels: 0/1 or soft ``[..., C]``, or class ids ``[...]``.
-      axis: axes that form one set. Default: all but the last. Static.
+      axis: axes that form one set. Default: all but that of the classes. Static.
       where: boolean; False leaves an element out.
       weights: factors ≥ 0.
       activation: logits to probabilities; `jax.nn.softmax` for exclusive classes. Static.
@@ -327,8 +360,8 @@ def generalized_dice_loss(
       class_axis: where the classes, or channels, lie.
 
     Returns:
-      Loss in [0, 1], the shape of `logits` without `axis` and the last axis; 1 with zero gradient
-      if no class has a label.
+      Loss in [0, 1], the shape of `logits` without `axis` and that of the classes; 1 with zero
+      gradient if no class has a label.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -337,7 +370,8 @@ def generalized_dice_loss(
       0.2659
 
     References:
-      Sudre et al., 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al., IEEE TMI 25, 2006.
+      Sudre et al., Generalised Dice overlap, 2017, arXiv:1707.03237, eq. 4. Volumes: Crum et al.,
+      IEEE TMI 25, 2006.
     """
     p, y, mask, w = set_doors.activate(logits, labels, where, weights, activation, class_axis)
     axes = doors.class_axes(axis, p.shape, class_axis)

@@ -1,10 +1,10 @@
-"""The engine of overlap losses: any score of counts becomes a loss of logits."""
+"""Your own score as a loss: the engine of the overlap losses."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import jax
 from jax.typing import ArrayLike
@@ -23,18 +23,40 @@ class Options(SetOptions, total=False):
     class_axis: Annotated[int, -1]
 
 
-@functools.lru_cache(256)  # the same score is the same jitted loss: a call in a loop compiles once
-def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+class ScoreLoss(Protocol):
+    """The signature of a loss that `score_loss` returns, for editors and type checkers."""
+
+    def __call__(
+        self,
+        logits: ArrayLike,
+        labels: ArrayLike,
+        *,
+        axis: Axis = None,
+        where: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        activation: Activation = ...,
+        prior: Counts = ...,
+        class_axis: int = -1,
+        **hyperparameters: Any,
+    ) -> jax.Array:
+        """The loss."""
+        ...
+
+
+def score_loss(score: Callable[..., ArrayLike]) -> ScoreLoss:
     r"""Turn any score of counts into a loss of logits: one minus the score of soft counts.
 
-    Use it to train on the metric you are judged by, your own included. Overlap losses call it.
+    Use it to train on the metric you are judged by, your own included. The overlap losses are made
+    with it. A loss of counts is not a proper scoring rule: see docs/choosing.md.
 
-    .. math:: 1 - \mathrm{score}\big(\mathrm{counts}(\sigma(\text{logits}), \text{labels})
-       + \text{prior}\big)
+    .. math::
+       \text{soft} &= \mathrm{counts}(\sigma(\text{logits}), \text{labels})
+
+       L &= 1 - \mathrm{score}(\text{soft} + \text{prior})
 
     Args:
       score: maps `Counts` (and keyword hyper-parameters) to an array of the counts' shape; larger
-        is better. Define it once at module level, because a new lambda is a new compilation.
+        is better. Define it once at module level, because every new lambda compiles again.
 
     Returns:
       A loss ``f(logits, labels, *, axis, where, weights, activation, prior, class_axis,
@@ -53,7 +75,11 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
       confusion matrix: Bénédict et al., sigmoidF1, 2021, arXiv:2108.10566.
     """
     require_score(score)
+    return _loss_of(score)
 
+
+@functools.lru_cache(256)  # the same score is the same jitted loss: a call in a loop compiles once
+def _loss_of(score: Callable[..., ArrayLike]) -> ScoreLoss:
     def loss(
         logits: ArrayLike,
         labels: ArrayLike,
@@ -70,7 +96,8 @@ def score_loss(score: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
         axes = doors.normalize_axis(axis, p.ndim)
         set_doors.require_effect(w, p.shape, axes)
         soft = count(p, y, axes, mask, w)
-        return 1.0 - score(soft + prior, **hyperparameters)
+        value: Any = score(soft + prior, **hyperparameters)
+        return 1.0 - value
 
     loss.__name__ = f"score_loss({getattr(score, '__name__', 'score')})"  # for its errors
     return calls.compiled("axis", "activation", "class_axis")(loss)
