@@ -36,6 +36,7 @@ autodoc_type_aliases = {name: name for name in ("ArrayLike", "Axis", "Activation
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True
+napoleon_attr_annotations = False
 napoleon_preprocess_types = False
 maximum_signature_line_length = 80
 add_module_names = False

@@ -190,7 +190,7 @@ def shorten(
     if returns:
         returns = ALIAS.sub(r"\1", returns)
     if signature:
-        signature = re.sub(r"<PjitFunction of <function (\w+)[^>]*>>", r"jax.nn.\1", signature)
+        signature = re.sub(r"<(?:PjitFunction of <)?function (\w+)[^>]*>>?", r"jax.nn.\1", signature)
         signature = ALIAS.sub(r"\1", signature)
         signature = signature.replace("Counts(tp=0.0, fp=0.0, fn=0.0, tn=0.0)", "Counts()")
     return signature, returns
