@@ -1,13 +1,14 @@
-"""Differentiable twins of the metrics people are judged by, with the exact metrics beside them.
+"""Train on the metric you are judged by: differentiable losses, with the exact metrics beside them.
 
-A score is a function of counts. Counts add up. Hard or soft is decided by what is counted::
+A score is a function of counts. Counts add up. What you count decides whether it is hard or soft::
 
     dice(counts(logits > 0, labels))                   # the exact metric
     1 - dice(counts(jax.nn.sigmoid(logits), labels))   # the loss, also dice_loss(logits, labels)
 
 Every function takes logits (or predictions) first, labels second, and everything else by keyword.
-`*_loss` goes down, a bare noun goes up. What the arguments mean is said once, in docs/arguments.md;
-which loss to take, in docs/choosing.md. Below, the names stand by what they are for.
+A `*_loss` takes logits and is minimised; a score such as `dice` takes `Counts` and is maximised.
+docs/arguments.md explains the arguments, docs/choosing.md helps to choose a loss. Below, the names
+stand by what they are for.
 
 `diffmetrics.testing` holds assertions for your own losses, and `diffmetrics.diagnose` the loss
 doctor.

@@ -1,8 +1,8 @@
-"""Assertions for losses, in the style of chex: ours pass them all, try them on yours.
+"""Assertions for tests of your own losses, in the style of chex. Ours pass them all.
 
-Each takes a loss ``f(logits, labels, **options)`` of any reduction and a batch on which to try it,
-and raises `AssertionError` that says which property failed and where. They are what the contract
-test of this library runs over every public loss.
+Each takes a loss ``f(logits, labels, **options)`` of any reduction and a batch on which to try it.
+It raises `AssertionError` that says which property failed, and where. The tests of this library
+run them over every public loss. What the properties mean is in docs/arguments.md.
 
 Example:
   >>> import diffmetrics as dm, jax.numpy as jnp
@@ -61,9 +61,10 @@ def assert_gradient_finite(
     scales: Sequence[float] = SCALES,
     **options: Any,
 ) -> None:
-    """Value and gradient are finite at the logits' signs times every one of `scales`.
+    """Assert that value and gradient are finite, up to the largest float32 logits.
 
-    Tried with the labels as they are, all zero and all one (for class ids: all of class 0).
+    It multiplies the logits by each of `scales`, and tries the labels as they are, all zero and all
+    one (for class ids: all of class 0).
 
     Args:
       loss: the loss under test.
@@ -104,11 +105,11 @@ def assert_gradient_matches_numerical(
     tolerance: float = 1e-6,
     **options: Any,
 ) -> None:
-    """The first two derivatives agree with central differences in float64.
+    """Assert that the first two derivatives agree with central differences in float64.
 
-    Along one random direction: the slope by forward mode is the change of the value, the gradient
-    by reverse mode gives the same slope, and the product of Hessian and direction is the change of
-    the gradient. All come out of one compiled program.
+    It goes along one random direction: the slope by forward mode must be the change of the value,
+    the gradient by reverse mode must give the same slope, and the product of Hessian and direction
+    must be the change of the gradient. All come out of one compiled program.
 
     Args:
       loss: the loss under test; it must compute in float64 for float64 logits.
@@ -143,7 +144,9 @@ def assert_gradient_matches_numerical(
 def assert_jit_and_vmap_agree(
     loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
 ) -> None:
-    """The loss under `jax.jit` and `jax.vmap` equals a plain loop with `jax.disable_jit`.
+    """Assert that `jax.jit` and `jax.vmap` do not change the loss.
+
+    The reference is a plain loop with `jax.disable_jit`.
 
     Args:
       loss: the loss under test.
@@ -170,7 +173,9 @@ def assert_jit_and_vmap_agree(
 def assert_order_invariant(
     loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
 ) -> None:
-    """Permuting the examples (axis 0) permutes a per-example loss and leaves a set loss alone.
+    """Assert that the order of the examples does not matter.
+
+    Permuting the examples (axis 0) must permute a per-example loss and leave a set loss alone.
 
     Args:
       loss: the loss under test.
@@ -190,10 +195,10 @@ def assert_order_invariant(
 
 
 def assert_shapes_checked(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
-    """Labels with an axis too many, or an example too few, raise and are not broadcast.
+    """Assert that labels of a wrong shape raise and are not broadcast.
 
-    ``(B,)`` against ``(B, 1)`` silently becomes ``(B, B)`` in most libraries, which makes a loss
-    nearly blind to its labels.
+    It tries labels with an axis too many and with an example too few. ``(B,)`` against ``(B, 1)``
+    silently becomes ``(B, B)`` in most libraries, which makes a loss nearly blind to its labels.
 
     Args:
       loss: the loss under test.
@@ -226,7 +231,9 @@ def _traced(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def assert_where_selects(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
-    """Examples under ``where=False`` are as good as absent, even if they or their labels hold NaN.
+    """Assert that examples under ``where=False`` count as absent, even if they hold NaN.
+
+    Their labels may hold NaN, too.
 
     Args:
       loss: a set loss with a `where` option.
@@ -263,7 +270,7 @@ def _poisoned(x: np.ndarray, visible: np.ndarray, poison: float) -> np.ndarray:
 
 
 def assert_weights_count(loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any) -> None:
-    """A weight of 0 removes an example from a set loss, and a weight of 2 counts it twice.
+    """Assert that a weight of 0 removes an example from a set loss, and that 2 counts it twice.
 
     Args:
       loss: a set loss with a `weights` option.
@@ -285,7 +292,7 @@ def assert_weights_count(loss: Loss, logits: ArrayLike, labels: ArrayLike, **opt
 def assert_accumulates_in_float32(
     loss: Loss, logits: ArrayLike, labels: ArrayLike, **options: Any
 ) -> None:
-    """float16 and bfloat16 logits give the float32 loss of the same numbers.
+    """Assert that float16 and bfloat16 logits give the float32 loss of the same numbers.
 
     Args:
       loss: the loss under test.
@@ -314,7 +321,9 @@ def assert_tends_to_metric(
     labels: ArrayLike,
     **options: Any,
 ) -> None:
-    """As the logits sharpen, the loss tends to one minus the exact metric of ``logits > 0``.
+    """Assert that the loss tends to one minus an exact metric as the logits sharpen.
+
+    The metric is that of the decisions ``logits > 0``.
 
     Args:
       loss: a loss that claims to be the metric's twin.
@@ -338,7 +347,7 @@ def assert_healthy(
     probes: Sequence[str] | None = None,
     allow: Sequence[str] = (),
 ) -> None:
-    """The loss doctor finds no defect in the loss; see `diffmetrics.diagnose.loss`.
+    """Assert that the loss doctor finds no defect in the loss; see `diagnose.loss`.
 
     Args:
       loss: the loss under test, ``f(logits, labels)`` of any reduction.

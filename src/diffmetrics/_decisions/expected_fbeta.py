@@ -1,4 +1,4 @@
-"""Expected F-beta of calibrated probabilities, and the set of elements that maximises it."""
+"""Expected F-beta: the F1 to expect from calibrated probabilities, and the best set to predict."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ def expected_fbeta(
     axis: Axis = None,
     where: ArrayLike | None = None,
 ) -> jax.Array:
-    r"""The expected F-beta of predicting the `chosen` elements, if labels are independent.
+    r"""Expected F1 or F-beta of a decision, from calibrated probabilities, without labels.
 
     Use it to judge a decision without labels, or as a differentiable objective of the
-    probabilities. F-beta of soft counts is a ratio of expectations, this the expectation of the
-    ratio; they differ if positives are few.
+    probabilities. Labels are taken to be independent. F-beta of soft counts is a ratio of
+    expectations, this the expectation of the ratio; they differ if positives are few.
 
     .. math:: \mathbb{E}_{y_i \sim \mathrm{Bernoulli}(p_i)}\, F_\beta(\mathrm{chosen}, y)
 
-    It is exact to rounding (1e-9 in float64) in linear time, dynamic programming in quadratic.
-    There are no weights: an element of weight 2 would not be two, whose labels may differ.
+    It is exact to rounding (1e-9 in float64) and takes linear time; dynamic programming takes
+    quadratic time. There are no weights: an element of weight 2 would not be two elements, whose
+    labels may differ.
 
     Args:
       probabilities: of being positive, in [0, 1], ``[...]``; meaningless unless calibrated.
@@ -59,8 +60,8 @@ def expected_fbeta(
 
     References:
       Jansche, A maximum expected utility framework for binary sequence labeling, ACL 2007; Ye et
-      al., Optimizing F-measures: a tale of two approaches, ICML 2012, arXiv:1206.4625, the dynamic
-      programme for the same number.
+      al., Optimizing F-measures: a tale of two approaches, ICML 2012, arXiv:1206.4625 (dynamic
+      programming for the same number).
     """
     p = _probabilities(probabilities, where)
     among = jnp.asarray(chosen)
@@ -87,13 +88,13 @@ def maximize_expected_fbeta(
     axis: Axis = None,
     where: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    r"""The set of elements with the largest expected F-beta, and that expectation.
+    r"""The set of elements with the largest expected F1 or F-beta, and that expectation.
 
     Use it to decide from calibrated probabilities, without labels, if F-beta is judged per *set*:
-    each instance's labels, each document's words, each image's pixels. Every k is tried, because
-    the best set is always the k largest probabilities for some k. In a large set that is a
-    threshold of F / (1 + beta²); in a small one it depends on the others. If the probabilities say
-    nothing it predicts everything, as F-beta rewards.
+    each instance's labels, each document's words, each image's pixels. It tries every size k,
+    because the best set is always the k largest probabilities for some k. In a large set that is a
+    threshold of F / (1 + beta²); in a small one the threshold depends on the other elements. If the
+    probabilities say nothing, it predicts everything, as F-beta rewards.
 
     Args:
       probabilities: of being positive, in [0, 1], ``[...]``; of independent labels.

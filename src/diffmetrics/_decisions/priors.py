@@ -1,4 +1,4 @@
-"""Logits for other class frequencies than those of the training data, and estimates of these.
+"""Class frequencies: logits corrected for other shares of classes, and estimates of these shares.
 
 Try the threshold first (`fit_threshold`): on tabular data it usually does as much for a decision as
 a weight or a resampled batch, and leaves the probabilities alone.
@@ -20,26 +20,30 @@ from diffmetrics._core.calls import Axis
 def correct_prior(
     logits: ArrayLike, *, trained_prior: ArrayLike, true_prior: ArrayLike
 ) -> jax.Array:
-    r"""Binary logits corrected for a positive frequency that differs from that of training.
+    r"""Prior correction of binary logits, after resampling, class weights or label shift.
 
-    Use it after resampling, class-weighted cross-entropy, or for another population: if only class
-    frequencies differ, it corrects the probabilities. ROC AUC and average precision do not change.
+    Use it if positives are as frequent as π' where you predict, and were as frequent as π in
+    training. If only the class frequencies differ, it corrects the probabilities. ROC AUC and
+    average precision do not change.
 
     .. math:: z' = z + \log\frac{\pi'}{1 - \pi'} - \log\frac{\pi}{1 - \pi}
 
-    Known corrections are this shift. *Undersampling*, which keeps a share b of the negatives,
-    trains on :math:`\pi = \pi' / (\pi' + b (1 - \pi'))` and shifts by :math:`\log b`; in
-    probabilities, :math:`b p / (b p - p + 1)` (Dal Pozzolo). *Weights* w of the positives shift by
-    :math:`-\log w`. *King and Zeng's* correction of the intercept, for a share τ of the population
-    and ȳ of the sample, has ``true_prior=τ`` and ``trained_prior=ȳ``.
+    Known corrections are this shift:
+
+    * *Undersampling*, which keeps a share b of the negatives, trains on
+      :math:`\pi = \pi' / (\pi' + b (1 - \pi'))` and shifts by :math:`\log b`; in probabilities,
+      :math:`b p / (b p - p + 1)` (Dal Pozzolo).
+    * *Weights* w of the positives shift by :math:`-\log w`.
+    * *King and Zeng's* correction of the intercept, for a share τ of the population and ȳ of the
+      sample, has ``true_prior=τ`` and ``trained_prior=ȳ``.
 
     Args:
       logits: real scores ``[...]``, calibrated where the model was trained.
       trained_prior: π, the share of positives there, in (0, 1); broadcasts to `logits`.
-      true_prior: π', the share of positives in use; see `estimate_prior`.
+      true_prior: π', the share of positives in use; broadcasts to `logits`. See `estimate_prior`.
 
     Returns:
-      Logits ``[...]``. A prior of 0 or 1 is taken as 1e-18 away.
+      Logits ``[...]``. A share of 0 or 1 is taken as 1e-18 away.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -67,7 +71,7 @@ def correct_class_priors(
     true_priors: ArrayLike,
     class_axis: int = -1,
 ) -> jax.Array:
-    r"""Softmax logits corrected for class frequencies that differ from those of training.
+    r"""Prior correction of softmax logits, for class frequencies that changed (label shift).
 
     It is `correct_prior` for many classes. With uniform `true_priors` it is post-hoc logit
     adjustment: the largest corrected logit has the best balanced accuracy.
@@ -78,11 +82,12 @@ def correct_class_priors(
       logits: real scores ``[..., C]``, calibrated where the model was trained.
       trained_priors: π, the class frequencies there, ``[C]``; broadcasts to ``[..., C]``. Counts do
         as well, because a factor does not change the softmax.
-      true_priors: π', the class frequencies in use; see `estimate_class_priors`.
-      class_axis: of the classes in `logits`; 1 of ``[B, C, H, W]``. Priors have them last. Static.
+      true_priors: π', the class frequencies in use, of the same form; see `estimate_class_priors`.
+      class_axis: axis of the classes in `logits`; 1 for ``[B, C, H, W]``. The frequencies always
+        have them last. Static.
 
     Returns:
-      Logits of the shape of `logits`. A prior of 0 is taken as 1e-18.
+      Logits of the shape of `logits`. A frequency of 0 is taken as 1e-18.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -114,36 +119,37 @@ def estimate_prior(
     weights: ArrayLike | None = None,
     steps: int = 100,
 ) -> jax.Array:
-    r"""The share of positives in data without labels, from a model trained on other data.
+    r"""Share of positives in data without labels (label shift), by a model trained on other data.
 
     Use it if the share drifts, and pass the estimate to `correct_prior`. Expectation maximisation
-    finds the most likely prior: the mean corrected probability is the next prior.
+    finds the most likely share: the mean corrected probability is the next estimate.
 
     .. math:: \pi' \leftarrow \frac{1}{n} \sum_i \sigma\Big(z_i + \log\frac{\pi'}{1 - \pi'}
        - \log\frac{\pi}{1 - \pi}\Big)
 
-    It assumes what it cannot check: the classes look as they did in training, and the logits are
-    calibrated there (if overconfident, fit a temperature first). The likelihood is concave, so the
-    result is its maximum. The less the logits say, the flatter it is: equal logits leave
-    `trained_prior` unchanged, and overlapping classes need thousands of examples and more steps.
+    It makes two assumptions that it cannot check: the classes look as they did in training, and the
+    logits are calibrated there (if they are overconfident, fit a temperature first). The likelihood
+    is concave, so the result is its maximum. The less the logits say, the flatter it is: equal
+    logits leave `trained_prior` unchanged, and overlapping classes need thousands of examples and
+    more steps.
 
     Args:
       logits: real scores ``[...]`` of the new data.
       trained_prior: π in training, where the search starts, in (0, 1); broadcasts to the result.
-      axis: axes that form one set; ``axis=0`` of ``[n, L]`` gives a prior per label.
+      axis: axes that form one set; ``axis=0`` of ``[n, L]`` gives one estimate per label.
       where: boolean, broadcasts to `logits`.
       weights: ≥ 0, broadcast to `logits`.
-      steps: of expectation maximisation, each a pass over the logits. Static.
+      steps: number of steps of expectation maximisation, each a pass over the logits. Static.
 
     Returns:
-      Prior in [0, 1], of the shape of `logits` without `axis`; `trained_prior` without examples.
+      Share in [0, 1], of the shape of `logits` without `axis`; `trained_prior` without examples.
 
     Raises:
       ValueError: if there are no logits.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> z = jnp.array([-3.0, -2.5, -4.0, -3.0, 2.0])  # of a model trained on balanced batches
+      >>> z = jnp.array([-3.0, -2.5, -4.0, -3.0, 2.0])  # trained on balanced batches
       >>> print(dm.estimate_prior(z, trained_prior=0.5).round(3))
       0.085
 
@@ -173,24 +179,24 @@ def estimate_class_priors(
     weights: ArrayLike | None = None,
     steps: int = 100,
 ) -> jax.Array:
-    r"""The class frequencies in data without labels, from a model trained on other data.
+    r"""Class frequencies in data without labels (label shift), by a model trained on other data.
 
-    It is `estimate_prior` for many classes, with the same assumptions. It cannot be identified,
-    either, if one class looks like a mixture of others.
+    It is `estimate_prior` for many classes, with the same assumptions. If one class looks
+    like a mixture of others, the frequencies cannot be identified, either.
 
     .. math:: \pi'_c \leftarrow \frac{1}{n} \sum_i \mathrm{softmax}(z_i + \log \pi' - \log \pi)_c
 
     Args:
       logits: real scores ``[..., C]`` of the new data.
       trained_priors: π in training, where the search starts, ``[C]`` or broadcast; normalised.
-      class_axis: of the classes in `logits`; 1 of ``[B, C, H, W]``. Static.
+      class_axis: axis of the classes in `logits`; 1 for ``[B, C, H, W]``. Static.
       axis: axes of `logits` that form one set, not `class_axis`. Default: all others.
       where: boolean, broadcasts to the examples ``[...]``.
       weights: ≥ 0, broadcast to the examples.
-      steps: of expectation maximisation, each a pass over the logits. Static.
+      steps: number of steps of expectation maximisation, each a pass over the logits. Static.
 
     Returns:
-      Priors that sum to 1, of the shape of `logits` without `axis`, the classes last;
+      Frequencies that sum to 1, of the shape of `logits` without `axis`, the classes last;
       `trained_priors` without examples.
 
     Raises:

@@ -1,6 +1,6 @@
-r"""Deviations, probabilities and intervals corrected by one number, fitted on held-out data.
+r"""Recalibration: one number that corrects probabilities, deviations or intervals after training.
 
-Fit on data that neither the network nor its early stopping has seen; seen data look calibrated.
+Fit it on data that neither the network nor its early stopping has seen; seen data look calibrated.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def fit_scale(
     target: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""The most likely factor by which predicted deviations are too small.
+    r"""Scale factor that recalibrates predicted standard deviations.
 
-    Use it on validation data, then predict with ``factor * scale``. It has the largest Gaussian
-    likelihood, and 2 means that errors are twice what was predicted. It does not change which
-    predictions are uncertain, and a few large errors decide it; for intervals take
+    Use it on validation data, then predict with ``factor * scale``. It is the factor of the largest
+    Gaussian likelihood; 2 means that errors are twice what was predicted. It does not change which
+    predictions are uncertain, and a few large errors decide it. For intervals take
     `conformal_quantile`.
 
     .. math:: \sqrt{\tfrac1n \textstyle\sum_i z_i^2}, \quad z = (y - \mu) / \sigma
 
     Args:
-      mean: ``[...]``.
-      scale: standard deviation; broadcasts to `mean`.
-      target: ``[...]``.
+      mean: μ ``[...]``.
+      scale: standard deviation σ; broadcasts to `mean`.
+      target: y ``[...]``.
       **options: `axis` (axes that share a factor), `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -74,21 +74,22 @@ def fit_temperature(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""The temperature that makes labels most likely if logits are divided by it.
+    r"""Temperature scaling: the temperature that makes the labels most likely.
 
-    Use it on validation data, then predict with ``jax.nn.softmax(logits / temperature)``. More than
-    1 means that the classifier was over-confident. The most probable class stays the same. The
-    likelihood has one maximum in 1 / T, which bisection finds without a learning rate.
+    Use it on validation data, then predict with ``jax.nn.softmax(logits / temperature)``, or with
+    ``jax.nn.sigmoid`` if there are two classes. More than 1 means that the classifier was
+    over-confident. The most probable class stays the same. The likelihood has one maximum in 1 / T,
+    which bisection finds without a learning rate.
 
     .. math:: \arg\min_T\; \mathrm{cross\text{-}entropy}(z / T,\, y)
 
     Args:
-      logits: of one class ``[...]``, or of each class ``[..., C]``. A class that is masked by -inf
-        stays impossible.
+      logits: z of one class ``[...]``, or of each class ``[..., C]``. A class that is masked by
+        ``-inf`` stays impossible.
       labels: 0/1, or soft, of the same shape, or class ids ``[...]``; void ids are left out.
-      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
-      **options: `axis` (axes of the logits that share a temperature, not `class_axis`), and, which
-        broadcast to the labels, `where` and `weights`; see docs/arguments.md.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
+      **options: `axis` (axes of the logits that share a temperature, not `class_axis`), `where` and
+        `weights` (which broadcast to the labels); see docs/arguments.md.
 
     Returns:
       Temperature, of the shape without `axis`, from 0.001 (all logits are right) to 1000 (they are
@@ -198,17 +199,21 @@ def _temperature(
 def conformal_quantile(
     scores: ArrayLike, *, coverage: ArrayLike, **options: Unpack[SetOptions]
 ) -> jax.Array:
-    r"""The score bound for intervals that keep their promised coverage.
+    r"""Conformal prediction: the score bound for intervals that keep their promised coverage.
 
-    Use it on validation data. With scores ``abs(y - mean) / scale``, ``mean ± quantile * scale``
-    holds a new target with at least the given probability, for any distribution and however wrong
-    the deviations, if new examples are like those of the validation set. It is so on average over
-    all examples, not for every kind of them. With ``jnp.maximum(lower - y, y - upper)`` it is how
-    far to widen intervals of quantiles. It is the ⌈(n + 1) c⌉-th smallest score.
+    Use it on validation data, with one of these scores:
 
-    Weights make it right for new examples of another distribution: those of the validation set are
-    how much more frequent each is there than here, relative to the new example, whose weight is 1.
-    The quantile is the least score that so many do not exceed:
+    * ``abs(y - mean) / scale``: the interval is ``mean ± quantile * scale``.
+    * ``jnp.maximum(lower - y, y - upper)``: the quantile is how far to widen predicted intervals.
+
+    The interval then holds a new target with at least the given probability, for any distribution
+    and however wrong the deviations are, if new examples are like those of the validation set. This
+    holds on average over all examples, not for every kind of them. Without weights it is the
+    ⌈(n + 1) c⌉-th smallest score.
+
+    Weights correct for new examples of another distribution. The weight of a validation example
+    says how much more frequent its like is there than here, relative to the new example, whose
+    weight is 1. The result is the least q with
 
     .. math:: \sum_{i:\, s_i \le q} w_i \ge c\, \Big(1 + \sum_i w_i\Big)
 

@@ -1,4 +1,4 @@
-"""Counts of class ids: the confusion matrix, and the counts of each class without one."""
+"""Class ids: the confusion matrix, and the counts of each class without a matrix."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ def confusion(
 ) -> jax.Array:
     r"""The confusion matrix: how often class i was predicted as class j.
 
-    Use it for scores of all classes at once, `multiclass_mcc` and `multiclass_kappa`. Matrices of
-    parts add up to that of the whole; `jax.vmap` makes one per image.
+    Use it for scores of all classes at once, `multiclass_mcc` and `multiclass_kappa`; `one_vs_rest`
+    turns it into counts of each class. Matrices of batches add up to that of the whole data set.
+    `jax.vmap` makes one matrix per image.
 
     .. math:: M_{ij} = \sum_n w_n [y_n = i][\hat y_n = j]
 
     Args:
       predicted_ids: integer class ids ``[...]``.
       labels: integer class ids of the same shape.
-      num_classes: C. Static.
+      num_classes: number of classes C, at most 46,340. Static.
       where: boolean, broadcasts to `predicted_ids`.
       weights: broadcast to `predicted_ids`.
 
     Returns:
-      Matrix ``[C, C]``, true classes in rows; int32 without weights, else float32. An element with
-      either id outside [0, C), such as a void label, is not counted.
+      Matrix ``[C, C]``, true classes in rows, predicted classes in columns; int32 without weights,
+      else float32. An element with either id outside [0, C), such as a void label, is not counted.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -65,26 +66,28 @@ def counts_per_class(
     where: ArrayLike | None = None,
     weights: ArrayLike | None = None,
 ) -> Counts:
-    r"""Counts of each class against all others, from class ids, without a confusion matrix.
+    r"""Counts of each class against all others (one-vs-rest), from class ids, without a matrix.
 
-    Use it for scores per class, macro and micro of very many classes: it takes the memory of C
-    numbers, not of C². It is `one_vs_rest` of `confusion`, and adds up over batches like it.
+    Use it for F1 per class and its macro and micro averages, also with very many classes: it takes
+    the memory of C numbers, not of C². It equals `one_vs_rest` of `confusion`, and adds up over
+    batches like it.
 
-    .. math:: TP_c = \sum_n w_n [y_n = c][\hat y_n = c],\quad
-       FP_c = \sum_n w_n [y_n \ne c][\hat y_n = c],\quad
-       FN_c = \sum_n w_n [y_n = c][\hat y_n \ne c]
+    .. math::
+       TP_c &= \sum_n w_n [y_n = c][\hat y_n = c], \\
+       FP_c &= \sum_n w_n [y_n \ne c][\hat y_n = c], \\
+       FN_c &= \sum_n w_n [y_n = c][\hat y_n \ne c]
 
     Args:
       predicted_ids: integer class ids ``[...]``.
       labels: integer class ids of the same shape.
-      num_classes: C. Static.
+      num_classes: number of classes C. Static.
       where: boolean, broadcasts to `predicted_ids`.
       weights: broadcast to `predicted_ids`.
 
     Returns:
-      `Counts` ``[C]``; int32 without weights, else floating. An element with either id outside
-      [0, C), such as a void label, is not counted, as a true negative neither. `fbeta(c).mean()` is
-      the macro average, `fbeta(c.to_host().sum())` the micro average.
+      `Counts` ``[C]``; int32 without weights, else floating. `fbeta(c).mean()` is the macro
+      average, `fbeta(c.to_host().sum())` the micro average. An element with either id outside [0,
+      C), such as a void label, is not counted, not even as a true negative.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -157,9 +160,10 @@ def _matched(
 
 
 def one_vs_rest(matrix: ArrayLike) -> Counts:
-    """Counts of each class against all others, from a confusion matrix.
+    """Counts of each class against all others (one-vs-rest), from a confusion matrix.
 
-    Use it for scores per class, macro and micro: `fbeta(one_vs_rest(m)).mean()` is macro-F.
+    Use it for precision, recall or F1 per class, and for their macro and micro averages:
+    `fbeta(one_vs_rest(m)).mean()` is macro-F1. From class ids, `counts_per_class` needs no matrix.
 
     Args:
       matrix: ``[..., C, C]``, true classes in rows (see `confusion`).

@@ -1,4 +1,4 @@
-"""Exact metrics of class probabilities and rankings, which counts of decisions cannot express.
+"""Class probabilities and ranks: log loss and top-k accuracy, which counts cannot express.
 
 `axis` names axes of the predictions that form one set, never `class_axis`; the result keeps the
 others. `where` and `weights` broadcast to `labels`. An input of size 0 raises `ValueError`.
@@ -25,19 +25,19 @@ def log_loss(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean negative logarithm of the probability of the true class, in nats.
+    r"""Log loss: the mean negative logarithm of the probability of the true class, in nats.
 
     Use it to report probabilities that come from elsewhere. From logits take
     ``sigmoid_cross_entropy(logits, labels).mean()``, which neither rounds nor clips. Here, as in
     scikit-learn, probabilities are clipped to [ε, 1 - ε], where ε is the resolution of their type
-    (1.2e-7 in float32), so one example costs at most 16. Values are not checked: logits pass, and
-    give nonsense.
+    (1.2e-7 in float32), so one example costs at most 16. Values are not checked: logits would give
+    nonsense.
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1, or soft, of the shape of `probabilities`, or class ids ``[...]``; void ids are
         left out.
-      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -89,16 +89,17 @@ def top_k_accuracy(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Share of the examples whose class is among the k highest scores.
+    r"""Top-k accuracy: the share of examples whose class is among the k highest scores.
 
-    Ties go to the later class, as in scikit-learn, so that equal scores gain nothing if class 0 is
-    frequent. A NaN is above all others, and if it is that of the true class, the guess is wrong.
+    Use it if several guesses are allowed; k = 1 is the accuracy. Ties go to the later class, as in
+    scikit-learn, so that equal scores gain nothing if class 0 is frequent. A NaN counts as the
+    highest score, but as a wrong guess if it is that of the true class.
 
     Args:
       scores: ``[..., C]``.
       labels: class ids ``[...]``; void ids are left out.
-      k: how many classes are guessed. Static.
-      class_axis: of the classes; 1 of ``[B, C, H, W]``. Static.
+      k: number of guesses. Static.
+      class_axis: axis of the classes; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:

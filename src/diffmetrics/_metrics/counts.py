@@ -1,7 +1,8 @@
-"""Four cells that add up: the statistics behind every score of decisions.
+"""Counts: true and false positives and negatives, from which every score of decisions follows.
 
-What is counted decides whether counts are hard or soft. Boolean predictions give the exact metric.
-Probabilities give its differentiable twin: the *expected* counts of decisions drawn with them.
+What you count decides whether counts are hard or soft. Boolean predictions give the exact metric.
+Probabilities give its differentiable twin: the *expected* counts, if each decision is positive
+with its probability.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ R = TypeVar("R")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """True and false positives and negatives: the whole state of a count-based metric.
+    """True and false positives and negatives: the four numbers behind every score of decisions.
 
-    A frozen pytree with `+`, so `sum([...])` adds up, too. Counts of batches, microbatches, hosts
-    (`jax.lax.psum`) and pseudo-counts add up *before* a score divides. Cells have any shape, such
-    as images or classes, of which `c[index]` takes some and `c.sum(axis)` the total.
+    Add the counts of batches, microbatches, hosts (`jax.lax.psum`) and pseudo-counts with `+` or
+    `sum([...])`; a score divides *last*. Cells have any shape, such as one entry per image or
+    class: `c[index]` takes some of them and `c.sum(axis)` their total. It is a frozen pytree.
 
     A cell is a JAX array, or float64 NumPy after `to_host`. NumPy and Python integers become 64-bit
     floats (exact to 9e15), because JAX would silently cut them to 32 bits. To keep the integers of
     hard counts in a loop, start it from `Counts.zeros`.
 
     Attributes:
-      tp: true positives.
-      fp: false positives, the false alarms.
-      fn: false negatives, the misses.
-      tn: true negatives.
+      tp: true positives ``[...]``.
+      fp: false positives, the false alarms ``[...]``.
+      fn: false negatives, the misses ``[...]``.
+      tn: true negatives ``[...]``.
 
     Example:
       >>> import diffmetrics as dm
@@ -65,14 +66,15 @@ class Counts:
 
     @classmethod
     def zeros(cls, shape: int | tuple[int, ...] = (), dtype: DTypeLike = jnp.int32) -> Counts:
-        """Nothing counted yet, as arrays: where a loop over batches starts.
+        """Counts of nothing, as arrays: the start of a loop over batches.
 
-        A `jax.lax.scan` gives back the types that it was given: int32 for hard counts, which stay
-        exact to 2³¹; soft and weighted ones are ``float32``.
+        `jax.lax.scan` returns the types that it was given. The default int32 is for hard counts,
+        which it keeps exact to 2³¹. Soft and weighted counts need ``float32``.
 
         Example:
           >>> import diffmetrics as dm, jax, jax.numpy as jnp
-          >>> decisions, labels = jnp.array([[True, False], [True, True]]), jnp.array([[1, 1]] * 2)
+          >>> decisions = jnp.array([[True, False], [True, True]])
+          >>> labels = jnp.array([[1, 1], [1, 1]])
           >>> def add(total, batch):
           ...     return total + dm.counts(*batch), None
           >>> total, _ = jax.lax.scan(add, dm.Counts.zeros(), (decisions, labels))
@@ -103,15 +105,16 @@ class Counts:
     __iter__ = None
 
     def sum(self, axis: Axis = None) -> Counts:
-        """The cells added up over some axes, by default all: of classes the micro average's.
+        """The sum of the cells over some axes, by default all.
 
-        Integers stay what they are, and int32 stops at 2³¹ - 1: the true negatives of 50,000
-        classes and as many examples are more. `c.to_host().sum()` has 64 bits.
+        Over classes, it gives the counts of the micro average. Integers keep their type, and int32
+        stops at 2³¹ - 1. The true negatives of 50,000 classes and as many examples are more:
+        `c.to_host().sum()` has 64 bits.
 
         Example:
           >>> import diffmetrics as dm, jax.numpy as jnp
-          >>> decisions, labels = jnp.array([[True, True], [True, False]]), jnp.eye(2, dtype=int)
-          >>> of_images = dm.counts(decisions, labels, axis=1)
+          >>> decisions = jnp.array([[True, True], [True, False]])
+          >>> of_images = dm.counts(decisions, jnp.eye(2, dtype=int), axis=1)
           >>> print(of_images.fp, of_images[0].fp, of_images.sum().fp)
           [1 1] 1 2
         """
@@ -120,9 +123,10 @@ class Counts:
         return jax.tree.map(lambda cell: _sum(cell, axes), full)
 
     def to_host(self) -> Counts:
-        """The cells as float64 NumPy, for totals over many batches.
+        """The cells as float64 NumPy arrays, for totals over many batches.
 
-        Device counts added to them are exact to 9e15; a float32 total stops growing at 16,777,216.
+        Add device counts to them: the total is exact to 9e15. A float32 total stops growing at
+        16,777,216.
 
         Example:
           >>> import diffmetrics as dm, numpy as np
@@ -205,37 +209,42 @@ def counts(
     weights: ArrayLike | None = None,
     class_axis: int = -1,
 ) -> Counts:
-    r"""Count true and false positives and negatives, hard or soft.
+    r"""Count true and false positives and negatives, hard (exact) or soft (differentiable).
 
-    Use boolean predictions (`logits > 0`) for the exact metric and probabilities
+    Pass boolean predictions (`logits > 0`) for the exact metric, and probabilities
     (`jax.nn.sigmoid(logits)`) for its differentiable twin:
 
-    .. math:: TP = \sum_i w_i p_i y_i,\quad FP = \sum_i w_i p_i (1 - y_i),\quad
-       FN = \sum_i w_i (1 - p_i) y_i,\quad TN = \sum_i w_i (1 - p_i)(1 - y_i)
+    .. math::
+       TP &= \sum_i w_i p_i y_i, & \quad FP &= \sum_i w_i p_i (1 - y_i), \\
+       FN &= \sum_i w_i (1 - p_i) y_i, & \quad TN &= \sum_i w_i (1 - p_i)(1 - y_i)
 
-    These are expected counts, so with *soft labels* even p = y has FP = FN = p (1 - p).
+    Soft counts are expected counts. So with *soft labels* even p = y has FP = FN = p (1 - p).
 
     Args:
       predictions: ``[...]``, boolean, or floating in [0, 1].
-      labels: 0/1 or soft, of the shape of `predictions`; for floating predictions ``[..., C]``,
-        C ≥ 2, also class ids ``[...]``, without a one-hot array. Void ids match no class.
+      labels: 0/1 or soft, of the shape of `predictions`. For floating predictions ``[..., C]`` with
+        C ≥ 2 also class ids ``[...]``, without a one-hot array. Void ids match no class.
       axis: axes that are counted together; ``(1, 2)`` of ``[B, H, W]`` counts each image.
       where: boolean, broadcasts to `predictions`.
       weights: broadcast to `predictions`.
-      class_axis: of the classes, if `labels` are ids; 1 of ``[B, C, H, W]``. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
 
     Returns:
       `Counts` of the shape of `predictions` without `axis`. Boolean predictions with labels that
       are not floating and no weights give int32, exact to 2³¹ per call; others float32 or float64.
 
     Raises:
-      TypeError: if predictions are integers: class ids go to `confusion`.
+      TypeError: if predictions are integers; class ids go to `confusion` or `counts_per_class`.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> c = dm.counts(jnp.array([0.9, 0.2, 0.6]) > 0.5, jnp.array([1, 1, 0]))
-      >>> print(c.tp, c.fp, c.fn, c.tn)
+      >>> p, y = jnp.array([0.9, 0.2, 0.6]), jnp.array([1, 1, 0])
+      >>> hard = dm.counts(p > 0.5, y)
+      >>> print(hard.tp, hard.fp, hard.fn, hard.tn)
       1 1 1 0
+      >>> soft = dm.counts(p, y)
+      >>> print(soft.tp, soft.fp, soft.fn, soft.tn)
+      1.1 0.6 0.9 0.4
     """
     p, y = jnp.asarray(predictions), jnp.asarray(labels)
     if jnp.issubdtype(p.dtype, jnp.integer):

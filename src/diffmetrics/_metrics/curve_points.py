@@ -1,6 +1,6 @@
 r"""Points of a curve: the best value at a given rate, and its threshold.
 
-All but the equal error rate, which decides nothing, are points that a threshold reaches.
+Each is a point that a threshold reaches, except the equal error rate, which decides nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from diffmetrics._metrics.curves import Curve, counts_of, detection_error_curve,
 
 
 class OperatingPoint(NamedTuple):
-    """A point of a curve: its value, and the least score that is predicted positive.
+    """A point of a curve: its value, and the threshold that reaches it.
+
+    A named tuple: ``value, threshold = best_fbeta(...)``.
+
+    Attributes:
+      value: the score, rate or cost ``[...]``.
+      threshold: ``[...]``; scores from it on are predicted positive, and inf predicts nothing.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -33,7 +39,7 @@ class OperatingPoint(NamedTuple):
     threshold: jax.Array
 
     def to_host(self) -> OperatingPoint:
-        """Both as float64 NumPy; of one curve they are plain numbers, which JSON takes.
+        """Both as float64 NumPy; those of one curve are plain numbers, which JSON takes.
 
         Example:
           >>> import diffmetrics as dm, jax.numpy as jnp, json
@@ -46,14 +52,14 @@ class OperatingPoint(NamedTuple):
 
 @calls.compiled()
 def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint:
-    r"""The largest recall at a precision of at least `precision`, and its threshold.
+    r"""Recall at precision: the largest recall at a given precision or more, and its threshold.
 
-    Use it when a given share of alarms may be false. On the set that chose the threshold the value
-    is optimistic, the more so the fewer the positives.
+    Use it if only a given share of the alarms may be false. On the set that chose the threshold the
+    value is optimistic, the more so the fewer the positives.
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
-      precision: in [0, 1].
+      curve: `Curve` ``[..., K]``, from `curve` or `threshold_counts`.
+      precision: the precision to keep, in [0, 1].
 
     Returns:
       `OperatingPoint` ``[...]``; recall 0 at inf if no threshold will do, NaN without positives.
@@ -72,13 +78,13 @@ def recall_at_precision(curve: Curve, *, precision: ArrayLike) -> OperatingPoint
 
 @calls.compiled()
 def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
-    r"""The largest precision at a recall of at least `recall`, and its threshold.
+    r"""Precision at recall: the largest precision at a given recall or more, and its threshold.
 
-    Use it when only a given share of positives may be missed, as in screening.
+    Use it if only a given share of the positives may be missed, as in screening.
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
-      recall: in [0, 1].
+      curve: `Curve` ``[..., K]``, from `curve` or `threshold_counts`.
+      recall: the recall to keep, in [0, 1].
 
     Returns:
       `OperatingPoint` ``[...]``; NaN without positives.
@@ -98,13 +104,13 @@ def precision_at_recall(curve: Curve, *, recall: ArrayLike) -> OperatingPoint:
 
 @calls.compiled()
 def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
-    r"""The largest true positive rate at a false positive rate of at most `fpr`, and its threshold.
+    r"""TPR at FPR: the largest recall at a given false positive rate or less, and its threshold.
 
-    Use it when a given share of negatives may raise an alarm, as in monitoring.
+    Use it if only a given share of the negatives may raise an alarm, as in monitoring.
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
-      fpr: in [0, 1].
+      curve: `Curve` ``[..., K]``, from `curve` or `threshold_counts`.
+      fpr: the false positive rate to keep, in [0, 1].
 
     Returns:
       `OperatingPoint` ``[...]``; NaN if a class is absent.
@@ -124,14 +130,15 @@ def tpr_at_fpr(curve: Curve, *, fpr: ArrayLike) -> OperatingPoint:
 
 @calls.compiled()
 def best_fbeta(curve: Curve, *, beta: ArrayLike = 1.0) -> OperatingPoint:
-    r"""The largest F-beta over all thresholds, and its threshold.
+    r"""The best F1 or F-beta over all thresholds, and its threshold.
 
-    Use it to choose a threshold on *validation* data, where the value is then optimistic.
-    `fit_threshold` takes any score.
+    Use it to choose a threshold on *validation* data, where the value is then optimistic. Ties go
+    to the largest threshold. `fit_threshold` takes any score, and puts the threshold midway between
+    two scores.
 
     Args:
-      curve: ``[..., K]``, of `curve`, for all thresholds, or `threshold_counts`.
-      beta: how many times recall matters more than precision.
+      curve: `Curve` ``[..., K]``, from `curve` for all thresholds, or from `threshold_counts`.
+      beta: how many times recall matters more than precision; 1 is F1.
 
     Returns:
       `OperatingPoint` ``[...]``; value 0 at threshold inf without positives.
@@ -174,19 +181,20 @@ def min_detection_cost(
     false_alarm_cost: ArrayLike = 1.0,
     normalized: bool = True,
 ) -> OperatingPoint:
-    r"""The least expected cost of misses and false alarms over all thresholds, and its threshold.
+    r"""Minimum detection cost (minDCF): the least expected cost, and its threshold.
 
-    Use it to compare detectors of speakers, faces or intrusions at the application's costs and
-    frequency of targets, which need not be those of the test set.
+    Use it to compare detectors of speakers, faces or intrusions at the application's costs of
+    misses and false alarms and frequency of targets, which need not be those of the test set.
 
-    .. math:: \min_t\; C_{miss}\, \pi\, \mathrm{FNR}(t) + C_{fa} (1 - \pi)\, \mathrm{FPR}(t)
+    .. math:: \min_t\; C_\mathrm{miss}\, \pi\, \mathrm{FNR}(t)
+              + C_\mathrm{fa} (1 - \pi)\, \mathrm{FPR}(t)
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      curve: `Curve` ``[..., K]``, from `curve` or `threshold_counts`.
       target_prior: π in (0, 1), frequency of targets in use: NIST took 0.01 and 0.005, VoxSRC 0.05.
       miss_cost: cost of missing a target.
       false_alarm_cost: cost of an alarm without a target.
-      normalized: divide by the cost of the better of "always" and "never". Static.
+      normalized: whether to divide by the cost of the better of "always" and "never". Static.
 
     Returns:
       `OperatingPoint` ``[...]``; cost in [0, 1] if normalised, NaN if a class is absent.
@@ -219,21 +227,23 @@ EqualErrorRate = Literal["interpolate", "nearest", "convex_hull"]
 
 @calls.compiled("method")
 def equal_error_rate(curve: Curve, *, method: EqualErrorRate = "interpolate") -> jax.Array:
-    r"""The rate at which false alarms and misses are equally frequent.
+    r"""Equal error rate (EER): the rate at which false alarms and misses are equally frequent.
 
-    Use it to compare detectors at any frequency of targets, as is usual for speakers. Few trials
-    have no threshold of equal rates; methods differ by up to a step of the rarer class:
+    Use it to compare detectors at any frequency of targets, as is usual for speakers. With few
+    trials no threshold may give equal rates. Then the methods differ, by up to a step of the rarer
+    class:
 
-    * "interpolate": on the straight line between the two neighbouring points of the ROC curve.
-    * "nearest": the mean of both rates where they differ least.
-    * "convex_hull": on its convex hull, which ties and noise do not dent; never above the first.
+    * ``"interpolate"``: on the straight line between the two neighbouring points of the ROC curve.
+    * ``"nearest"``: the mean of both rates where they differ least.
+    * ``"convex_hull"``: on the convex hull of the curve, which smooths the dents that ties and
+      noise make; never above ``"interpolate"``.
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      curve: `Curve` ``[..., K]``, from `curve` or `threshold_counts`.
       method: one of the three. Static.
 
     Returns:
-      Rate in [0, 1], ``[...]``; NaN if a class is absent.
+      Rate in [0, 1] ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

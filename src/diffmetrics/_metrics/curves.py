@@ -1,14 +1,14 @@
-r"""Curves: counts with an axis of thresholds, and what is computed from them.
+r"""Curves: counts with an axis of thresholds, and ROC AUC, average precision and plots from them.
 
-Thresholds turn scores into `Counts`. All numbers of ROC and PR curves are functions of these:
+Thresholds turn scores into `Counts`. All numbers of ROC and PR curves are functions of these::
 
     roc_auc(curve(scores, labels))                          # exact: every score is a threshold
     roc_auc(threshold_counts(scores, labels, thresholds))   # adds up over batches and hosts
 
-The thresholds of a curve lie on the last axis and fall; the first is inf, where nothing is
+The thresholds of a curve lie on the last axis and fall. The first is inf, where nothing is
 predicted. An element is predicted positive if its score is at least the threshold.
 
-Areas and rates of an absent class are NaN; `jnp.nanmean` over labels leaves them out.
+Areas and rates of an absent class are NaN; ``jnp.nanmean`` over labels leaves them out.
 """
 
 from __future__ import annotations
@@ -28,18 +28,20 @@ from diffmetrics._metrics.counts import Counts, kind_of
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """Counts at falling thresholds: what `curve` and `threshold_counts` make.
+    """ROC or precision-recall curve: counts at falling thresholds.
 
-    A frozen pytree. Curves at the same given thresholds add up, over batches and hosts.
+    `curve` and `threshold_counts` make it. A frozen pytree. Curves at the same given thresholds add
+    up with `+`, over batches and hosts.
 
     Attributes:
-      counts: `Counts` ``[..., K]``.
+      counts: `Counts` ``[..., K]``, one entry per threshold.
       thresholds: ``[..., K]``, falling; the first is inf.
       fixed: whether the thresholds were given, so that curves add up. Static.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> first = dm.threshold_counts(jnp.array([2.0, -1.0]), jnp.array([1, 0]), jnp.array([0.0]))
+      >>> scores, labels = jnp.array([2.0, -1.0]), jnp.array([1, 0])
+      >>> first = dm.threshold_counts(scores, labels, jnp.array([0.0]))
       >>> print((first + first).counts.tp, first.thresholds)
       [0 2 2] [ inf   0. -inf]
     """
@@ -82,17 +84,19 @@ def curve(
     labels: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> Curve:
-    r"""Counts at every threshold: the exact curve of a set of scores.
+    r"""Exact ROC and precision-recall curve of scores: the counts at every threshold.
 
-    One sort and two cumulative sums: O(n log n) in time, O(n) in memory, of static shape. Tied
-    scores are decided together: each holds the counts of all.
+    Pass it to `roc_auc`, `average_precision`, `recall_at_precision`, `equal_error_rate` and their
+    neighbours. If the scores do not fit in one place, take `threshold_counts`. It is one sort and
+    two cumulative sums: O(n log n) in time, O(n) in memory, of static shape. Tied scores are
+    decided together: each holds the counts of all.
 
     Args:
       scores: ``[...]``, larger for the positive class, such as negated distances. Pass logits:
-        float64 probabilities near 1 become ties in float32. NaN is wrong: the least score of a
-        positive, and the greatest of a negative.
+        float64 probabilities near 1 become ties in float32. A NaN counts as wrong: the least score
+        of a positive, the greatest of a negative.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
-      **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
+      **options: `axis` (0 of ``[n, L]`` makes a curve per label), `where`, `weights`; see
         docs/arguments.md.
 
     Returns:
@@ -140,19 +144,19 @@ def threshold_counts(
     thresholds: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> Curve:
-    r"""Counts at given thresholds, which add up over batches, devices and hosts.
+    r"""ROC and precision-recall curve at given thresholds; adds up over batches, devices and hosts.
 
-    Use it where the scores of a data set never lie in one place. Values at the thresholds are
-    exact; areas take scores between two thresholds for ties. So thresholds must lie where the
-    *positives* are. For a rare class take no even grid of probabilities but logits and
+    Use it if the scores of a data set never lie in one place. Rates at the thresholds are exact;
+    areas treat scores between two thresholds as ties. So place thresholds where the *positives*
+    are. For a rare class do not take an even grid of probabilities: take logits and
     ``jnp.linspace(-12, 12, 1000)``, or quantiles of some positives,
-    ``jnp.quantile(sample, jnp.linspace(0, 1, 1000))``. A binary search per score: O(n log K).
+    ``jnp.quantile(sample, jnp.linspace(0, 1, 1000))``. It is a binary search per score: O(n log K).
 
     Args:
       scores: ``[...]``, larger for the positive class.
       labels: 0/1 or soft in [0, 1], of the shape of `scores`.
       thresholds: ``[K]``, in any order; the same in every batch. inf and -inf are added.
-      **options: `axis` (0 of ``[n, L]``: a curve per label), `where`, `weights`; see
+      **options: `axis` (0 of ``[n, L]`` makes a curve per label), `where`, `weights`; see
         docs/arguments.md.
 
     Returns:
@@ -191,7 +195,11 @@ def threshold_counts(
 
 @calls.compiled()
 def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""False and true positive rates to draw, from (0, 0) to (1, 1).
+    r"""ROC curve to draw: false and true positive rates, from (0, 0) to (1, 1).
+
+    Returns:
+      False positive rates, true positive rates and thresholds, each ``[..., K]``; the rate of an
+      absent class is NaN.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -206,10 +214,13 @@ def roc_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
 
 @calls.compiled()
 def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""Precision and recall to draw, from recall 0 to recall 1.
+    r"""Precision-recall (PR) curve to draw: precision and recall, from recall 0 to recall 1.
 
-    If nothing is predicted, precision is 1. Do not take the area under straight lines, which is too
-    large; use `average_precision`.
+    For the area take `average_precision`: the area under straight lines is too large.
+
+    Returns:
+      Precision, recall and thresholds, each ``[..., K]``. Precision is 1 where nothing is
+      predicted; recall is NaN without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -227,7 +238,11 @@ def precision_recall_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Arra
 
 @calls.compiled()
 def detection_error_curve(curve: Curve) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""False alarm and miss rates to draw, usually on axes of normal deviates (a DET plot).
+    r"""DET curve to draw: false alarm and miss rates, usually on axes of normal deviates.
+
+    Returns:
+      False positive rates, false negative rates and thresholds, each ``[..., K]``; the rate of an
+      absent class is NaN.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -272,20 +287,23 @@ def precision_of(c: Counts) -> jax.Array:
 
 @calls.compiled()
 def roc_auc(curve: Curve) -> jax.Array:
-    r"""Area under the ROC curve: how often a positive scores higher than a negative.
+    r"""ROC AUC (AUROC), the area under the ROC curve: how often a positive outscores a negative.
 
     Ties count one half. It does not depend on the prevalence, so it says little about precision if
     positives are rare: look at `average_precision`, too.
 
+    .. math:: P(s_+ > s_-) + \tfrac12 P(s_+ = s_-)
+
     Args:
-      curve: ``[..., K]``, of `curve`, for the exact area, or `threshold_counts`.
+      curve: `Curve` ``[..., K]``; exact if it comes from `curve`.
 
     Returns:
-      Area in [0, 1], ``[...]``; NaN if a class is absent.
+      Area in [0, 1] ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> print(dm.roc_auc(dm.curve(jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([1, 0, 1, 0]))))
+      >>> c = dm.curve(jnp.array([2.0, 1.0, 0.0, -1.0]), jnp.array([1, 0, 1, 0]))
+      >>> print(dm.roc_auc(c))
       0.75
 
     References:
@@ -300,20 +318,20 @@ def roc_auc(curve: Curve) -> jax.Array:
 
 @calls.compiled()
 def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
-    r"""Area under the ROC curve up to a false positive rate, standardised by McClish.
+    r"""Partial ROC AUC: the area up to a false positive rate, standardised as by McClish.
 
-    Use it if the detector never runs at more than `max_fpr`. ½ is chance, 1 is perfect. The area is
-    A = ``(2 * s - 1) * (max_fpr - max_fpr ** 2 / 2) + max_fpr ** 2 / 2``.
+    Use it if the detector never runs at more than `max_fpr`. ½ is chance, 1 is perfect. The area
+    itself is A = ``(2 * s - 1) * (max_fpr - max_fpr ** 2 / 2) + max_fpr ** 2 / 2``.
 
     .. math:: s = \tfrac12 \Bigl( 1 + \frac{A - m^2/2}{m - m^2/2} \Bigr), \quad
        A = \int_0^m \mathrm{TPR}\; d\,\mathrm{FPR}
 
     Args:
-      curve: ``[..., K]``, of `curve` or `threshold_counts`.
+      curve: `Curve` ``[..., K]``; exact if it comes from `curve`.
       max_fpr: m, in (0, 1].
 
     Returns:
-      Standardised area in [0, 1], ``[...]``; NaN if a class is absent.
+      Standardised area s in [0, 1] ``[...]``; NaN if a class is absent.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -339,18 +357,19 @@ def partial_roc_auc(curve: Curve, *, max_fpr: ArrayLike) -> jax.Array:
 
 @calls.compiled()
 def average_precision(curve: Curve) -> jax.Array:
-    r"""Mean over the positives of the precision at which each is found: area under the PR curve.
+    r"""Average precision (AP), the area under the precision-recall curve (PR AUC), by steps.
 
-    Use it if positives are rare. Its chance level is the prevalence, so values of different data
-    sets do not compare. It takes steps, as in scikit-learn; straight lines are too optimistic.
+    It is the mean, over the positives, of the precision at which each is found. Use it if positives
+    are rare. Its chance level is the prevalence, so values of different data sets do not compare.
+    Steps are those of scikit-learn; straight lines are too optimistic.
 
     .. math:: \sum_k (R_k - R_{k-1}) P_k
 
     Args:
-      curve: ``[..., K]``, of `curve`, for the exact value, or `threshold_counts`.
+      curve: `Curve` ``[..., K]``, with precision P and recall R; exact if it comes from `curve`.
 
     Returns:
-      Value in [0, 1], ``[...]``; NaN without positives.
+      Value in [0, 1] ``[...]``; NaN without positives.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

@@ -1,8 +1,8 @@
-"""Whether predicted deviations are right on average: coverage, calibration, sharpness.
+"""Uncertainty of regression: whether predicted standard deviations are right on average.
 
 ``axis=0`` of ``[n, D]`` judges each output separately. Even the true deviations do not score
 perfectly on a finite test set: `attainable` computes what they score. Without examples (all are
-hidden) the result is 0, and an input of size 0 raises `ValueError`.
+hidden) the result is 0. An input of size 0 raises `ValueError`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffmetrics._core.predictions import errors, positive, prediction
 def normal_interval(
     mean: ArrayLike, scale: ArrayLike, *, coverage: ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    r"""The central interval of a normal distribution that has a given probability.
+    r"""Prediction interval of a normal distribution: the central one with a given probability.
 
     Use it for the error bars of a plot, and for `interval_coverage` and `interval_score`.
 
@@ -32,10 +32,10 @@ def normal_interval(
     Args:
       mean: ``[...]``.
       scale: standard deviation; broadcasts to `mean`.
-      coverage: probability in (0, 1); broadcasts to `mean`.
+      coverage: probability c in (0, 1); broadcasts to `mean`.
 
     Returns:
-      Lower and upper ends ``[...]``.
+      Lower and upper ends, each ``[...]``.
 
     Example:
       >>> import diffmetrics as dm
@@ -58,11 +58,12 @@ def interval_coverage(
     target: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> tuple[jax.Array, jax.Array]:
-    r"""Share of the targets inside their intervals, and the mean width of the intervals.
+    r"""Interval coverage (PICP): the share of targets inside their intervals, and the mean width.
 
-    Use it for any interval: of a distribution, of quantiles, conformal. A share above the nominal
-    coverage c is as wrong as one below, and a width says nothing without it; `interval_score` is
-    both in one number. For n targets the share's standard error is √(c (1 - c) / n).
+    Use it for intervals of any kind: of a distribution, of quantiles, conformal. A share above the
+    nominal coverage c is as wrong as one below it, and the width says nothing without the share;
+    `interval_score` puts both into one number. For n targets the standard error of the share is
+    √(c (1 - c) / n).
 
     Args:
       lower: lower ends ``[...]``.
@@ -71,7 +72,7 @@ def interval_coverage(
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Share in [0, 1] and mean width, of the shape without `axis`.
+      Share in [0, 1] and mean width, of the shape without `axis`; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -89,18 +90,18 @@ def interval_coverage(
 def probability_integral_transform(
     mean: ArrayLike, scale: ArrayLike, target: ArrayLike
 ) -> jax.Array:
-    r"""The predicted distribution function at each target (PIT).
+    r"""Probability integral transform (PIT): the predicted distribution function at each target.
 
-    Use its histogram: flat if the distributions are right, ∪-shaped if too narrow, ∩-shaped if too
-    wide, sloped if biased. For a mixture take the mean over members. In one number:
-    `regression_calibration_error`.
+    Draw its histogram: it is flat if the normal distributions are right, ∪-shaped if they are too
+    narrow, ∩-shaped if too wide, sloped if biased. For a mixture take the mean over its members.
+    `regression_calibration_error` says it in one number.
 
     .. math:: \Phi\big((y - \mu) / \sigma\big)
 
     Args:
-      mean: ``[...]``.
-      scale: standard deviation; broadcasts to `mean`.
-      target: ``[...]``.
+      mean: μ ``[...]``.
+      scale: standard deviation σ; broadcasts to `mean`.
+      target: y ``[...]``.
 
     Returns:
       Probabilities ``[...]``.
@@ -125,23 +126,25 @@ def regression_calibration_error(
     target: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean absolute gap between nominal and actual coverage of central intervals, over all levels.
+    r"""Calibration error of regression: mean gap of nominal and actual coverage of intervals.
 
-    Use it to say whether deviations are right on average: at 0.05, intervals of level p are off by
-    five percentage points on average over p. It does not say *which* predictions are uncertain; a
-    constant deviation can be perfect (see `ause`). One sort gives the exact integral over p.
+    Use it to say whether standard deviations are right on average. At 0.05, central intervals of
+    level p are off by five percentage points, on average over p. It does not say *which*
+    predictions are uncertain; a constant deviation can be perfect (see `ause`). One sort gives the
+    exact integral over p.
 
     .. math:: \int_0^1 \Big| \frac1n \#\{i : \mathrm{erf}(|z_i| / \sqrt2) \le p\} - p \Big|\, dp,
               \quad z = (y - \mu) / \sigma
 
     Args:
-      mean: ``[...]``.
-      scale: standard deviation; broadcasts to `mean`.
-      target: ``[...]``.
+      mean: μ ``[...]``.
+      scale: standard deviation σ; broadcasts to `mean`.
+      target: y ``[...]``.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Error in [0, 0.5], of the shape without `axis`; about 0.31 / √n for the true deviations.
+      Error in [0, 0.5], of the shape without `axis`; about 0.31 / √n for the true deviations, 0 if
+      there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax, jax.numpy as jnp
@@ -184,11 +187,11 @@ def normalized_calibration_error(
     bins: int = 10,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean relative gap between predicted deviations and errors, in bins of deviation (ENCE).
+    r"""Expected normalized calibration error (ENCE): predicted deviations against errors, in bins.
 
-    Use it to see whether small *and* large deviations are right. Predictions are sorted by
-    deviation into bins of equal size; each compares the root mean squares of deviations and errors.
-    A prediction on an edge counts in both bins, in part.
+    Use it to see whether small *and* large standard deviations are right. Predictions are sorted by
+    deviation into bins of equal size. Each bin compares the root mean squares of its deviations
+    (RMV) and of its errors (RMSE). A prediction on an edge counts in both bins, in part.
 
     .. math:: \frac1B \sum_{b=1}^B \frac{|\mathrm{RMV}_b - \mathrm{RMSE}_b|}{\mathrm{RMV}_b}
 
@@ -196,11 +199,12 @@ def normalized_calibration_error(
       mean: ``[...]``.
       scale: standard deviation; broadcasts to `mean`. Ties share their errors.
       target: ``[...]``.
-      bins: B, at most the number of predictions. Static.
+      bins: number of bins B, at most the number of predictions. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Error ≥ 0, of the shape without `axis`; about 0.6 √(B / n) for the true deviations.
+      Error ≥ 0, of the shape without `axis`; about 0.6 √(B / n) for the true deviations, 0 if there
+      are no examples.
 
     Raises:
       ValueError: if there are fewer predictions than bins.
@@ -234,10 +238,11 @@ def normalized_calibration_error(
 
 @calls.compiled("axis")
 def sharpness(scale: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
-    r"""Root mean square of the predicted deviations, in the units of the target.
+    r"""Sharpness: the root mean square of the predicted standard deviations.
 
-    Use it to compare equally calibrated predictions: the sharper (smaller) knows more. A network
-    may be sharp and wrong. For calibrated deviations it equals the root mean squared error.
+    Use it to compare equally calibrated predictions: the sharper ones (smaller) know more. Alone it
+    says little, because a network may be sharp and wrong. For calibrated deviations it equals the
+    root mean squared error.
 
     .. math:: \sqrt{\tfrac1n \textstyle\sum_i \sigma_i^2}
 
@@ -246,15 +251,17 @@ def sharpness(scale: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Deviation ≥ 0, of the shape without `axis`.
-
-    References:
-      Gneiting et al., Probabilistic forecasts, calibration and sharpness, JRSS B 69, 2007.
+      Deviation ≥ 0 in the units of the target, of the shape without `axis`; 0 if there are no
+      examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
       >>> print(dm.sharpness(jnp.array([3.0, 4.0])).round(4))
       3.5355
+
+    References:
+      Gneiting, Balabdaoui and Raftery, Probabilistic forecasts, calibration and sharpness, JRSS B
+      69, 2007.
     """
     s, mass = masses.rows({"scale": scale}, **options)
     return masses.root_mean_square(s, mass)

@@ -1,4 +1,4 @@
-"""Scores of a confusion matrix, of all its classes at once: larger is better."""
+"""Scores of a confusion matrix: MCC and kappa of all its classes at once; larger is better."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ def _joint(name: str, matrix: ArrayLike) -> jax.Array:
 
 
 def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
-    r"""Matthews correlation of a `confusion` matrix, the R_K statistic; `mcc` for two classes.
+    r"""Matthews correlation coefficient (MCC) of a confusion matrix, for any number of classes.
+
+    It is Gorodkin's statistic :math:`R_K`, and `mcc` for two classes.
 
     .. math:: \frac{\sum_k (p_{kk} - t_k s_k)}{\sqrt{1 - \sum_k s_k^2}\sqrt{1 - \sum_k t_k^2}}
 
     Args:
-      matrix: ``[..., C, C]``, true classes in rows. Its shares p have row sums t, column sums s.
+      matrix: ``[..., C, C]``, true classes in rows (see `confusion`). Divided by its total, it has
+        entries p, row sums t and column sums s.
 
     Returns:
-      The correlation in [-1, 1], ``[...]``; 0 if predictions or labels are constant.
+      Correlation in [-1, 1] ``[...]``; 0 if predictions or labels are constant.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -43,7 +46,8 @@ def multiclass_mcc(matrix: ArrayLike) -> jax.Array:
       0.7513
 
     References:
-      Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient, 2004.
+      Gorodkin, Comparing two K-category assignments by a K-category correlation coefficient,
+      Computational Biology and Chemistry 28, 2004.
     """
     return _multiclass_mcc(_joint("multiclass_mcc", matrix))
 
@@ -69,14 +73,18 @@ def multiclass_kappa(
     *,
     weighting: Literal["unweighted", "linear", "quadratic"] = "unweighted",
 ) -> jax.Array:
-    r"""Cohen's kappa of a confusion matrix, optionally weighted by the distance of ordered classes.
+    r"""Cohen's kappa of a confusion matrix, also linearly or quadratically weighted (QWK).
+
+    Use weights if the classes are ordered, such as grades: a disagreement then costs its distance
+    or its square.
 
     .. math:: 1 - \frac{\sum_{ij} d_{ij}\,p_{ij}}{\sum_{ij} d_{ij}\,t_i s_j}, \qquad
        d_{ij} = [i \ne j],\ |i - j| \text{ or } (i - j)^2
 
     Args:
-      matrix: ``[..., C, C]``, true classes in rows (see `confusion`).
-      weighting: cost of a disagreement: always the same, its distance, or its square. Static.
+      matrix: ``[..., C, C]``, true classes in rows (see `confusion`). Divided by its total, it has
+        entries p, row sums t and column sums s.
+      weighting: "unweighted", "linear" or "quadratic", in the order of d above. Static.
 
     Returns:
       Agreement beyond chance, at most 1, ``[...]``; 0 if chance never disagrees.

@@ -1,7 +1,9 @@
-"""Members of an ensemble, or draws of the weights, as one predicted distribution.
+"""Ensembles: their members, or draws of the weights, as one predicted distribution.
 
-means, scales = jax.vmap(network)(draws_of_weights)       # [K, B], or an ensemble's parameters
-aleatoric, epistemic = dm.decompose_variance(means, scales)
+Members lie on a leading axis, as `jax.vmap` returns them::
+
+    means, scales = jax.vmap(network)(draws_of_weights)       # [K, B]
+    aleatoric, epistemic = dm.decompose_variance(means, scales)
 """
 
 from __future__ import annotations
@@ -26,10 +28,10 @@ def mixture_log_likelihood(
     weights: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Log-density of a mixture of normal distributions at each target; larger is better.
+    r"""Log-likelihood of an ensemble, a mixture of normal distributions, at each target.
 
-    Use it to report ensembles and draws of the weights, as papers on dropout do, or, negated, to
-    train a mixture density network. It is the logarithm of the mean *density*;
+    Larger is better. Use it to report ensembles and draws of the weights, as papers on dropout do,
+    or, negated, to train a mixture density network. It is the logarithm of the mean *density*.
     `moment_matched_log_likelihood` can differ by a hundred nats, so say which one you report.
 
     .. math:: \log \sum_k w_k \mathcal N(y \mid \mu_k, \sigma_k)
@@ -41,7 +43,7 @@ def mixture_log_likelihood(
       weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
-      Log-density ``[...]``.
+      Log-density ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -69,10 +71,10 @@ def moment_matched_log_likelihood(
     weights: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> jax.Array:
-    r"""Log-density of the normal distribution with a mixture's mean and variance; larger is better.
+    r"""Log-likelihood of one normal distribution with an ensemble's mean and variance.
 
-    Use it to report ensembles as papers on deep ensembles do, or if only a mean and a deviation are
-    passed on. `mixture_log_likelihood` is that of the mixture itself.
+    Larger is better. Use it to report ensembles as papers on deep ensembles do, or if only a mean
+    and a deviation are passed on. `mixture_log_likelihood` is that of the mixture itself.
 
     .. math:: \log \mathcal N\Big(y \,\Big|\, \bar\mu, \sqrt{\overline{\sigma^2}
               + \overline{(\mu - \bar\mu)^2}}\Big)
@@ -84,7 +86,7 @@ def moment_matched_log_likelihood(
       weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
-      Log-density ``[...]``.
+      Log-density ``[...]``, in nats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -114,18 +116,20 @@ def decompose_variance(
     weights: ArrayLike | None = None,
     **_: Unpack[ElementOptions],
 ) -> tuple[jax.Array, jax.Array]:
-    r"""A mixture's variance as the mean variance of its members plus the variance of their means.
+    r"""Aleatoric and epistemic uncertainty: an ensemble's variance as noise plus disagreement.
 
-    Use it to tell noise that no data would remove (aleatoric) from ignorance that more data would
-    (epistemic). Their sum is the variance of the prediction, whose mean is ``means.mean(0)``. Both
-    are the model's view: an ensemble that agrees outside its data is sure there, and wrong.
+    Use it to tell noise that no data would remove (aleatoric, the mean variance of the members)
+    from ignorance that more data would remove (epistemic, the variance of their means). Their sum
+    is the variance of the prediction, whose mean is ``means.mean(0)``. Both are the model's view:
+    an ensemble that agrees outside its data is sure there, and may be wrong.
 
     .. math:: \sum_k w_k \sigma_k^2 \quad\text{and}\quad
               \sum_k w_k (\mu_k - \bar\mu)^2, \quad \bar\mu = \sum_k w_k \mu_k
 
-    Differences of mean squares would be float32 noise, negative half of the time, for members that
-    agree on 1000 ± 0.01; squares about the mean are not. They are divided by K, as the mixture's
-    variance is; for draws from a posterior, K / (K - 1) times as much is the unbiased variance.
+    Epistemic variance is a mean of squares about the mean. A difference of mean squares would be
+    float32 noise, negative half of the time, for members that agree on 1000 ± 0.01. The divisor is
+    K, as for the mixture's variance; for draws from a posterior, K / (K - 1) times as much is the
+    unbiased variance.
 
     Args:
       means: ``[K, ...]``, members first.
@@ -133,7 +137,7 @@ def decompose_variance(
       weights: of members, ≥ 0, ``[K]`` or the shape of `means`; normalised. Default: equal.
 
     Returns:
-      Aleatoric and epistemic variance ``[...]``, both ≥ 0.
+      Aleatoric and epistemic variance, each ``[...]``, both ≥ 0.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp

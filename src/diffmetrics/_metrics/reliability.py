@@ -1,10 +1,11 @@
-r"""Whether the probabilities of a classifier are right: bins of similar ones, and what happened.
+r"""Calibration: whether the probabilities of a classifier agree with how often things happen.
 
-`probabilities` are those of label 1, ``[...]`` with 0/1 `labels` of the same shape, or of each
-class ``[..., C]`` with class ids ``[...]``. Then the probability of the most probable class, the
-confidence, is compared with how often that class is the true one. Void ids are left out.
+There are two forms. Pass `probabilities` of label 1 ``[...]`` with 0/1 `labels` of the same shape.
+Or pass those of each class ``[..., C]`` with class ids ``[...]``: then the probability of the
+most probable class, the confidence, is compared with how often that class is the true one. Void
+ids are left out.
 
-Values are not checked: logits pass, and give nonsense. Pass ``jax.nn.sigmoid(logits)`` or
+Values are not checked: logits would give nonsense. Pass ``jax.nn.sigmoid(logits)`` or
 ``jax.nn.softmax(logits)``. A soft label is the share of times that it happened. NaN makes a result
 NaN, an input of size 0 raises `ValueError`, and without examples all results are 0.
 
@@ -26,12 +27,13 @@ from diffmetrics._core.calls import Axis, SetOptions
 
 
 class Reliability(NamedTuple):
-    """Predicted probability and observed frequency in bins: what `reliability_bins` makes.
+    """Reliability diagram: probability and observed frequency in bins, from `reliability_bins`.
 
     Attributes:
-      confidence: mean probability ``[..., bins]``; 0 in an empty bin.
-      accuracy: observed frequency ``[..., bins]``; 0 in an empty bin.
-      examples: their number ``[..., bins]``, or the sum of their weights, as floats.
+      confidence: mean probability in each bin ``[..., bins]``; 0 in an empty bin.
+      accuracy: observed frequency in each bin ``[..., bins]``; 0 in an empty bin.
+      examples: number of examples in each bin ``[..., bins]``, or the sum of their weights, as
+        floats.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -46,13 +48,13 @@ class Reliability(NamedTuple):
 
 
 class BrierDecomposition(NamedTuple):
-    """The parts of a Brier score: what `brier_decomposition` makes.
+    """The parts of a Brier score, from `brier_decomposition`.
 
     Attributes:
-      reliability: squared distance of the bins from the diagonal; less is better.
-      resolution: variance of the observed frequency between the bins; more is better.
-      uncertainty: variance of the labels, which no forecaster changes.
-      within: variation within the bins; 0 if all probabilities in a bin are equal.
+      reliability: squared distance of the bins from the diagonal ``[...]``; less is better.
+      resolution: variance of the observed frequency between the bins ``[...]``; more is better.
+      uncertainty: variance of the labels ``[...]``, which no forecaster changes.
+      within: variation within the bins ``[...]``; 0 if all probabilities in a bin are equal.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -76,16 +78,16 @@ def reliability_bins(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> Reliability:
-    r"""Mean probability and observed frequency in bins of equal width.
+    r"""Reliability diagram: mean probability and observed frequency in bins of equal width.
 
-    Use it to draw `accuracy` against `confidence`, a reliability diagram, with `examples` beside
-    it: a bin of three may lie anywhere.
+    Use it to draw the observed frequency (accuracy) against the probability (confidence). Show the
+    number of examples beside it: a bin of three may lie anywhere.
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number; a probability on an edge is in the lower one. Static.
-      class_axis: of the classes, if `labels` are ids. Static.
+      bins: number of bins; a probability on an edge is in the lower one. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -113,7 +115,7 @@ def expected_calibration_error(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean gap between probability and observed frequency, in bins of equal width (ECE).
+    r"""Expected calibration error (ECE): mean gap of probability and frequency in equal-width bins.
 
     Use it because others report it, with the same number of bins. It is too large for a calibrated
     classifier, the more so the fewer examples a bin has (see `debiased_calibration_error`), and
@@ -124,8 +126,8 @@ def expected_calibration_error(
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number. Static.
-      class_axis: of the classes, if `labels` are ids. Static.
+      bins: number of bins. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -155,18 +157,18 @@ def adaptive_calibration_error(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean gap between probability and observed frequency, in bins of equal size.
+    r"""Adaptive calibration error (ACE): mean gap of probability and frequency in equal-size bins.
 
-    Use it if most probabilities are near 1 or 0: bins of equal width put nearly all into one. An
-    example on an edge counts in both bins, in part.
+    Use it if most probabilities are near 1 or 0: bins of equal width would put nearly all examples
+    into one. An example on an edge counts in both bins, in part.
 
     .. math:: \frac1B \sum_b |\mathrm{accuracy}_b - \mathrm{confidence}_b|
 
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``. Ties share their labels.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number. Static.
-      class_axis: of the classes, if `labels` are ids. Static.
+      bins: number of bins B. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -203,7 +205,7 @@ def debiased_calibration_error(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Root mean squared gap between probability and observed frequency, less what chance adds.
+    r"""Debiased calibration error: root mean squared gap of probability and frequency, less chance.
 
     Use it to compare classifiers on test sets of different size. Chance adds to the squared gap of
     a bin; that variance is estimated and subtracted. For accuracy a and confidence c it is
@@ -214,10 +216,10 @@ def debiased_calibration_error(
     Args:
       probabilities: of label 1 ``[...]``, or of each class ``[..., C]``.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number, of equal width. A bin of one example is left out. Static. Weights are
-        numbers of equal examples here: their size counts.
-      class_axis: of the classes, if `labels` are ids. Static.
-      **options: `axis`, `where`, `weights`; see docs/arguments.md.
+      bins: number of bins, of equal width. A bin of one example is left out. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
+      **options: `axis`, `where`, `weights`; see docs/arguments.md. A weight of 2 stands for two
+        equal examples, so the size of weights counts.
 
     Returns:
       Error in [0, 1], of the shape without `axis`; 0 if there are no examples, or chance explains
@@ -250,7 +252,7 @@ def brier_decomposition(
     class_axis: int = -1,
     **options: Unpack[SetOptions],
 ) -> BrierDecomposition:
-    r"""The Brier score as reliability, resolution and uncertainty.
+    r"""Brier score decomposition: reliability, resolution and uncertainty.
 
     Use it to see whether probabilities are wrong (recalibrate) or say little (try another model).
 
@@ -258,10 +260,11 @@ def brier_decomposition(
               + \mathrm{within}
 
     Args:
-      probabilities: of label 1 ``[...]``, or of each class ``[..., C]``, then of its confidence.
+      probabilities: of label 1 ``[...]``, or of each class ``[..., C]``; then the Brier score is
+        that of the confidence.
       labels: 0/1 of the same shape, or class ids ``[...]``.
-      bins: their number, of equal width. Static.
-      class_axis: of the classes, if `labels` are ids. Static.
+      bins: number of bins, of equal width. Static.
+      class_axis: axis of the classes, if `labels` are ids; 1 for ``[B, C, H, W]``. Static.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:

@@ -1,8 +1,13 @@
-"""Scores of counts, hard or soft: larger is better.
+"""Scores of counts: F1, IoU, MCC and others, exact or differentiable; larger is better.
 
-Each keeps the shape of its `Counts`: `score(counts(...)).mean()` is a macro average, a score of the
-counts over all axes a micro average, and a score of a running total that of the whole data set. An
-empty ratio is 0 with zero gradient (scikit-learn's `zero_division=0`).
+A score has the shape of its `Counts`, so what is averaged follows from what you count:
+
+* macro average: ``score(counts(..., axis=0)).mean()``, the mean over classes or images,
+* micro average: ``score(counts(...))``, one score of the counts over all axes,
+* whole data set: the score of a running total of the counts of its batches.
+
+Count class ids with `counts_per_class`. An empty ratio is 0 with zero gradient, as with
+``zero_division=0`` in scikit-learn.
 """
 
 from __future__ import annotations
@@ -44,17 +49,20 @@ def _shares(c: Counts) -> list[jax.Array]:
 
 @of_counts
 def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.Array:
-    r"""Tversky index: overlap with one price for false alarms and another for misses.
+    r"""Tversky index: Dice or Jaccard with one price for false alarms and another for misses.
+
+    Use it if one of the two errors costs more. In `fbeta` both prices add up to 1.
 
     .. math:: \frac{TP}{TP + a\,FP + b\,FN}
 
     Args:
-      counts: cells of any shape.
+      counts: cells of any shape ``[...]``.
       fp_weight: a, price of a false alarm. Libraries disagree on whether this is alpha or beta.
-      fn_weight: b, price of a miss. Precision is a, b = 1, 0; recall 0, 1; Jaccard 1, 1; Dice ½, ½.
+      fn_weight: b, price of a miss. (a, b) = (1, 0) is precision, (0, 1) recall, (1, 1) Jaccard and
+        (½, ½) Dice.
 
     Returns:
-      The index in [0, 1], of the shape of the counts; 0 if the denominator is 0.
+      Index in [0, 1] ``[...]``; 0 if the denominator is 0.
 
     Example:
       >>> import diffmetrics as dm
@@ -72,7 +80,12 @@ def tversky(counts: Counts, fp_weight: ArrayLike, fn_weight: ArrayLike) -> jax.A
 
 @of_counts
 def precision(counts: Counts) -> jax.Array:
-    r"""Share of predicted positives that are right, :math:`TP / (TP + FP)`; 0 if there are none.
+    r"""Precision (positive predictive value): the share of predicted positives that are right.
+
+    .. math:: \frac{TP}{TP + FP}
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if nothing is predicted positive.
 
     Example:
       >>> import diffmetrics as dm
@@ -84,7 +97,12 @@ def precision(counts: Counts) -> jax.Array:
 
 @of_counts
 def recall(counts: Counts) -> jax.Array:
-    r"""Sensitivity, the share of positives found, :math:`TP / (TP + FN)`; 0 if there are none.
+    r"""Recall (sensitivity, true positive rate): the share of positives that are found.
+
+    .. math:: \frac{TP}{TP + FN}
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if there are no positives.
 
     Example:
       >>> import diffmetrics as dm
@@ -96,7 +114,12 @@ def recall(counts: Counts) -> jax.Array:
 
 @of_counts
 def specificity(counts: Counts) -> jax.Array:
-    r"""Share of negatives that raise no alarm, :math:`TN / (TN + FP)`; 0 if there are none.
+    r"""Specificity (true negative rate): the share of negatives that raise no alarm.
+
+    .. math:: \frac{TN}{TN + FP}
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if there are no negatives.
 
     Example:
       >>> import diffmetrics as dm
@@ -108,7 +131,12 @@ def specificity(counts: Counts) -> jax.Array:
 
 @of_counts
 def negative_predictive_value(counts: Counts) -> jax.Array:
-    r"""Share of predicted negatives that are right, :math:`TN / (TN + FN)`; 0 if there are none.
+    r"""Negative predictive value (NPV): the share of predicted negatives that are right.
+
+    .. math:: \frac{TN}{TN + FN}
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if nothing is predicted negative.
 
     Example:
       >>> import diffmetrics as dm
@@ -124,16 +152,18 @@ def _negated(c: Counts) -> Counts:
 
 @of_counts
 def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
-    r"""F-beta: the weighted harmonic mean of precision and recall.
+    r"""F1 and F-beta: the weighted harmonic mean of precision and recall.
+
+    Use it if positives are rare and both errors count. It ignores true negatives.
 
     .. math:: \frac{(1 + \beta^2)\,TP}{(1 + \beta^2)\,TP + FP + \beta^2 FN}
 
     Args:
-      counts: cells of any shape.
-      beta: positive; a miss weighs beta² false alarms. 1 is F1, the Dice coefficient.
+      counts: cells of any shape ``[...]``.
+      beta: positive; a miss weighs as much as beta² false alarms. 1 is F1, the Dice coefficient.
 
     Returns:
-      The score in [0, 1]; 0 if nothing is positive and nothing is predicted.
+      Score in [0, 1] ``[...]``; 0 if nothing is positive and nothing is predicted.
 
     Example:
       >>> import diffmetrics as dm
@@ -150,9 +180,14 @@ def fbeta(counts: Counts, beta: ArrayLike = 1.0) -> jax.Array:
 
 @of_counts
 def dice(counts: Counts) -> jax.Array:
-    r"""Dice coefficient :math:`2TP / (2TP + FP + FN)`, which is F1.
+    r"""Dice coefficient, which is F1: :math:`2TP / (2TP + FP + FN)`.
 
-    0 for an empty prediction of an empty image; `dice(c + Counts(tp=1))` makes that case 1.
+    To count an empty prediction of an empty image as 1 and not as 0, add a pseudo-count:
+    `dice(c + Counts(tp=1))`.
+
+    Returns:
+      Score in [0, 1], of the shape of the counts; 0 if nothing is positive and nothing is
+      predicted.
 
     Example:
       >>> import diffmetrics as dm
@@ -167,9 +202,14 @@ def dice(counts: Counts) -> jax.Array:
 
 @of_counts
 def jaccard(counts: Counts) -> jax.Array:
-    r"""Jaccard index, intersection over union: :math:`TP / (TP + FP + FN)`; 0 if both are empty.
+    r"""Jaccard index, intersection over union (IoU): :math:`TP / (TP + FP + FN)`.
 
-    With Dice D it is D / (2 - D): the same ranking on one data set, but not of means over images.
+    With Dice D it is D / (2 - D). So both rank models alike on one data set, but their means over
+    images may not. Its mean over classes is mIoU.
+
+    Returns:
+      Index in [0, 1], of the shape of the counts; 0 if nothing is positive and nothing is
+      predicted.
 
     Example:
       >>> import diffmetrics as dm
@@ -184,7 +224,13 @@ def jaccard(counts: Counts) -> jax.Array:
 
 @of_counts
 def accuracy(counts: Counts) -> jax.Array:
-    r"""Share of examples that are right, :math:`(TP + TN) / N`; nearly blind to rare positives.
+    r"""Accuracy: the share of examples that are right, :math:`(TP + TN) / N`.
+
+    It is nearly blind to rare positives: the example misses half of them. Use `fbeta`, `mcc` or
+    `balanced_accuracy` then.
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm
@@ -197,9 +243,15 @@ def accuracy(counts: Counts) -> jax.Array:
 
 @of_counts
 def balanced_accuracy(counts: Counts) -> jax.Array:
-    r"""Mean of recall and specificity, the accuracy with both classes weighted alike.
+    r"""Balanced accuracy: the mean of recall and specificity.
 
-    0.5 for any constant prediction. A class without examples counts as 0 (scikit-learn drops it).
+    It is the accuracy with both classes weighted alike, and 0.5 for any constant prediction.
+
+    .. math:: \frac12 \Bigl( \frac{TP}{TP + FN} + \frac{TN}{TN + FP} \Bigr)
+
+    Returns:
+      Score in [0, 1], of the shape of the counts; a class without examples counts as 0
+      (scikit-learn drops it).
 
     Example:
       >>> import diffmetrics as dm
@@ -214,7 +266,12 @@ def balanced_accuracy(counts: Counts) -> jax.Array:
 
 @of_counts
 def informedness(counts: Counts) -> jax.Array:
-    r"""Youden's J, recall + specificity - 1; 0 for constant or random decisions and absent classes.
+    r"""Youden's J, or informedness: recall + specificity - 1.
+
+    It is 0 for constant and for random decisions.
+
+    Returns:
+      Score in [-1, 1], of the shape of the counts; 0 if a class is absent.
 
     Example:
       >>> import diffmetrics as dm
@@ -230,7 +287,12 @@ def informedness(counts: Counts) -> jax.Array:
 
 @of_counts
 def geometric_mean(counts: Counts) -> jax.Array:
-    r"""Geometric mean of recall and specificity, √(TPR · TNR); 0 with zero gradient if either is 0.
+    r"""G-mean: the geometric mean of recall and specificity.
+
+    .. math:: \sqrt{\frac{TP}{TP + FN} \cdot \frac{TN}{TN + FP}}
+
+    Returns:
+      Score in [0, 1], of the shape of the counts; 0 with zero gradient if either is 0.
 
     Example:
       >>> import diffmetrics as dm
@@ -245,7 +307,12 @@ def geometric_mean(counts: Counts) -> jax.Array:
 
 @of_counts
 def fowlkes_mallows(counts: Counts) -> jax.Array:
-    r"""Geometric mean of precision and recall, TP / √((TP + FP) (TP + FN)); 0 where TP is 0.
+    r"""Fowlkes-Mallows index: the geometric mean of precision and recall.
+
+    .. math:: \frac{TP}{\sqrt{(TP + FP)(TP + FN)}}
+
+    Returns:
+      Index in [0, 1], of the shape of the counts; 0 where TP is 0.
 
     Example:
       >>> import diffmetrics as dm
@@ -262,9 +329,14 @@ def fowlkes_mallows(counts: Counts) -> jax.Array:
 
 @of_counts
 def mcc(counts: Counts) -> jax.Array:
-    r"""Matthews correlation, high only if all four cells are good; 0 if a row or column is empty.
+    r"""Matthews correlation coefficient (MCC): high only if all four cells are good.
 
-    .. math:: \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}} \in [-1, 1]
+    For a confusion matrix of more classes take `multiclass_mcc`.
+
+    .. math:: \frac{TP\,TN - FP\,FN}{\sqrt{(TP + FP)(TP + FN)(TN + FP)(TN + FN)}}
+
+    Returns:
+      Correlation in [-1, 1], of the shape of the counts; 0 if predictions or labels are constant.
 
     Example:
       >>> import diffmetrics as dm
@@ -272,7 +344,8 @@ def mcc(counts: Counts) -> jax.Array:
       0.52381
 
     References:
-      Matthews, Biochimica et Biophysica Acta 405, 1975.
+      Matthews, Comparison of the predicted and observed secondary structure of T4 phage lysozyme,
+      Biochimica et Biophysica Acta 405, 1975.
     """
     tp, fp, fn, tn = _shares(counts)
     scale = (
@@ -286,9 +359,15 @@ def mcc(counts: Counts) -> jax.Array:
 
 @of_counts
 def cohen_kappa(counts: Counts) -> jax.Array:
-    r"""Cohen's kappa: agreement of predictions and labels beyond chance; 0 if both are constant.
+    r"""Cohen's kappa: agreement of predictions and labels beyond chance.
 
-    .. math:: \frac{2 (TP\,TN - FP\,FN)}{(TP + FP)(FP + TN) + (TP + FN)(FN + TN)} \le 1
+    For more classes, also ordered ones, take `multiclass_kappa`.
+
+    .. math:: \frac{2 (TP\,TN - FP\,FN)}{(TP + FP)(FP + TN) + (TP + FN)(FN + TN)}
+
+    Returns:
+      Agreement, at most 1, of the shape of the counts; 0 if predictions and labels are both
+      constant.
 
     Example:
       >>> import diffmetrics as dm
@@ -304,7 +383,10 @@ def cohen_kappa(counts: Counts) -> jax.Array:
 
 @of_counts
 def prevalence(counts: Counts) -> jax.Array:
-    r"""Share of examples whose label is positive, :math:`(TP + FN) / N`.
+    r"""Prevalence: the share of examples whose label is positive, :math:`(TP + FN) / N`.
+
+    Returns:
+      Share in [0, 1], of the shape of the counts; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm

@@ -1,8 +1,9 @@
-r"""Whether the uncertain predictions are the wrong ones: what filtering by uncertainty gains.
+r"""Ranking by uncertainty: whether the uncertain predictions are the wrong ones.
 
-An `uncertainty` counts by its order, an `error` by its size: ``target - mean``, its square, or
-whether a class was wrong. Tied uncertainties are averaged over all orders. A NaN in either makes
-the result NaN, an input of size 0 raises `ValueError`, and without examples (all hidden) it is 0.
+It is what filtering by uncertainty (selective prediction) gains. Of an `uncertainty` only the
+order counts, of an `error` the size: ``target - mean``, its square, or whether a class was wrong.
+Tied uncertainties are averaged over all orders. A NaN in either makes the result NaN, an input of
+size 0 raises `ValueError`, and without examples (all hidden) the result is 0.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from diffmetrics._core.calls import SetOptions
 
 
 class Sparsification(NamedTuple):
-    """Error of what is kept as more and more is left out: what `sparsification_curve` makes.
+    """Sparsification curve: the error of what is kept, from `sparsification_curve`.
 
     Attributes:
-      kept: share of the predictions that are kept, falling from 1 to 1 / n ``[..., n]``.
-      error: their mean error, with the most uncertain left out first ``[..., n]``.
-      oracle: the same with the largest errors left out first: no filter does better.
+      kept: share of the predictions that are kept ``[..., n]``, falling from 1 to 1 / n.
+      error: their mean error ``[..., n]``, with the most uncertain left out first.
+      oracle: the same with the largest errors left out first ``[..., n]``; no filter does better.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -42,10 +43,11 @@ class Sparsification(NamedTuple):
 def sparsification_curve(
     uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
 ) -> Sparsification:
-    r"""Mean error of the predictions that are kept as the most uncertain ones are left out.
+    r"""Sparsification or risk-coverage curve: mean error as uncertain predictions are left out.
 
-    Use it to see what share may be kept at a given error. A curve that falls along its oracle knows
-    where it is wrong; a flat one does not. For root mean squares pass squares and take both roots.
+    Use it to see what share may be kept at a given error. If the curve falls along its oracle, the
+    network knows where it is wrong; if it is flat, it does not. For root mean squares pass squares
+    and take both roots.
 
     .. math:: \mathrm{error}_k = \frac{1}{n - k} \sum_{i \le n - k} |e_{(i)}|,
               \quad k = 0, \ldots, n - 1
@@ -63,7 +65,8 @@ def sparsification_curve(
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
-      >>> curve = dm.sparsification_curve(jnp.array([3.0, 1.0, 2.0]), jnp.array([-2.0, 1.0, 0.0]))
+      >>> u, e = jnp.array([3.0, 1.0, 2.0]), jnp.array([-2.0, 1.0, 0.0])
+      >>> curve = dm.sparsification_curve(u, e)
       >>> print(curve.error, curve.oracle)
       [1.  0.5 1. ] [1.  0.5 0. ]
 
@@ -120,10 +123,10 @@ def _filters(
 
 @calls.compiled("axis")
 def ause(uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]) -> jax.Array:
-    r"""Area between a sparsification curve and its oracle, relative to that of a random filter.
+    r"""AUSE: area between a sparsification curve and its oracle, relative to a random filter's.
 
-    Use it to say in one number whether the uncertain predictions are the wrong ones: 0 is an
-    oracle, 1 an uncertainty that says nothing, such as a constant, and more is worse than nothing.
+    Use it to say in one number whether the uncertain predictions are the wrong ones. 0 is an
+    oracle. 1 is an uncertainty that says nothing, such as a constant; more is worse than nothing.
     Even the true deviation is far from 0, because errors are the deviation times chance: see
     `attainable`. Only the order counts; `regression_calibration_error` judges the size.
 
@@ -134,7 +137,8 @@ def ause(uncertainty: ArrayLike, error: ArrayLike, **options: Unpack[SetOptions]
 
     Args:
       uncertainty: ``[...]``, larger where less is known.
-      error: of the same predictions ``[...]``; its size counts. Among squares the largest decide.
+      error: of the same predictions ``[...]``; its size counts. If you pass squares, the largest
+        errors decide.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -166,7 +170,7 @@ def risk_at_coverage(
     coverage: ArrayLike,
     **options: Unpack[SetOptions],
 ) -> jax.Array:
-    r"""Mean error of the given share of predictions that is most certain.
+    r"""Risk at coverage (selective prediction): mean error of the most certain predictions.
 
     Use it if some predictions may be left to somebody else: it is the error of the rest. Divided by
     the mean of all errors it shows what the filter gains.
@@ -182,7 +186,7 @@ def risk_at_coverage(
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
-      Mean error, of the shape without `axis`.
+      Mean error, of the shape without `axis`; 0 if there are no examples.
 
     Example:
       >>> import diffmetrics as dm, jax.numpy as jnp
@@ -208,12 +212,13 @@ def rank_correlation(a: ArrayLike, b: ArrayLike, **options: Unpack[SetOptions]) 
     r"""Spearman's rank correlation; ties share their mean rank.
 
     Use it to compare an uncertainty with the size of errors, or with the true deviation if that is
-    known. With errors even the true deviation is far from 1, because they are the deviation times
-    chance: 0.46 if deviations differ by a factor of e^½ or so (lognormal). See `attainable`.
+    known. With errors even the true deviation is far from 1, because errors are the deviation times
+    chance: 0.46 if the logarithms of the deviations are normal with standard deviation ½. See
+    `attainable`.
 
     Args:
       a: ``[...]``.
-      b: ``[...]``.
+      b: of the same shape.
       **options: `axis`, `where`, `weights`; see docs/arguments.md.
 
     Returns:
@@ -245,11 +250,12 @@ def attainable(
     metric: Callable[[jax.Array, jax.Array], Any],
     draws: int = 100,
 ) -> Any:
-    r"""Values of a metric if the predicted deviations were exactly right.
+    r"""The best that a metric of uncertainty can be: its values for exactly right deviations.
 
     Use it beside every metric of uncertainty, because a perfect one is not 0 or 1. It draws errors
-    from normal distributions with the predicted deviations and computes their metric, `draws`
-    times. A measured value among them is as good as it gets; their spread is the test set's noise.
+    from normal distributions with the predicted standard deviations and computes their metric,
+    `draws` times. A measured value among these is as good as it gets; their spread is the noise of
+    the test set.
 
     Args:
       key: a random key.

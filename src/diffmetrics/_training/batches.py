@@ -1,11 +1,11 @@
-"""Batches of indices with given shares of the classes, for `grain` or a plain loop.
+"""Batches: indices with given shares of the classes, for `grain` or a plain loop.
 
-A batch is a function of the seed and its step alone: training resumes with the step's number, and
-workers may read in any order. Plain NumPy, on the host.
+A batch depends only on the seed and its step: training resumes with the step's number, and workers
+may read in any order. It is plain NumPy, on the host.
 
 The order of *classes* is fixed: each class is spread as evenly as possible over all draws. The
 order of a class's *examples* is random: each pass takes all of them, in a new order, before the
-next begins. So the counts of two of its examples never differ by more than 1.
+next begins. So how often two examples of a class were drawn never differs by more than 1.
 """
 
 from __future__ import annotations
@@ -65,17 +65,18 @@ class Batches:
 def balanced_batches(
     labels: ArrayLike, batch_size: int, *, steps: int | None = None, seed: int = 0
 ) -> Batches:
-    """Batches with equally many examples of every class, the rare ones repeated.
+    """Balanced batches (oversampling): equally many examples of each class, rare ones repeated.
 
     Use them if a batch of the data as they are has no example of a class, or too few for a loss
-    that compares examples (contrastive, triplet, AUC, soft F-beta). It is oversampling: the model
-    learns the few rare examples by heart sooner, and its probabilities are those of equally
+    that compares examples (contrastive, triplet, AUC, soft F-beta). The price of oversampling: the
+    model learns the few rare examples by heart sooner, and its probabilities are those of equally
     frequent classes. `correct_prior` (``trained_prior=0.5``) or `correct_class_priors` undo that.
     For a decision alone `fit_threshold` mostly does as well.
 
     Args:
       labels: integer or boolean class of every example ``[n]``. Negative ones are never drawn.
-      batch_size: if no multiple of the number of classes, their counts differ by 1, in turns.
+      batch_size: number of examples in a batch. If it is no multiple of the number of classes,
+        their counts differ by 1, in turns.
       steps: number of batches of the whole training, because a repeated source begins anew.
         Default: ceil(n / batch_size).
       seed: of the order of examples.
@@ -103,7 +104,7 @@ def balanced_batches(
 def stratified_batches(
     labels: ArrayLike, batch_size: int, *, steps: int | None = None, seed: int = 0
 ) -> Batches:
-    """Batches with the class frequencies of the data; every example is drawn once an epoch.
+    """Stratified batches: the class frequencies of the data in each; every example once an epoch.
 
     Use them in place of a random order, in which every other batch of 64 has no example of a class
     of 1 %: the gradient varies less, and no probability needs correcting. Every n draws contain
@@ -112,8 +113,9 @@ def stratified_batches(
 
     Args:
       labels: integer or boolean class of every example ``[n]``. Negative ones are never drawn.
-      batch_size: each of two classes has its share of it, rounded up or down; each of many within
-        about 2. A class with fewer examples than batches is spread over them.
+      batch_size: number of examples in a batch. Each of two classes gets its share of it, rounded
+        up or down, each of many classes within about 2. A class with fewer examples than batches is
+        spread over them.
       steps: number of batches of the whole training, because a repeated source begins anew.
         Default: ceil(n / batch_size).
       seed: of the order of examples.

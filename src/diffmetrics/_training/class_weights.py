@@ -1,4 +1,4 @@
-"""Class weights from class frequencies.
+"""Class weights: balanced, or milder, from the number of examples of each class.
 
 Try the threshold first (`fit_threshold`): on tabular data it usually does as much for a decision,
 and leaves the probabilities alone.
@@ -15,16 +15,17 @@ from diffmetrics._core import calls, doors, numbers
 
 @calls.compiled()
 def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
-    r"""Class weights with which every class counts alike, however many examples it has.
+    r"""Balanced class weights: every class counts alike, however many examples it has.
 
     Use them in `weighted_softmax_cross_entropy`. They are scikit-learn's `class_weight="balanced"`:
-    an example's mean weight is 1, so the learning rate can stay. The weight of ten examples in a
-    million makes the gradient noisy; `effective_number_weights` limit it.
+    an example's mean weight is 1, so the learning rate can stay. If a class has ten examples in a
+    million, its weight makes the gradient noisy; `effective_number_weights` limits it.
 
     .. math:: w_c = \frac{n}{C\, n_c}
 
     Args:
-      class_counts: examples of each class ``[..., C]``, such as ``jnp.bincount(labels, length=C)``.
+      class_counts: number of examples of each class ``[..., C]``, such as
+        ``jnp.bincount(labels, length=C)``.
 
     Returns:
       Weights ``[..., C]``. A class without examples gets 0 and is not counted in C.
@@ -43,16 +44,16 @@ def balanced_class_weights(class_counts: ArrayLike) -> jax.Array:
 
 @calls.compiled()
 def effective_number_weights(class_counts: ArrayLike, *, beta: ArrayLike = 0.999) -> jax.Array:
-    r"""Class weights from the effective number of examples, which saturates as the number grows.
+    r"""Class-balanced weights from the effective number of examples, which saturates.
 
-    Use them if weights of one over the count are too large: `beta` leads from equal weights at 0 to
+    Use them if weights of one over the count are too large. `beta` leads from equal weights at 0 to
     `balanced_class_weights`, up to a factor, at 1. The weight falls with the count up to about
-    1 / (1 - beta) examples, and is level beyond.
+    ``1 / (1 - beta)`` examples, and is level beyond.
 
     .. math:: w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C
 
     Args:
-      class_counts: examples of each class ``[..., C]``.
+      class_counts: number of examples of each class ``[..., C]``.
       beta: in [0, 1]. float32 cannot tell 1 - 1e-8 from 1, where the limit 1 / n holds.
 
     Returns:

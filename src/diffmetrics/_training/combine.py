@@ -1,4 +1,4 @@
-r"""Several losses on one output: their weighted sum, and adaptive weights.
+r"""Several losses: their weighted sum, and adaptive weights for multi-task learning.
 
 A loss returns the sum to train on, and the parts to log::
 
@@ -41,11 +41,12 @@ T = TypeVar("T")
 def combine(
     losses: Mapping[str, Loss], weights: Mapping[str, ArrayLike]
 ) -> tuple[jax.Array, Parts]:
-    r"""The weighted sum of several losses, and each of them for the log.
+    r"""Weighted sum of several losses, and each of them for the log.
 
     Use it to train one output, or several, on several losses. Weights are traced: a schedule does
-    not compile again, and a sweep is one `jax.vmap`. Every loss gets its gradient times its weight,
-    and names without a weight or a loss raise. (Keras silently trains on the first loss of a list.)
+    not compile again, and a sweep is one `jax.vmap`. Every loss gets its gradient times its weight.
+    A name without a weight or without a loss raises. (Keras silently trains on the first loss of a
+    list.)
 
     **The number 0 as weight** drops a term, where 0 times an infinite loss would be NaN, and does
     not compute a loss given as a function. A *traced* 0 only multiplies.
@@ -134,11 +135,11 @@ def uncertainty_weights(
     rate: ArrayLike = 0.01,
     bound: ArrayLike = 10.0,
 ) -> tuple[Parts, Parts]:
-    r"""Weights of losses by their estimated noise: large losses weigh less.
+    r"""Uncertainty weighting of losses (homoscedastic uncertainty): large losses weigh less.
 
-    Use it for positive losses of different units: in the end each contributes about ½. It is
-    weighting by homoscedastic uncertainty. For given losses the best log-variance s has a closed
-    form, the logarithm of the loss; the state moves there by `rate`.
+    Use it for positive losses of different units: in the end each contributes about ½. For given
+    losses the best log-variance s has a closed form, the logarithm of the loss; the state moves
+    there by `rate`.
 
     A negative loss, such as a negative log-likelihood can be, has no best s: the objective falls
     without end. Such a loss says nothing of its noise, and its s stays where it is. It needs no
@@ -151,8 +152,8 @@ def uncertainty_weights(
     losses then make it negative, which is right.
 
     Args:
-      state: s of each loss; 0 at first, or the logarithm of its first value.
-      parts: each loss, a scalar > 0. A loss of 0 counts as nearly 0.
+      state: s of each loss by name, scalars; 0 at first, or the logarithm of its first value.
+      parts: each loss by name, a scalar > 0. A loss of 0 counts as nearly 0.
       rate: share of the way that s moves, in (0, 1].
       bound: s stays within ± `bound`, so that a loss of 0 does not take over.
 
@@ -191,17 +192,17 @@ def uncertainty_weights(
 def dynamic_average_weights(
     state: Mapping[str, ArrayLike], parts: Mapping[str, ArrayLike], *, temperature: ArrayLike = 2.0
 ) -> tuple[Parts, Parts]:
-    r"""Weights of losses by how fast they fall: those that have stopped falling weigh more.
+    r"""Dynamic weight average (DWA): losses that have stopped falling weigh more.
 
     Use it once an epoch, with the epoch's mean losses; from step to step the ratio is noise. The
-    weights add up to the number of losses and do not depend on the units.
+    weights add up to the number K of losses and do not depend on the units.
 
     .. math:: w_k = K \,\mathrm{softmax}_k \Big( \frac{1}{T}
               \frac{L_k^{(t)}}{L_k^{(t-1)}} \Big)
 
     Args:
-      state: each loss one epoch ago; 0 if there is none.
-      parts: each loss, a scalar > 0.
+      state: each loss one epoch ago, by name; 0 if there is none.
+      parts: each loss by name, a scalar > 0.
       temperature: T > 0; large for equal weights.
 
     Returns:
@@ -244,9 +245,9 @@ def gradient_norm_weights(
     *,
     decay: ArrayLike = 0.9,
 ) -> tuple[Parts, Parts]:
-    r"""Weights that give all losses of one output gradients of equal length.
+    r"""Gradient norm weights, as in GradNorm: all losses of one output get equally long gradients.
 
-    Use it if the losses' gradients differ by orders of magnitude. Lengths at the *output* are
+    Use it if the losses' gradients differ by orders of magnitude. Lengths at the *output* o are
     cheap: the network's backward pass runs once, for the combined loss, not once per loss, as
     lengths over all parameters would need. All get the mean length; a bar is a running mean.
 
@@ -254,7 +255,7 @@ def gradient_norm_weights(
               w_k = \frac{\tfrac1K \sum_j \bar G_j}{\bar G_k}
 
     Args:
-      state: running mean of each length; 0 at first.
+      state: running mean of each length, by name, scalars; 0 at first.
       losses: functions of the output that return a scalar, by name.
       output: what the network returned, an array or a pytree of floating ones.
       decay: share of the running mean that is kept, in [0, 1).

@@ -1,14 +1,15 @@
-"""The loss doctor: what is wrong with this loss, or with this batch?
+"""Find out what is wrong with a loss, or with a batch of logits and labels: the loss doctor.
 
-* `loss` probes any loss, yours, optax's or ours, on batches of its own.
-* `run` probes it on a batch of yours.
-* `batch` looks at logits and labels alone: what to change first.
+* `diagnose.loss` probes any loss, yours, optax's or ours, on batches of its own.
+* `diagnose.run` probes a loss on a batch of yours.
+* `diagnose.batch` looks at logits and labels alone, and says what to change first.
+* `diagnose.cost` says how many bytes a loss and its gradient move on an accelerator, which need
+  not be here.
 
-Each returns a `Report`: print it. In a shell, and in CI, where it exits with 1 on a defect::
+The first three return a `diagnose.Report`: print it. In a shell, or in CI, where a defect makes it
+exit with 1::
 
     python -m diffmetrics.diagnose package.module:function [--json] [--kind binary]
-
-* `cost` tells what a loss and its gradient move and need, on an accelerator that need not be here.
 """
 
 from __future__ import annotations
@@ -42,15 +43,15 @@ def loss(
     probes: Sequence[str] | None = None,
     parts: Mapping[str, Loss] | None = None,
 ) -> Report:
-    r"""What a loss does to predictions, and what is wrong with it.
+    r"""Check a loss: what it does to predictions, and what is wrong with it.
 
-    Use it on a loss that you wrote, took from elsewhere, or do not trust, before a training run.
-    It says nothing of your data or model: `run` and `batch` do.
+    Use it before a training run, on a loss that you wrote, took from elsewhere, or do not trust.
+    It says nothing of your data or model: `diagnose.run` and `diagnose.batch` do.
 
     The loss is called on batches of 16 to 64 made-up examples, compiled once for almost all probes.
     It may reduce or not, return ``(loss, auxiliary)``, take labels first, or take probabilities;
-    what was made of it is the first line of the report. Keywords that it needs are bound with
-    `functools.partial`.
+    the first line of the report says how it was understood. If it needs keywords, bind them with
+    `functools.partial`. These are the kinds:
 
     * binary, multilabel: ``f(logits [...], labels [...])``; multiclass: ``f(logits [B, C], ids [B]
       or one-hot [B, C])``.
@@ -63,21 +64,22 @@ def loss(
 
     A classification or a regression may have a third argument. If it is named mask, valid, where or
     padding, it says which elements of sequences ``[B, T]`` are real; if weight or weights, what
-    each of them weighs. `padding` asks what it does. Weights of classes are an option: bind them.
+    each of them weighs. The probe `padding` tests what it does. Weights of classes are an option:
+    bind them.
 
-    Findings are defects or notes. A note is a property that one should know: a loss of counts is
+    Findings are defects or notes. A note is a property that you should know: a loss of counts is
     not proper and does not decompose, and is healthy all the same.
 
     Args:
       loss: the callable.
-      kind: one of `KINDS`; by default inferred from the signature and from dry calls.
-      probes: names of those to run; by default all of the kind (`PROBES`), in some seconds. Those
-        in `QUICK` share one compiled program, and take about one.
+      kind: one of `diagnose.KINDS`; by default inferred from the signature and from dry calls.
+      probes: names of those to run; by default all of the kind (`diagnose.PROBES`), in some
+        seconds. Those in `diagnose.QUICK` share one compiled program, and take about one second.
       parts: losses that `loss` claims to combine, by name: reports by which weight each of them
         enters its gradient.
 
     Returns:
-      A `Report`; print it.
+      A `diagnose.Report`; print it.
 
     Raises:
       TypeError: if the loss is not callable, lacks an option, or cannot be called on any batch;
@@ -93,8 +95,9 @@ def loss(
       >>> print(report)                                 # doctest: +NORMALIZE_WHITESPACE
       mine: broken: the class weight is inverted
       binary, loss(logits, labels). 1 defect, no notes.
-      DEFECT  weights       the class weight is inverted: a negative weighs 1000 times as much as a
-                            positive, and if positives are rare nothing is ever predicted
+      DEFECT  weights       the class weight is inverted: a negative weighs 1000 times as
+                            much as a positive, and if positives are rare nothing is ever
+                            predicted
                             gradient at p = 1/2: 0.00781 of a positive, 7.81 of a negative,
                             ratio 0.001
                             -> put the weight on label 1:
@@ -124,25 +127,30 @@ def loss(
 
 
 def run(loss: Loss, predictions: Any, labels: Any) -> Report:
-    """What a loss does on a batch of yours, in your shapes and with your numbers.
+    """Check a loss on a batch of yours, in your shapes and with your numbers.
 
-    Use it on the first batch of a training run that goes wrong: whether a shape was broadcast,
-    labels are a mask of 0 and 255 or signs, logits and probabilities, or predictions and labels,
-    stand in each other's place, most predictions are on the wrong side, value and gradient are
-    finite, whose label is whose matters, wrong predictions get a gradient and to which side, how
-    much of it the positives hold, and what a mean over halves would change; whether ids name other
-    classes, marks of what is to be left out are learnt, masks lie transposed or beside another
-    image, a class weight is on the frequent class; and how many bytes it moves.
-    Why a loss is so, `loss` finds out, which needs no data.
+    Use it on the first batch of a training run that goes wrong. It tells
+
+    * whether a shape was broadcast; whether labels are a mask of 0 and 255, or signs; whether
+      logits and probabilities, or predictions and labels, stand in each other's place;
+    * whether most predictions are on the wrong side, and whether value and gradient are finite;
+    * whether it matters which label belongs to which prediction; whether wrong predictions get a
+      gradient, and to which side; how much of it the positives hold; what a mean over halves would
+      change;
+    * whether ids name other classes; whether marks of what is to be left out are learnt; whether
+      masks lie transposed or beside another image; whether a class weight is on the frequent class;
+    * how many bytes it moves.
+
+    Why a loss behaves so, `diagnose.loss` finds out; it needs no data.
 
     Args:
       loss: ``f(predictions, labels)`` of any reduction, or labels first if its arguments are named
         so.
       predictions: what the loss takes, an array or a tuple of them, floating.
-      labels: what it takes.
+      labels: what the loss takes beside them.
 
     Returns:
-      A `Report`; print it.
+      A `diagnose.Report`; print it.
 
     Raises:
       TypeError: if predictions are no floating-point numbers, or labels no numbers.
@@ -156,8 +164,8 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
       >>> print(report.findings[0].cause)
       it is blind to its labels: only their share counts, not whose they are
       >>> print(report.findings[1].cause)               # doctest: +NORMALIZE_WHITESPACE
-      predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction meets every
-      label
+      predictions (4,) were broadcast against labels (4, 1) to (4, 4): every prediction
+      meets every label
     """
     labels = _inputs.numbers("labels", labels)
     predictions = _inputs.numbers_to_learn(predictions, labels)
@@ -170,13 +178,17 @@ def run(loss: Loss, predictions: Any, labels: Any) -> Report:
 
 
 def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
-    """What logits and labels alone tell: what to change first, before the loss.
+    """Check logits and labels, without a loss: what to change first.
 
-    Use it on validation data of a trained model: whether logits and labels are what they are taken
-    for, prevalence, saturated logits, whether 1/2 is a sensible threshold and what the best F-beta
-    and its threshold are, shift of the prior, and calibration; whether masks ``[..., H, W]`` lie
-    transposed or beside another image, and whether it is worse than a constant, or too good to be
-    true. A threshold tuned on the data it is judged by flatters: tune it elsewhere.
+    Use it on validation data of a trained model. It tells
+
+    * whether logits and labels are what they are taken for, the prevalence, and saturated logits;
+    * whether 1/2 is a sensible threshold, and what the best F-beta and its threshold are;
+    * calibration, and a shift of the class frequencies;
+    * whether masks ``[..., H, W]`` lie transposed or beside another image;
+    * whether the model is worse than a constant, or too good to be true.
+
+    A threshold tuned on the data it is judged by flatters: tune it elsewhere.
 
     Args:
       logits: real scores ``[...]``, or ``[..., C]`` of classes that compete.
@@ -184,22 +196,23 @@ def batch(logits: Any, labels: Any, *, beta: float = 1.0) -> Report:
       beta: of the F-beta, for 0/1 labels.
 
     Returns:
-      A `Report`; print it. A batch without positives, with floating labels outside of [0, 1], or
-      with logits that are all the same or not finite, is a defect, and so is a model that predicts
-      nothing at 1/2 although it has learnt. Where logits or labels are not what they are taken for,
-      what would follow from it is not told: put it right, and ask again.
+      A `diagnose.Report`; print it. A batch without positives, with floating labels outside of [0,
+      1], or with logits that are all the same or not finite, is a defect. So is a model that
+      predicts nothing at 1/2 although it has learnt. Where logits or labels are not what they are
+      taken for, the report stops there: put it right, and ask again.
 
     Raises:
       TypeError: if one of them holds no numbers.
-      ValueError: if the shapes do not fit, naming both, one of them is empty, or `beta` negative.
+      ValueError: if the shapes do not fit, naming both, one of them is empty, or `beta` is
+        negative.
 
     Example:
       >>> import diffmetrics as dm, numpy as np
       >>> rng = np.random.default_rng(0)
       >>> labels = rng.random(20_000) < 0.01
       >>> logits = rng.normal(size=20_000) + 3.0 * labels - 6.0
-      >>> print(dm.diagnose.batch(logits, labels).findings[0].cause)
-      ... # doctest: +NORMALIZE_WHITESPACE
+      >>> report = dm.diagnose.batch(logits, labels)
+      >>> print(report.findings[0].cause)               # doctest: +NORMALIZE_WHITESPACE
       at 1/2 it predicts next to nothing, although it has learnt: the threshold is wrong, not
       the model
     """
@@ -218,19 +231,19 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
     know, is in docs/speed.md.
 
     The least is one reading of logits and labels and one writing of the gradient. A loss that needs
-    a sum over a whole set before it has a slope, like Dice, reads twice. Where a loss of this
-    library has the same value and gradient on a small random batch, up to a factor as between a
-    mean and a sum, and moves less, its cost is told, too.
+    a sum over a whole set before it has a slope, like Dice, reads twice. If a loss of this library
+    has the same value and gradient on a small random batch, up to a factor as between a mean and a
+    sum, and moves less, the result tells its cost, too.
 
     Args:
       loss: ``f(logits, labels)`` of any reduction, or labels first if its arguments are named so.
       logits: what the loss takes, an array or a tree of them, or of `jax.ShapeDtypeStruct`.
       labels: the same.
-      target: "h100", "v5e" or "v6e", an NVIDIA H100 or a TPU, or "cpu"; by default the device on
-        which JAX computes here.
+      target: ``"h100"`` (NVIDIA), ``"v5e"`` or ``"v6e"`` (TPU), or ``"cpu"``; by default the device
+        on which JAX computes here.
 
     Returns:
-      A `Cost`; print it.
+      A `diagnose.Cost`; print it.
 
     Raises:
       TypeError: if logits or labels are no arrays, or logits no floating-point numbers.
@@ -240,18 +253,19 @@ def cost(loss: Loss, logits: Any, labels: Any, *, target: str | None = None) -> 
 
     Example:
       >>> import diffmetrics as dm, jax, optax
-      >>> masks = jax.ShapeDtypeStruct((16, 512, 512), "float32")   # nothing of this size is made
-      >>> found = dm.diagnose.cost(optax.sigmoid_focal_loss, masks, masks)
+      >>> focal = optax.sigmoid_focal_loss
+      >>> masks = jax.ShapeDtypeStruct((16, 512, 512), "float32")  # shapes, not arrays
+      >>> found = dm.diagnose.cost(focal, masks, masks)
       >>> found.least_bytes // 2**20, found.ratio > 2
       (48, True)
       >>> print(found.ours.loss)
       diffmetrics.sigmoid_focal_loss
-      >>> print(dm.diagnose.cost(optax.sigmoid_focal_loss, masks, masks, target="h100"))
-      ... # doctest: +SKIP, +NORMALIZE_WHITESPACE
-      sigmoid_focal_loss on NVIDIA H100: moves 10.7 x the least bytes, 128 MiB of temporary arrays,
-      7 kernels, compiled in 0.4 s.
+      >>> print(dm.diagnose.cost(focal, masks, masks, target="h100"))  # doctest: +SKIP
+      sigmoid_focal_loss on NVIDIA H100: moves 10.7 x the least bytes, 128 MiB of temporary
+      arrays, 7 kernels, compiled in 0.4 s.
       The least: one reading of predictions and labels, one writing of the gradient, 48.0 MiB.
-      diffmetrics.sigmoid_focal_loss, of the same value and gradient at labels of 0 and 1: 1.00 x.
+      diffmetrics.sigmoid_focal_loss, of the same value and gradient at labels of 0 and 1:
+      1.00 x.
     """
     call = functools.partial(_inference.order(loss).call, loss)
     _cost.check("logits", logits, differentiable=True)

@@ -37,22 +37,24 @@ MANY, OF_EACH = 2**24, 256
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a loss and its gradient in the predictions cost. `print` it: a sentence or two.
+    """The cost of a loss and its gradient: bytes, memory and kernels.
+
+    `print` it: a sentence or two.
 
     Attributes:
       loss: its name.
       device: the name of the device that it was compiled for.
-      bytes: what moves between memory and chip.
+      bytes: number of bytes that move between memory and chip.
       least_bytes: one reading of predictions and labels, and one writing of the gradient. A loss
         that needs a sum over a whole set before it has a slope, like Dice, reads twice.
       temporary_bytes: memory beside predictions, labels and gradient, at its height.
-      kernels: programs that are launched one after the other.
+      kernels: number of programs that are launched one after the other.
       compile_seconds: processor time of the compiler.
-      endless: loops that were counted once, because nothing says how often they run.
+      endless: number of loops that were counted once, because nothing says how often they run.
       ours: the cost of the loss of this library that has the same value and gradient, up to a
         factor as between a sum and a mean, if there is one and it moves less.
       decided: whether the two are the same at labels of 0 and 1 only, not at soft ones.
-      compared: what came of looking for such a loss, where there is none that moves less.
+      compared: what came of looking for such a loss, if none moves less.
       broadcast: to which shape predictions and labels of other shapes were broadcast, if they were.
     """
 
@@ -71,29 +73,29 @@ class Cost:
 
     @property
     def ratio(self) -> float:
-        """The bytes over the least."""
+        """The bytes, divided by the least."""
         return self.bytes / max(self.least_bytes, 1)
 
     @property
     def times(self) -> str:
-        """The ratio, for readers."""
+        """The ratio as text, such as `2.00 x`."""
         digits = 2 if self.ratio < 10 else 1 if self.ratio < 100 else 0
         return f"{'at least ' if self.endless else ''}{self.ratio:,.{digits}f} x"
 
     @property
     def size(self) -> str:
-        """Temporary memory and kernels, for readers."""
+        """Temporary memory and kernels as text."""
         arrays = f"{mebibytes(self.temporary_bytes)} of" if self.temporary_bytes else "no"
         number = f"{self.kernels:,} kernel{'' if self.kernels == 1 else 's'}"
         return f"{arrays} temporary arrays, {number}"
 
     @property
     def same(self) -> str:
-        """What ours has in common with it, for readers."""
+        """What the loss of this library has in common with it, as text."""
         return f"the same value and gradient{' at labels of 0 and 1' if self.decided else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as what JSON can hold."""
+        """Everything, as a dictionary that JSON can hold."""
         ours = self.ours.to_dict() if self.ours else None
         written = {**dataclasses.asdict(self), "ratio": self.ratio, "ours": ours}
         return {READABLE.get(name, name): value for name, value in written.items()}

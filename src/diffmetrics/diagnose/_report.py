@@ -13,15 +13,15 @@ WIDTH = 100
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that a probe measured.
+    """One result of a probe: a defect, a note, or that all is as it should be.
 
     Attributes:
       probe: which probe.
       cause: what it is, and the likely cause, in one sentence.
       evidence: the numbers.
       advice: what to do, in one sentence.
-      status: "defect" if training with the loss goes wrong, "note" for a property that one should
-        know, "ok" if all is as it should be.
+      status: ``"defect"`` if training with the loss goes wrong, ``"note"`` for a property that you
+        should know, ``"ok"`` if all is as it should be.
     """
 
     probe: str
@@ -51,7 +51,9 @@ def ok(evidence: str) -> Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A diagnosis. `print` it: a table of what was probed, found, and is to be done.
+    """The result of a diagnosis: a table of what was probed, what was found, and what to do.
+
+    `print` it, or ask it for `healthy` and `findings`.
 
     Attributes:
       subject: the name of the loss, or what the batch was.
@@ -65,7 +67,7 @@ class Report:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What was found, defects first, what explains the most before what follows from it."""
+        """What was found, defects first, and causes before what follows from them."""
         found = (f for f in self.results if f.status != "ok")
         return tuple(sorted(found, key=lambda f: f.status != "defect"))
 
@@ -76,12 +78,12 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """Whether there is no defect; notes do not count."""
+        """Whether there is no defect. Notes do not count."""
         return not self.defects
 
     @property
     def verdict(self) -> str:
-        """One line: the gravest defect, or that it is healthy, and what there is to know."""
+        """The gravest defect in one line, or that the loss is healthy and what there is to know."""
         if self.healthy:
             return f"{self.subject}: {self._healthy}"
         return f"{self.subject}: broken: {self.defects[0].cause}{self._more}"
@@ -106,7 +108,7 @@ class Report:
         return f" (and {_several(count, 'more defect')})" if count else ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, as what JSON can hold."""
+        """Everything, as a dictionary that JSON can hold."""
         return {
             "subject": self.subject,
             "kind": self.kind,
