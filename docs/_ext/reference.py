@@ -117,6 +117,8 @@ def function_page(full: str, siblings: list[str], guides: list[str]) -> list[str
     else:
         lines += [f".. autofunction:: {full}", ""]
     seen = [] if inspect.isclass(value) else inspect.signature(value).parameters
+    if not {"logits", "labels"} & set(seen):  # where `weights` are of members, say
+        seen = []
     shared = ", ".join(f"`{name}`" for name in SHARED if name in seen)
     near = ", ".join(link(other) for other in siblings if other != full)
     named = ", ".join(f":doc:`{page}`" for page in guides)
@@ -190,7 +192,9 @@ def shorten(
     if returns:
         returns = ALIAS.sub(r"\1", returns)
     if signature:
-        signature = re.sub(r"<(?:PjitFunction of <)?function (\w+)[^>]*>>?", r"jax.nn.\1", signature)
+        signature = re.sub(
+            r"<(?:PjitFunction of <)?function (\w+)[^>]*>>?", r"jax.nn.\1", signature
+        )
         signature = ALIAS.sub(r"\1", signature)
         signature = signature.replace("Counts(tp=0.0, fp=0.0, fn=0.0, tn=0.0)", "Counts()")
     return signature, returns
@@ -199,6 +203,9 @@ def shorten(
 def link_names(app: Sphinx, tree: nodes.document, page: str) -> None:
     """Code that is a public name is a link to its page, in pages and docstrings alike."""
     objects = app.env.domains.python_domain.objects
+    for label in tree.findall(nodes.field_name):
+        if label.astext() == "Variables":  # what Sphinx calls the attributes of a class
+            label[:] = [nodes.Text("Attributes")]
     for code in list(tree.findall(nodes.literal)):
         parent = code.parent
         if isinstance(parent, (nodes.reference, nodes.title)) or parent.parent is None:
