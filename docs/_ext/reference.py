@@ -99,10 +99,9 @@ def mentions(source: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     guides = [p for p in sorted(source.rglob("*.md")) if not {"api", "_build"} & set(p.parts)]
     for page in guides:
-        for name in set(re.findall(r"(?:\bdm\.|`)([\w.]*\w)", page.read_text())):
-            found.setdefault(name.removeprefix("dm."), []).append(
-                "/" + page.relative_to(source).with_suffix("").as_posix()
-            )
+        here = "/" + page.relative_to(source).with_suffix("").as_posix()
+        for name in set(re.findall(r"(?:\bdm\.|`)(?!dm\.)([\w.]*\w)", page.read_text())):
+            found.setdefault(name, []).append(here)
     return found
 
 
