@@ -79,9 +79,7 @@ def synthetic(source: Path, path: Path) -> None:
         panels[1, 0].set_ylabel("deviation")
         handles, labels = panels[0, 0].get_legend_handles_labels()
         more = panels[1, 0].get_legend_handles_labels()
-        handles += more[0][1:]
-        labels += more[1][1:]
-        figure.legend(handles, labels, loc="outside lower center", ncols=5,
+        figure.legend(handles + more[0], labels + more[1], loc="outside lower center", ncols=3,
                       title="shaded: no training data")  # fmt: skip
         plots.save(figure, path)
 
