@@ -25,15 +25,23 @@ OTHERS = ("cuda", "tpu")
 SCALES = (1.0, 1e3, 1e30)
 
 
-@pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], list[str]]]:
-    """Call it with a backend, and what is traced from then on is of that; returns its choices."""
+Choices = dict[str, list[str]]
 
-    def choose(platform: str) -> list[str]:
-        choices: list[str] = []
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Choices]]:
+    """Call it with a backend, and what is traced from then on is of that.
+
+    It returns what every backend chooses, wherever this one comes to a choice. One that chooses the
+    same everywhere comes to no others, so what is traced is of that one, too.
+    """
+
+    def choose(platform: str) -> Choices:
+        choices: Choices = {name: [] for name in ("cpu", *OTHERS)}
 
         def of(*arrays: Any, default: Any = None, **others: Any) -> Any:
-            choices.append(platform if platform in others else "default")
+            for name, found in choices.items():
+                found.append(name if name in others else "default")
             return others.get(platform, default)(*arrays)
 
         monkeypatch.setattr(jax.lax, "platform_dependent", of)
@@ -72,31 +80,25 @@ def scaled(row: Row, scale: float) -> dict[int, np.ndarray]:
 
 
 @over(lambda row: bool(moving(row)) and row.family != "training", once=True)
-def test_every_backend_computes_the_same(row: Row, chosen: Callable[[str], list[str]]):
+def test_every_backend_computes_the_same(row: Row, chosen: Callable[[str], Choices]):
     of, scales = everything(row), SCALES if row.family in ("elements", "sets") else SCALES[:1]
-    asked: list[list[str]] = [[]]
+    asked: dict[str, Choices] = {}
     traces = []
-    for platform in OTHERS:
-        choices = chosen(platform)
-        traced = jax.jit(lambda x: of(x)).trace(scaled(row, 1.0))
-        if not choices:
-            return  # nothing in it depends on the backend
-        if choices not in asked:  # else there is one form for all, or for both
-            asked.append(choices)
-            traces.append(traced)
-    if not traces:
-        return
-    chosen("cpu")
+    for platform in ("cpu", *OTHERS):
+        if not any(choices[platform] == choices[other] for other, choices in asked.items()):
+            asked[platform] = chosen(platform)
+            traces.append(jax.jit(lambda x: of(x)).trace(scaled(row, 1.0)))
+    if not traces[1:]:
+        return  # nothing in it depends on the backend
+    of_cpu, *others = (traced.lower().compile() for traced in traces)
     with jax.debug_nans(False):
-        jitted = jax.jit(of)
-        expected = [jitted(scaled(row, s)) for s in scales]
-        for compiled in (traced.lower().compile() for traced in traces):
-            for scale, known in zip(scales, expected, strict=True):
-                found = compiled(scaled(row, scale))
-                # Where large numbers cancel some digits are lost, of second derivatives all.
-                digits, kept = (2e-5, 2) if scale == 1.0 else (1e-4, 1)
-                of_both = found[:kept], known[:kept]
-                chex.assert_trees_all_close(*of_both, rtol=digits, atol=0.1 * digits)
+        for scale in scales:
+            arrays = scaled(row, scale)
+            expected = of_cpu(arrays)
+            # Where large numbers cancel some digits are lost, of second derivatives all.
+            digits, kept = (2e-5, 2) if scale == 1.0 else (1e-4, 1)
+            for found in (compiled(arrays)[:kept] for compiled in others):
+                chex.assert_trees_all_close(found, expected[:kept], rtol=digits, atol=0.1 * digits)
 
 
 def running_sums(jaxpr: jax.extend.core.Jaxpr) -> Iterator[str | None]:

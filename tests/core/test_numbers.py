@@ -33,15 +33,15 @@ def slope_of_square(x: jax.Array, factor: jax.Array) -> jax.Array:
 
 def test_slope_is_used_and_differentiated():
     marked = slopes.with_slope(square, lambda x, factor: slope_of_square(x, factor) + 1.0)
-    assert jax.grad(marked)(3.0, 2.0) == 13.0
-    assert jax.grad(jax.grad(marked))(3.0, 2.0) == 4.0
-    assert jax.jacfwd(jax.jacrev(marked))(3.0, 2.0) == 4.0
+    assert jax.jit(jax.grad(marked))(3.0, 2.0) == 13.0
+    assert jax.jit(jax.grad(jax.grad(marked)))(3.0, 2.0) == 4.0
+    assert jax.jit(jax.jacfwd(jax.jacrev(marked)))(3.0, 2.0) == 4.0
 
 
 def test_hyper_parameters_have_the_gradient_of_the_formula():
     f = slopes.with_slope(square, slope_of_square)
     x, factor = jnp.array([1.0, 2.0]), jnp.array(3.0)
-    value, (dx, dfactor) = jax.value_and_grad(lambda *a: f(*a).sum(), (0, 1))(x, factor)
+    value, (dx, dfactor) = jax.jit(jax.value_and_grad(lambda *a: f(*a).sum(), (0, 1)))(x, factor)
     chex.assert_trees_all_close((value, dx, dfactor), (15.0, jnp.array([6.0, 12.0]), 5.0))
     tangent = jax.jvp(lambda c: f(x, c), (factor,), (1.0,))[1]
     chex.assert_trees_all_close(tangent, x * x)
@@ -86,8 +86,9 @@ def test_capped_holds_what_overflows():
 
 @over_losses
 def test_loss_goes_through_checkpoint_scan_and_vmap(loss: Callable[[jax.Array], jax.Array]):
-    expected = jax.grad(loss)(LOGITS)
-    chex.assert_trees_all_close(jax.grad(jax.checkpoint(loss))(LOGITS), expected, rtol=1e-6)
+    expected = jax.jit(jax.grad(loss))(LOGITS)
+    found = jax.jit(jax.grad(jax.checkpoint(loss)))(LOGITS)
+    chex.assert_trees_all_close(found, expected, rtol=1e-6)
 
     def step(total: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         return total + 1.0, jax.grad(loss)(z)
@@ -95,14 +96,19 @@ def test_loss_goes_through_checkpoint_scan_and_vmap(loss: Callable[[jax.Array], 
     stack = jnp.stack([LOGITS, -LOGITS])
     scanned = jax.lax.scan(step, jnp.zeros(()), stack)[1]
     chex.assert_trees_all_close(scanned[0], expected, rtol=1e-6)
-    chex.assert_trees_all_close(jax.vmap(jax.grad(loss))(stack), scanned, rtol=1e-6)
+    chex.assert_trees_all_close(jax.jit(jax.vmap(jax.grad(loss)))(stack), scanned, rtol=1e-6)
 
 
 @over_losses
 def test_loss_goes_through_hessian_vector_products(loss: Callable[[jax.Array], jax.Array]):
-    direction = jnp.cos(jnp.arange(LOGITS.size, dtype=jnp.float32)).reshape(LOGITS.shape)
-    forward = jax.jvp(jax.grad(loss), (LOGITS,), (direction,))[1]
-    backward = jax.grad(lambda z: jnp.vdot(jax.grad(loss)(z), direction))(LOGITS)
+    direction = np.cos(np.arange(LOGITS.size, dtype=np.float32)).reshape(LOGITS.shape)
+
+    @jax.jit
+    def products(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        backward = jax.grad(lambda z: jnp.vdot(jax.grad(loss)(z), direction))(z)
+        return jax.jvp(jax.grad(loss), (z,), (direction,))[1], backward
+
+    forward, backward = products(LOGITS)
     chex.assert_trees_all_close(forward, backward, rtol=1e-4, atol=1e-6)
 
 
@@ -114,9 +120,10 @@ def test_sharded_loss_and_gradient_equal_the_whole(axes: tuple[str | None, ...])
     def loss(z: jax.Array, y: jax.Array) -> jax.Array:
         return dm.sigmoid_focal_loss(z, y, alpha=0.25).mean()
 
-    expected = jax.value_and_grad(loss)(LOGITS, LABELS)
+    both = jax.jit(jax.value_and_grad(loss))
+    expected = both(LOGITS, LABELS)
     sharded = jax.device_put((LOGITS, LABELS), NamedSharding(mesh, spec))
-    value, gradient = jax.jit(jax.value_and_grad(loss))(*sharded)
+    value, gradient = both(*sharded)
     assert gradient.sharding.is_equivalent_to(NamedSharding(mesh, spec), 2)
     chex.assert_trees_all_close((value, gradient), expected, rtol=1e-5, atol=1e-7)
 
@@ -124,6 +131,5 @@ def test_sharded_loss_and_gradient_equal_the_whole(axes: tuple[str | None, ...])
         return jax.lax.pmean(loss(z, y), "x")
 
     mapped = jax.shard_map(part, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec())
-    chex.assert_trees_all_close(
-        jax.value_and_grad(mapped)(LOGITS, LABELS), expected, rtol=1e-5, atol=1e-7
-    )
+    found = jax.jit(jax.value_and_grad(mapped))(LOGITS, LABELS)
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-7)

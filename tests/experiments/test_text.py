@@ -49,7 +49,12 @@ def network(variant: Variant = "multichannel", **options: Any) -> TextCNN:
 def sentences(length: int = 7) -> jax.Array:
     rng = np.random.default_rng(1)
     ids = rng.integers(1, 9, (5, length))
-    return jnp.where(np.arange(length) < rng.integers(1, length + 1, (5, 1)), ids, 0)
+    return jnp.asarray(np.where(np.arange(length) < rng.integers(1, length + 1, (5, 1)), ids, 0))
+
+
+@nnx.jit
+def logits_of(net: TextCNN, ids: jax.Array) -> jax.Array:
+    return net(ids)
 
 
 def bias_of(conv: nnx.Conv) -> nnx.Param:
@@ -61,20 +66,24 @@ def bias_of(conv: nnx.Conv) -> nnx.Param:
 
 
 def test_every_filter_is_applied_to_both_channels_and_the_results_are_added():
+    @nnx.jit
+    def one_by_one(net: TextCNN, ids: jax.Array) -> jax.Array:
+        assert net.static is not None
+        assert net.tuned is not None
+        present = (ids > 0)[..., None]
+        features = []
+        for conv in net.filters:
+            responses = [
+                conv(jnp.where(present, table[...][ids], 0.0)) for table in (net.static, net.tuned)
+            ]
+            both = responses[0] + responses[1] - bias_of(conv)[...][None, None]  # the bias once
+            features.append(nnx.relu(jnp.where(present, both, -jnp.inf).max(1)))
+        return net.head(jnp.concatenate(features, -1))[:, 0]
+
     net, ids = network(), sentences()
-    assert net.static is not None
     assert net.tuned is not None
     net.tuned[...] = net.tuned[...] * 0.5 + 0.1  # no longer equal, as after training
-    present = (ids > 0)[..., None]
-    features = []
-    for conv in net.filters:
-        responses = [
-            conv(jnp.where(present, table[...][ids], 0.0)) for table in (net.static, net.tuned)
-        ]
-        both = responses[0] + responses[1] - bias_of(conv)[...][None, None]  # the bias once
-        features.append(nnx.relu(jnp.where(present, both, -jnp.inf).max(1)))
-    expected = net.head(jnp.concatenate(features, -1))[:, 0]
-    np.testing.assert_allclose(net(ids), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(logits_of(net, ids), one_by_one(net, ids), rtol=1e-5, atol=1e-5)
 
 
 def test_a_logit_does_not_depend_on_the_length_to_which_a_text_is_padded():
@@ -82,7 +91,7 @@ def test_a_logit_does_not_depend_on_the_length_to_which_a_text_is_padded():
     for conv in net.filters:
         bias_of(conv)[...] = jnp.arange(1.0, 5.0)  # with which even padding would respond
     padded = jnp.pad(ids, ((0, 0), (0, 9)))
-    np.testing.assert_allclose(net(padded), net(ids), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits_of(net, padded), logits_of(net, ids), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", ["rand", "static", "non-static", "multichannel"])
@@ -98,13 +107,15 @@ def test_variants_have_the_channels_of_the_paper(variant: Variant):
     assert ("tuned" in params) == (variant != "static")
     assert ("static" in frozen) == (variant in ("static", "multichannel"))
     merged = nnx.merge(graph, params, frozen)
-    np.testing.assert_array_equal(merged(sentences()), net(sentences()))
+    ids = sentences()
+    np.testing.assert_array_equal(logits_of(merged, ids), logits_of(net, ids))
 
 
 def test_dropout_acts_with_a_key_alone():
     net, ids = network(), sentences()
-    np.testing.assert_array_equal(net(ids), net(ids))
-    a, b = (net(ids, jax.random.key(k)) for k in (0, 1))
+    np.testing.assert_array_equal(logits_of(net, ids), logits_of(net, ids))
+    dropped = nnx.jit(lambda net, ids, key: net(ids, key))
+    a, b = (dropped(net, ids, jax.random.key(k)) for k in (0, 1))
     assert np.any(np.asarray(a) != np.asarray(b))
     with pytest.raises(ValueError, match="'static' needs vectors; only 'rand'"):
         TextCNN(9, 6, variant="static", rngs=nnx.Rngs(0))
@@ -118,9 +129,10 @@ def test_activations_of_bfloat16_keep_parameters_and_logits_in_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(half, nnx.Param))} == {
         jnp.dtype("float32")
     }
-    assert half(ids).dtype == jnp.float32
-    np.testing.assert_allclose(half(ids), network()(ids), atol=0.05)
-    assert np.any(half(ids) != network()(ids))
+    near, logits = logits_of(half, ids), logits_of(network(), ids)
+    assert near.dtype == jnp.float32
+    np.testing.assert_allclose(near, logits, atol=0.05)
+    assert np.any(near != logits)
 
 
 # --- the losses -----------------------------------------------------------------------------------

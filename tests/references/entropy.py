@@ -145,7 +145,7 @@ def beta_family_loss(z: float, y: int, alpha: float, beta: float) -> float:
     return _simpson(integrand, lower, upper)
 
 
-def _simpson(f: Callable[[float], float], lower: float, upper: float, pieces: int = 4000) -> float:
+def _simpson(f: Callable[[float], float], lower: float, upper: float, pieces: int = 2000) -> float:
     step = (upper - lower) / pieces
     weights = [1, *[4, 2] * (pieces // 2 - 1), 4, 1]
     return step / 3 * sum(w * f(lower + i * step) for i, w in enumerate(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import chex
@@ -27,20 +28,24 @@ def losses_of(parameters: Any) -> dict[str, jax.Array]:
     }
 
 
+@functools.cache
 def gradient_of(name: str) -> jax.Array:
-    return jax.grad(lambda w: losses_of(w)[name])(WEIGHTS)
+    return jax.jit(jax.grad(lambda w: losses_of(w)[name]))(WEIGHTS)
 
 
 def test_every_part_has_its_gradient_times_its_weight():
     def total(parameters: Any, weights: Any) -> Any:
         return dm.combine(losses_of(parameters), weights)
 
+    alone = jax.jit(losses_of)(WEIGHTS)
     for alpha in (0.0, 1.0, 10.0):
-        weights = {"mse": 1.0, "huber": alpha}
-        (value, parts), slope = jax.value_and_grad(total, has_aux=True)(WEIGHTS, weights)
+        # A number that is known beforehand may drop a term.
+        both = jax.value_and_grad(
+            functools.partial(total, weights={"mse": 1.0, "huber": alpha}), has_aux=True
+        )
+        (value, parts), slope = jax.jit(both)(WEIGHTS)
         expected = gradient_of("mse") + alpha * gradient_of("huber")
         chex.assert_trees_all_close(slope, expected, rtol=1e-5)
-        alone = losses_of(WEIGHTS)
         chex.assert_trees_all_close(parts, alone, rtol=1e-6)
         chex.assert_trees_all_close(value, alone["mse"] + alpha * alone["huber"], rtol=1e-6)
 
@@ -146,12 +151,14 @@ def test_a_sum_has_the_type_of_its_losses():
         chex.assert_type(total, jnp.float32)
         np.testing.assert_array_equal(total, [[3.0, 4.0, 5.0]] * 2)
         parts = {name: jnp.float32(2.0) for name in each}
-        for adaptive in (dm.uncertainty_weights, dm.dynamic_average_weights):
-            found = adaptive(dict.fromkeys(each, 0.0), parts)
-            chex.assert_type(jax.tree.leaves(found), jnp.float32)
-        norms = {"a": jnp.sum, "b": lambda o: (o**2).sum()}
-        found = dm.gradient_norm_weights(dict.fromkeys(each, 0.0), norms, jnp.ones(3, jnp.float32))
-        chex.assert_type(jax.tree.leaves(found), jnp.float32)
+        state, norms = dict.fromkeys(each, 0.0), {"a": jnp.sum, "b": lambda o: (o**2).sum()}
+        of_losses = dm.uncertainty_weights, dm.dynamic_average_weights
+        adaptive = [functools.partial(of, state, parts) for of in of_losses]
+        output = jnp.ones(3, jnp.float32)
+        adaptive += [functools.partial(dm.gradient_norm_weights, state, norms, output)]
+        for weights in adaptive:
+            found = jax.tree.leaves(jax.eval_shape(weights))
+            assert {x.dtype for x in found} == {jnp.dtype(jnp.float32)}
 
 
 # --- weights that find themselves -----------------------------------------------------------------
