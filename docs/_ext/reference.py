@@ -70,6 +70,11 @@ def short(full: str) -> str:
     return full.removeprefix("diffmetrics.")
 
 
+def file_of(full: str) -> str:
+    """The name of its page: `Counts` and `counts` are one file to some systems."""
+    return short(full) + ("_class" if inspect.isclass(resolve(full)) else "")
+
+
 def sentence(value: Any) -> str:
     """The first sentence of a docstring."""
     first = inspect.cleandoc(value.__doc__ or "").split("\n\n")[0].replace("\n", " ")
@@ -141,7 +146,7 @@ def group_page(title: str, modules: dict[str, list[str]]) -> list[str]:
             lines += heading(name, "-")
             about = f"{said[:1].upper()}{said[1:]}{'.' if said else ''}\n\n{rest}"
         lines += [*linked(about).splitlines(), "", *table(names)]
-    pages = [f"   {short(full)}" for names in modules.values() for full in names]
+    pages = [f"   {file_of(full)}" for names in modules.values() for full in names]
     return [*lines, ".. toctree::", "   :hidden:", "", *pages, ""]
 
 
@@ -166,7 +171,7 @@ def write(app: Sphinx) -> None:
         for names in modules.values():
             index += table(names)
             for full in names:
-                page(short(full), function_page(full, names, guides.get(short(full), [])))
+                page(file_of(full), function_page(full, names, guides.get(short(full), [])))
     (out / "index.txt").write_text("\n".join(index))
     for stale in set(out.glob("*.rst")) - written:
         stale.unlink()
