@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -170,8 +169,8 @@ def test_rates_are_of_successive_passes():
 def test_augmentation_turns_image_and_mask_alike():
     mask = np.random.default_rng(0).random((64, 8, 8)) > 0.5
     image = np.repeat(mask[..., None], 3, -1).astype(np.uint8)
-    key = jax.random.key(0)
-    turned, turned_mask = augment(key, jnp.asarray(image), jnp.asarray(mask), photometric=False)
+    key, augmented = jax.random.key(0), jax.jit(augment, static_argnames="photometric")
+    turned, turned_mask = augmented(key, image, mask, photometric=False)
     np.testing.assert_array_equal(turned[..., 0], turned_mask)
     kinds = dict.fromkeys(range(8), 0)
     for before, after in zip(mask, np.asarray(turned_mask), strict=True):
@@ -180,7 +179,7 @@ def test_augmentation_turns_image_and_mask_alike():
         assert len(matches) == 1
         kinds[matches[0]] += 1
     assert min(kinds.values()) > 0
-    lit, lit_mask = augment(key, jnp.asarray(image), jnp.asarray(mask), photometric=True)
+    lit, lit_mask = augmented(key, image, mask, photometric=True)
     assert lit.shape == image.shape
     np.testing.assert_array_equal(lit_mask, turned_mask)
 
@@ -188,7 +187,7 @@ def test_augmentation_turns_image_and_mask_alike():
 def test_another_light_differs_by_crop_and_keeps_what_is_brighter_and_grey():
     ramp = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (6, 4, 1))[..., None].repeat(3, -1)
     ramp[3:, ..., 2] //= 2  # three grey crops, three that are not
-    lit = np.asarray(relight(jax.random.key(0), jnp.asarray(ramp)))
+    lit = np.asarray(jax.jit(relight)(jax.random.key(0), ramp))
     assert lit.dtype == np.float32
     assert lit.min() >= 0
     assert lit.max() <= 255

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec as P
+from scipy import special
 from scipy.cluster import hierarchy
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score, det_curve
 
@@ -37,14 +38,14 @@ def test_shuffled_labels_change_every_loss_but_the_questions():
 
 
 def test_the_questions_loss_is_two_means_and_the_labels_only_weigh_them():
-    p, q = (jax.nn.softmax(jnp.asarray(x)) for x in rng.normal(size=(2, 6, 10)))
+    p, q = special.softmax(rng.normal(size=(2, 6, 10)), -1).astype(np.float32)
     same = np.array([1.0, 0, 0, 1, 0, 0])
-    divergence = np.sum(np.asarray(p) * np.log(np.asarray(p) / np.asarray(q)), -1)
+    divergence = np.sum(p * np.log(p / q), -1)
     hinge = np.maximum(1.0 - divergence, 0)
     expected = same.mean() * divergence.mean() + (1 - same).mean() * hinge.mean()
+    asked = jax.jit(losses.asked)
     for order in itertools.islice(itertools.permutations(same), 0, 720, 90):
-        value = losses.asked(p, q, jnp.asarray(order)[:, None])
-        np.testing.assert_allclose(value, expected, rtol=2e-6)
+        np.testing.assert_allclose(asked(p, q, np.array(order)[:, None]), expected, rtol=2e-6)
 
 
 def test_the_questions_loss_has_no_gradient_where_half_of_the_pairs_are_the_same():
@@ -61,7 +62,7 @@ def test_the_questions_loss_has_no_gradient_where_half_of_the_pairs_are_the_same
 
 def test_as_many_pairs_of_the_question_are_the_same_as_not():
     ids = np.repeat(np.arange(6) + 3, 4)
-    left, right, same = losses.as_pairs(jnp.arange(len(ids) * 1.0), jnp.asarray(ids))
+    left, right, same = jax.jit(losses.as_pairs)(np.arange(len(ids), dtype=np.float32), ids)
     told = ids[np.asarray(left, int)] == ids[np.asarray(right, int)]
     np.testing.assert_array_equal(same, told)
     assert told.mean() == 0.5
@@ -69,7 +70,8 @@ def test_as_many_pairs_of_the_question_are_the_same_as_not():
 
 
 def test_random_triplets_are_those_of_loops():
-    x = np.asarray(unit(jnp.asarray(rng.normal(size=(len(IDS), 3)))), float)
+    x = rng.normal(size=(len(IDS), 3))
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
     costs = []
     for i in range(len(IDS)):
         positive = i // EACH * EACH + (i + 1) % EACH
@@ -78,7 +80,7 @@ def test_random_triplets_are_those_of_loops():
             if IDS[negative] != IDS[i]:
                 gap = np.linalg.norm(x[i] - x[positive]) - np.linalg.norm(x[i] - x[negative])
                 costs.append(max(0.0, gap + losses.TRIPLET_MARGIN))
-    found = losses.random_triplets(jnp.asarray(x, jnp.float32), jnp.asarray(IDS))
+    found = jax.jit(losses.random_triplets)(x.astype(np.float32), IDS)
     np.testing.assert_allclose(found, np.sum(costs) / np.count_nonzero(costs), rtol=1e-5)
 
 
@@ -93,7 +95,7 @@ def test_shares_of_active_hinges_are_those_of_loops(outputs: Outputs):
     for name, expected in (("kl-hinge", kl), ("contrastive", distance)):
         active = LOSSES[name].active
         assert active is not None
-        assert active(outputs, jnp.asarray(IDS)) == pytest.approx(np.mean(expected), abs=1e-6)
+        assert jax.jit(active)(outputs, IDS) == pytest.approx(np.mean(expected), abs=1e-6)
 
 
 # --- devices --------------------------------------------------------------------------------------
