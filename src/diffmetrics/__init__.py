@@ -115,12 +115,14 @@ from diffmetrics._losses.pairs.kl_hinge import (
     pairwise_kl_hinge_loss as pairwise_kl_hinge_loss,
 )
 from diffmetrics._losses.rankings.lagrangian import (
-    Constraint as Constraint,
-    dual_update as dual_update,
     pr_auc_lagrangian as pr_auc_lagrangian,
     precision_at_recall_lagrangian as precision_at_recall_lagrangian,
     recall_at_precision_lagrangian as recall_at_precision_lagrangian,
     tpr_at_fpr_lagrangian as tpr_at_fpr_lagrangian,
+)
+from diffmetrics._losses.rankings.multipliers import (
+    Constraint as Constraint,
+    dual_update as dual_update,
 )
 from diffmetrics._losses.rankings.operating_point import (
     fpr_at_tpr_loss as fpr_at_tpr_loss,
