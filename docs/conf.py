@@ -4,8 +4,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "diffmetrics"
 author = "The diffmetrics authors"
@@ -19,14 +18,13 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx.ext.mathjax",
     "sphinx_copybutton",
-    "sphinx_design",
     "reference",  # docs/_ext: the pages of functions, and links to them
     "searched",  # docs/_ext: what the search finds first
 ]
 exclude_patterns = ["_build", "_ext"]
 
 # Markdown as on GitHub, with formulas and links to headings.
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 
 # Docstrings.

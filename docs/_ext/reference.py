@@ -120,10 +120,9 @@ def function_page(full: str, siblings: list[str], guides: list[str]) -> list[str
         lines += [f"   :exclude-members: {in_docstring}", ""]
     else:
         lines += [f".. autofunction:: {full}", ""]
-    seen = [] if inspect.isclass(value) else inspect.signature(value).parameters
-    if not {"logits", "labels"} & set(seen):  # where `weights` are of members, say
-        seen = []
-    shared = ", ".join(f"`{name}`" for name in SHARED if name in seen)
+    taken = () if inspect.isclass(value) else inspect.signature(value).parameters
+    of_examples = "logits" in taken or "labels" in taken  # else `weights` are of members, say
+    shared = ", ".join(f"`{name}`" for name in SHARED if of_examples and name in taken)
     near = ", ".join(link(other) for other in siblings if other != full)
     named = ", ".join(f":doc:`{page}`" for page in guides)
     parts = {

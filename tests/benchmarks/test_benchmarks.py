@@ -16,7 +16,17 @@ import pytest
 from rich.console import Console
 
 import diffmetrics as dm
-from benchmarks import __main__ as command, jax_peers, measure, peers, report, run, scaling, work
+from benchmarks import (
+    __main__ as command,
+    jax_peers,
+    measure,
+    overview,
+    peers,
+    report,
+    run,
+    scaling,
+    work,
+)
 from benchmarks.losses import LOSSES, Loss
 from benchmarks.measure import Patience
 from benchmarks.run import Row, Timing, choose
@@ -264,6 +274,11 @@ def test_the_exponent_is_that_of_the_upper_sizes(power: float):
     ms = overhead + [1e-6 * x**power for x in n[2:]]
     assert scaling.exponent(n, ms) == pytest.approx(power)
     assert scaling.exponent(n[:1], ms[:1]) is None
+
+
+def test_the_overview_finds_its_losses_in_what_was_recorded(tmp_path: Path):
+    overview.draw(tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").exists()
 
 
 def test_growth_is_measured_written_and_drawn(tmp_path: Path):
